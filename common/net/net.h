@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * net.h: messages over ZeroMQ; the only code that knows it. One `struct net` is one
+ * endpoint: a listener (the coordinator's ROUTER, many links) or a dialer (a client's or
+ * worker's DEALER, one link at a time, redialled for ever with growing, jittered
+ * pauses). A link is one connection: a number that is never used again. One thread owns
+ * a net. docs/transport.md tells the envelope, the limits and the pitfalls met.
+ *
+ * What waits for the same link goes out together: net_send queues, net_flush packs. A
+ * message larger than 1 MiB travels in PARTs, between which small ones pass. */
+#ifndef FARPOOL_NET_NET_H
+#define FARPOOL_NET_NET_H
+
+#include "common/base/message.h"
+
+#include <zmq.h>
+
+struct net;
+
+enum net_event_kind {
+    NET_UP,      /* dialer: connected; listener: the first message of a new peer follows */
+    NET_DOWN,    /* the connection closed, or broke a rule (text says); the link is gone */
+    NET_MESSAGE, /* *message: the callee takes it over (sets it NULL) */
+};
+
+struct net_event {
+    enum net_event_kind kind;
+    uint64_t link;
+    struct message *message;
+    const char *text;
+};
+
+struct net_config {
+    const char *address;     /* tcp://HOST:PORT, ipc://PATH; loopback only (EADDRESS) */
+    char role;               /* 'C', 'K' or 'W': which messages peers may send us */
+    uint64_t queue_bytes_max;/* per link, waiting to go out: beyond it the link is closed */
+    uint64_t seed;           /* jitter of redialling */
+    uint32_t redial_first_ms, redial_max_ms; /* dialer; default 50, 5000 */
+};
+
+/* Checks an address as both net_listen and net_dial do: EADDRESS with the reason. */
+int net_check_address(const char *address, bool listen, farpool_error *error);
+
+/* EADDRESS, ESYSTEM (port taken, named), ENOFILES. */
+int net_listen(const struct net_config *config, struct net **ret_net, farpool_error *error);
+int net_dial(const struct net_config *config, struct net **ret_net, farpool_error *error);
+/* Waits up to linger_ms for what is queued to go out. NULL allowed. */
+void net_close(struct net *net, int linger_ms);
+
+/* Where it listens: "tcp://127.0.0.1:41003" when port 0 ("*") was asked for. */
+const char *net_address(const struct net *net);
+
+/* Queues a message (taken over). ECLOSED: the link is gone; ENOMEM; EFULL: the queue was
+ * over its bound, and the link is now closed (NET_DOWN follows). */
+int net_send(struct net *net, uint64_t link, struct message **message);
+
+/* Sends what the sockets take now; never blocks. */
+void net_flush(struct net *net);
+
+/* Dialer: drop the connection and dial again after a pause. Listener: close that link
+ * after its queue has gone out (at most one second). No NET_DOWN follows. */
+void net_drop(struct net *net, uint64_t link, const char *text);
+
+/* Receives what is there (a bounded batch), never blocking; delivers in order. Returns
+ * the number of events. */
+int net_poll(struct net *net, uint64_t now_ms,
+             void (*deliver)(void *user, struct net_event *event), void *user);
+
+/* For zmq_poll: fills items, at most NET_POLL_ITEMS, returns how many. */
+#define NET_POLL_ITEMS 2
+int net_poll_items(struct net *net, zmq_pollitem_t *items);
+
+/* When net_poll wants to be called at the latest (redialling); UINT64_MAX: none. */
+uint64_t net_deadline(const struct net *net);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sys.h: what the shells ask of the operating system. */
+#ifndef FARPOOL_SYS_SYS_H
+#define FARPOOL_SYS_SYS_H
+
+#include "common/base/id.h"
+#include "farpool.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+uint64_t sys_now_ms(void); /* CLOCK_MONOTONIC */
+uint64_t sys_now_ns(void);
+uint64_t sys_random(void);
+void sys_random_id(struct id *ret_id);
+
+/* Cores that this process may use: affinity, and the cgroup's CPU quota (v1 and v2),
+ * rounded up; at least 1. */
+uint32_t sys_cores(void);
+/* Memory of this machine, or of the cgroup if that is less; bytes. */
+uint64_t sys_memory_bytes(void);
+/* Host name, cut; machine type as uname -m. Return the buffer. */
+char *sys_host(char *text, size_t size);
+char *sys_machine(char *text, size_t size);
+
+/* BLAKE2b-256 of a file's content, and its size. ESYSTEM with errno's text. */
+int sys_hash_file(const char *path, struct hash *ret_hash, uint64_t *ret_size,
+                  farpool_error *error);
+void sys_hash(const void *data, size_t size, struct hash *ret_hash);
+
+/* Raises the soft limit of open files to the hard one; ENOFILES when that is less than
+ * `need`, naming both. */
+int sys_need_files(uint64_t need, farpool_error *error);
+
+#endif

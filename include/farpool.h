@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * farpool.h: multiprocessing.Pool across machines, in C.
+ *
+ * A program calls farpool_init() first in main, registers functions with one of
+ * the three macros below, opens a pool and maps inputs over it. With no
+ * coordinator named the pool runs on this machine's own cores; with one, on every
+ * worker it knows. The calls, their results and their order are the same.
+ *
+ * Conventions, true of every declaration unless it says otherwise:
+ *   - A call returns 0 or a negative FARPOOL_E* code. A `farpool_error *` may be
+ *     NULL; otherwise it is filled when, and only when, the call fails.
+ *   - Times are in milliseconds; FARPOOL_FOREVER (-1) waits without limit, and
+ *     always ends with a result or a reason, never in a hang.
+ *   - The caller keeps what it passes, and may reuse it when the call returns.
+ *     Returned pointers to data are borrowed; the text says until when.
+ *   - Pools, jobs and iterators may be used from any thread, except that freeing
+ *     one must be the last use of it. Nothing here is async-signal-safe.
+ *   - In a child made by fork() every call on a pool opened before the fork fails
+ *     with FARPOOL_EFORK.
+ *   - Names follow CPython's multiprocessing; "as Pool.map" names the source.
+ */
+#ifndef FARPOOL_H
+#define FARPOOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FARPOOL_VERSION_MAJOR 0
+#define FARPOOL_VERSION_MINOR 1
+#define FARPOOL_VERSION_PATCH 0
+#define FARPOOL_VERSION "0.1.0"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define FARPOOL_API __attribute__((visibility("default")))
+#define FARPOOL_PRINTF(text, first) __attribute__((__format__(__printf__, text, first)))
+#else
+#define FARPOOL_API
+#define FARPOOL_PRINTF(text, first)
+#endif
+
+/* ------------------------------------------------------------------ errors */
+
+/* Every error: X(name, value, text). The values are fixed for ever: the API, the
+ * wire and the logs share them. */
+#define FARPOOL_ERRORS(X)                                                            \
+    X(OK, 0, "no error")                                                             \
+    X(ENOMEM, -1, "out of memory")                                                   \
+    X(EINVAL, -2, "invalid argument")                                                \
+    X(ECLOSED, -3, "pool not running")                                               \
+    X(EOPEN, -4, "pool is still running")                                            \
+    X(ETIMEDOUT, -5, "timed out")                                                    \
+    X(ENOTREADY, -6, "not ready")                                                    \
+    X(EFUNCTION, -7, "the function failed")                                          \
+    X(ENOFUNCTION, -8, "no such function")                                           \
+    X(EPROCESSLOST, -9, "the process was lost")                                      \
+    X(ENODELOST, -10, "the node was lost")                                           \
+    X(ETASKTIMEOUT, -11, "the task ran longer than its limit")                       \
+    X(ECANCELLED, -12, "cancelled")                                                  \
+    X(ETOOBIG, -13, "too large")                                                     \
+    X(EINPUT, -14, "the input callback failed")                                      \
+    X(EINITIALIZER, -15, "the initializer failed")                                   \
+    X(ENOTFARPOOL, -16, "not a Farpool program")                                     \
+    X(EMACHINE, -17, "built for another machine")                                    \
+    X(ELIBRARY, -18, "a shared library is missing")                                  \
+    X(ENOCOORDINATOR, -19, "no coordinator there")                                   \
+    X(EADDRESS, -20, "bad address")                                                  \
+    X(EWORKERLIMIT, -21, "worker limit reached")                                     \
+    X(EFORK, -22, "pool belongs to the parent process")                              \
+    X(ENOINIT, -23, "farpool_init was not called")                                   \
+    X(ENOSPACE, -24, "no space left")                                                \
+    X(ENOFILES, -25, "too few file descriptors allowed")                             \
+    X(EVERSION, -26, "versions do not match")                                        \
+    X(EPROTOCOL, -27, "protocol violation")                                          \
+    X(ESYSTEM, -28, "a system call failed")                                          \
+    X(EPROGRAM, -29, "the program cannot be started")                                \
+    X(ETERMINATED, -30, "the pool was terminated")                                   \
+    X(EFULL, -31, "limit reached")                                                   \
+    X(ENOPOOL, -32, "no such pool")                                                  \
+    X(EDRAINED, -33, "the node was drained")
+
+enum {
+#define FARPOOL_ERROR_ENUM(name, value, text) FARPOOL_##name = (value),
+    FARPOOL_ERRORS(FARPOOL_ERROR_ENUM)
+#undef FARPOOL_ERROR_ENUM
+};
+
+/* Returned, besides 0, by the calls that step through something: nothing is left. */
+#define FARPOOL_END 1
+
+/* As a timeout: wait without limit. */
+#define FARPOOL_FOREVER (-1)
+
+/* As an option: let Farpool choose. Zero is never a request to choose, so that a
+ * computed 0 is refused instead of silently taken for a default. */
+#define FARPOOL_AUTO INT64_MIN
+
+/* As a task's index where no task is concerned. */
+#define FARPOOL_NO_INDEX UINT64_MAX
+
+/* What went wrong. The first line of `text` is for people: what was tried, where,
+ * with which value, and the limit it met. The rest is set where a task failed. */
+typedef struct farpool_error {
+    int code;             /* FARPOOL_E* */
+    int exit_status;      /* exit status of the task's process, -1 if it did not exit */
+    int signal;           /* signal that ended the task's process, 0 if none did */
+    int pid;              /* the task's process on its node, 0 if none */
+    uint32_t attempt;     /* which try this was, from 1; 0 if no task is concerned */
+    uint64_t index;       /* the task's index in its job, or FARPOOL_NO_INDEX */
+    char node[64];        /* name of the node, "" if none is concerned */
+    char text[512];       /* one line for people */
+    char message[1024];   /* what the function itself said (farpool_fail), else "" */
+    char backtrace[4096]; /* a line a frame where known, else "" */
+} farpool_error;
+
+/* The name ("EINVAL") and the fixed text of a code; never NULL, static. */
+FARPOOL_API const char *farpool_error_name(int code);
+FARPOOL_API const char *farpool_error_text(int code);
+
+/* The version of the library that is linked, "major.minor.patch"; static. */
+FARPOOL_API const char *farpool_version(void);
+
+/* --------------------------------------------------------------- functions */
+
+/* One call of a function on one input, seen from inside it. */
+typedef struct farpool_task farpool_task;
+
+struct msgpack_object; /* of msgpack-c, used by the third form only */
+struct msgpack_packer;
+
+/* Bytes of any size; data may be NULL when size is 0. */
+typedef struct farpool_bytes {
+    const void *data;
+    size_t size; /* bytes */
+} farpool_bytes;
+
+/* A run of consecutive typed tasks; filled by the library, used by the macro below. */
+typedef struct farpool_run {
+    const void *inputs;
+    void *outputs;
+    uint64_t count;               /* tasks in this run */
+    volatile uint64_t *running;   /* which task of the run is under way, for the daemon */
+    volatile int failed;          /* set by farpool_fail: the run stops behind this task */
+} farpool_run;
+
+enum farpool_form { FARPOOL_TYPED = 1, FARPOOL_BYTES = 2, FARPOOL_ARGS = 3 };
+
+/* A registered function. Made by the macros; not to be filled by hand. */
+typedef struct farpool_function {
+    const char *name;
+    enum farpool_form form;
+    uint32_t input_size;  /* bytes of a typed input, else 0 */
+    uint32_t output_size; /* bytes of a typed output, else 0 */
+    uint64_t (*run)(farpool_run *run); /* typed: returns how many tasks were begun */
+    int (*call)(farpool_task *task);   /* bytes */
+    int (*call_args)(farpool_task *task, const struct msgpack_object *arguments,
+                     struct msgpack_packer *result); /* args */
+    struct farpool_function *next; /* the library's own list */
+} farpool_function;
+
+/* Registers a function; called by the macros before main. A name registered twice
+ * is reported by farpool_init. */
+FARPOOL_API void farpool_register(farpool_function *function);
+
+/* The registered function of that name, or NULL. */
+FARPOOL_API const farpool_function *farpool_function_find(const char *name);
+
+#ifdef __cplusplus
+#define FARPOOL_UNUSED [[maybe_unused]]
+#else
+#define FARPOOL_UNUSED __attribute__((unused))
+#endif
+
+#define FARPOOL_REGISTER_(name)                                                      \
+    __attribute__((constructor)) static void farpool_register_##name(void)           \
+    {                                                                                \
+        farpool_register(&farpool_function_##name);                                  \
+    }
+
+/* The handle of a registered function, for the calls that take any form. */
+#define FARPOOL_REF(name) (&farpool_function_##name)
+
+/* FARPOOL_FUNCTION(name, output type, input type), after the definition of
+ * `output name(input)`: values of fixed size, checked by the compiler, passed by
+ * their bytes (so: no pointers inside). Gives farpool_map(pool, name, ...) and its
+ * sisters below their types. Types are single words: typedef what is not. */
+#define FARPOOL_FUNCTION(name, output_type, input_type)                              \
+    static uint64_t farpool_run_##name(farpool_run *run)                             \
+    {                                                                                \
+        const input_type *inputs = (const input_type *)run->inputs;                  \
+        output_type *outputs = (output_type *)run->outputs;                          \
+        const uint64_t count = run->count;                                           \
+        for (uint64_t i = 0; i < count; i++) {                                       \
+            *run->running = i;                                                       \
+            outputs[i] = name(inputs[i]);                                            \
+            if (run->failed)                                                         \
+                return i + 1;                                                        \
+        }                                                                            \
+        return count;                                                                \
+    }                                                                                \
+    static farpool_function farpool_function_##name = {                              \
+        #name, FARPOOL_TYPED, (uint32_t)sizeof(input_type),                          \
+        (uint32_t)sizeof(output_type), farpool_run_##name, NULL, NULL, NULL};        \
+    FARPOOL_REGISTER_(name)                                                          \
+    FARPOOL_UNUSED static inline int farpool_map_##name(                             \
+        farpool_pool *pool, const input_type *inputs, size_t count,                  \
+        output_type *outputs, farpool_error *error)                                  \
+    {                                                                                \
+        return farpool_map_typed(pool, &farpool_function_##name, inputs, count,      \
+                                 outputs, NULL, error);                              \
+    }                                                                                \
+    FARPOOL_UNUSED static inline farpool_job *farpool_map_async_##name(              \
+        farpool_pool *pool, const input_type *inputs, size_t count,                  \
+        const farpool_job_options *options, farpool_error *error)                    \
+    {                                                                                \
+        return farpool_map_async_typed(pool, &farpool_function_##name, inputs, count,\
+                                       options, error);                              \
+    }                                                                                \
+    FARPOOL_UNUSED static inline int farpool_apply_##name(                           \
+        farpool_pool *pool, input_type input, output_type *output,                   \
+        farpool_error *error)                                                        \
+    {                                                                                \
+        return farpool_map_typed(pool, &farpool_function_##name, &input, 1, output,  \
+                                 NULL, error);                                       \
+    }                                                                                \
+    FARPOOL_UNUSED static inline farpool_job *farpool_apply_async_##name(            \
+        farpool_pool *pool, input_type input, const farpool_job_options *options,    \
+        farpool_error *error)                                                        \
+    {                                                                                \
+        return farpool_map_async_typed(pool, &farpool_function_##name, &input, 1,    \
+                                       options, error);                              \
+    }
+
+/* The typed calls, checked by the compiler: `function` is the name given to
+ * FARPOOL_FUNCTION, I and O its input and output types.
+ *
+ * farpool_map(pool, function, const I *inputs, size_t count, O *outputs,
+ *             farpool_error *error) -> int
+ *     As Pool.map: runs function on each of `count` inputs and fills outputs[count]
+ *     in input order. Blocks. Every task runs even when one fails; then the error of
+ *     the lowest failed index is returned, and the other outputs are valid.
+ * farpool_map_async(pool, function, inputs, count, options, error) -> farpool_job *
+ *     As Pool.map_async: copies the inputs, returns at once; NULL on error. The
+ *     outputs are read with farpool_job_output().
+ * farpool_apply(pool, function, I input, O *output, error) -> int
+ *     As Pool.apply: one call; blocks.
+ * farpool_apply_async(pool, function, I input, options, error) -> farpool_job *
+ *     As Pool.apply_async. */
+#define farpool_map(pool, function, inputs, count, outputs, error)                   \
+    farpool_map_##function(pool, inputs, count, outputs, error)
+#define farpool_map_async(pool, function, inputs, count, options, error)             \
+    farpool_map_async_##function(pool, inputs, count, options, error)
+#define farpool_apply(pool, function, input, output, error)                          \
+    farpool_apply_##function(pool, input, output, error)
+#define farpool_apply_async(pool, function, input, options, error)                   \
+    farpool_apply_async_##function(pool, input, options, error)
+
+/* FARPOOL_BYTES_FUNCTION(name), after the definition of `int name(farpool_task *)`:
+ * bytes in, bytes out, of any size. It reads farpool_task_input, and writes with
+ * farpool_task_output or farpool_task_write; nothing written is an empty output.
+ * It returns 0, or any other value to fail (with farpool_fail to say why).
+ * An initializer is such a function; its input is the pool's initializer_argument. */
+#define FARPOOL_BYTES_FUNCTION(name)                                                 \
+    static farpool_function farpool_function_##name = {                              \
+        #name, FARPOOL_BYTES, 0, 0, NULL, name, NULL, NULL};                         \
+    FARPOOL_REGISTER_(name)
+
+/* FARPOOL_ARGS_FUNCTION(name), after the definition of
+ *     int name(farpool_task *, const struct msgpack_object *arguments,
+ *              struct msgpack_packer *result)
+ * several values in, as a msgpack array, and one msgpack value out: for starmap.
+ * farpool_unpack() reads the arguments without touching msgpack-c. */
+#define FARPOOL_ARGS_FUNCTION(name)                                                  \
+    static farpool_function farpool_function_##name = {                              \
+        #name, FARPOOL_ARGS, 0, 0, NULL, NULL, name, NULL};                          \
+    FARPOOL_REGISTER_(name)
+
+/* The first line of main. Removes Farpool's own arguments from argv, if any.
+ * In a process that a pool started it never returns: it serves the pool's tasks and
+ * exits. Returns 0; FARPOOL_EINVAL when a pointer is NULL or a function name was
+ * registered twice (both are named on stderr). */
+FARPOOL_API int farpool_init(int *argc, char ***argv);
+
+/* ------------------------------------------------- inside a function's call */
+
+/* The task that this thread is running, or NULL outside of one: how a typed function
+ * reaches the calls below. */
+FARPOOL_API farpool_task *farpool_task_current(void);
+
+/* The input: borrowed until the call ends, aligned to 16 bytes; for a bytes function.
+ * It may lie in shared memory, and is read in place. */
+FARPOOL_API const void *farpool_task_input(const farpool_task *task, size_t *ret_size);
+
+/* Room for an output of exactly `size` bytes, to be written in place (in shared
+ * memory); replaces what was written before. NULL if it cannot be had: the call has
+ * then been marked as failed with FARPOOL_ETOOBIG or FARPOOL_ENOMEM, and only needs
+ * to return. Valid until the call ends. */
+FARPOOL_API void *farpool_task_output(farpool_task *task, size_t size);
+
+/* Appends a copy of `size` bytes to the output. 0 or an error as above. */
+FARPOOL_API int farpool_task_write(farpool_task *task, const void *data, size_t size);
+
+/* Marks the task as failed with a message for the caller (printf's format; up to 1023
+ * bytes are kept) and notes a backtrace. Returns FARPOOL_EFUNCTION, so that a function
+ * can end with `return farpool_fail(task, "no such key: %s", key);`. */
+FARPOOL_API int farpool_fail(farpool_task *task, const char *format, ...)
+    FARPOOL_PRINTF(2, 3);
+
+FARPOOL_API uint64_t farpool_task_index(const farpool_task *task);   /* in its job, from 0 */
+FARPOOL_API uint32_t farpool_task_attempt(const farpool_task *task); /* from 1 */
+FARPOOL_API const char *farpool_task_node(const farpool_task *task); /* this node's name */
+
+/* Whether the task was cancelled, its job given up or its pool terminated; cheap
+ * enough for an inner loop. */
+FARPOOL_API bool farpool_task_cancelled(const farpool_task *task);
+
+/* Tells how far the task is, done of total (total > 0), for whoever watches the job. */
+FARPOOL_API void farpool_task_progress(farpool_task *task, uint64_t done, uint64_t total);
+
+/* Reads the elements of a msgpack array, one per letter of `format`, into pointers:
+ * i int64_t*, u uint64_t*, d double* (integers too), b bool*, s const char** and
+ * size_t* (text, borrowed from the input, not 0-terminated), r the same of raw bytes.
+ * FARPOOL_EINVAL when the count or a type does not fit; then, if task is not NULL, it
+ * is marked as failed, naming the argument. */
+FARPOOL_API int farpool_unpack(farpool_task *task, const struct msgpack_object *arguments,
+                               const char *format, ...);
+
+/* ------------------------------------------------------------------- pools */
+
+typedef struct farpool_pool farpool_pool;
+
+/* Options of a pool. Always begin with FARPOOL_POOL_OPTIONS, then set what differs:
+ *     farpool_pool_options options = FARPOOL_POOL_OPTIONS;
+ *     options.processes = 4; */
+typedef struct farpool_pool_options {
+    size_t struct_size;
+    int64_t processes;   /* 1 to 65536; AUTO: every slot there is, now and later */
+    const char *initializer; /* name of a bytes function, run once in each process */
+    farpool_bytes initializer_argument; /* at most 64 MiB */
+    int64_t tasks_per_process; /* >= 1: replace a process after so many; AUTO: never */
+    int64_t chunk_size;  /* >= 1 tasks; AUTO: from measured task times */
+    int64_t task_timeout_ms;  /* >= 1, then the process is killed; AUTO: no limit */
+    int64_t retries;     /* 0 to 1000 more tries when a task fails or times out; AUTO: 0 */
+    int64_t losses_max;  /* 1 to 1000: a task fails when it has lost so many processes or
+                            nodes; AUTO: 3; 1: a task is never run twice */
+    int64_t priority;    /* -1000 to 1000, higher first among this pool's jobs; AUTO: 0 */
+    int64_t tasks_under_way; /* >= 1: how much input may be pulled ahead of the results
+                                that were read; AUTO: by memory and task times */
+    int64_t bytes_under_way; /* >= 1 bytes of the same; AUTO: 64 MiB */
+    const char *program; /* path of another Farpool program to run; NULL: this one */
+    const char *const *files; /* NULL-ended paths, put beside the program on each node;
+                                 a process starts in that folder; NULL: none */
+    int64_t connect_timeout_ms; /* >= 1; AUTO: 5000 */
+} farpool_pool_options;
+
+#define FARPOOL_POOL_OPTIONS                                                         \
+    {                                                                                \
+        sizeof(farpool_pool_options), FARPOOL_AUTO, NULL, {NULL, 0}, FARPOOL_AUTO,   \
+            FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,    \
+            FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, FARPOOL_AUTO                     \
+    }
+
+/* Opens a pool, as Pool().
+ * address: "tcp://127.0.0.1:5764" names a coordinator; NULL takes the environment's
+ *   FARPOOL_COORDINATOR, and if that is unset or empty the pool is embedded: its
+ *   processes run on this machine, with no daemon. Inside a task NULL opens the pool
+ *   that the task runs in.
+ * options: NULL for all defaults.
+ * Returns the pool, to be ended with farpool_pool_free, or NULL with *error filled:
+ *   ENOINIT, EINVAL (an option, by name), EADDRESS, ENOCOORDINATOR (nothing answered
+ *   within connect_timeout_ms), EVERSION, ENOFUNCTION (initializer), EPROGRAM,
+ *   ENOFILES, ESYSTEM. Blocks until the coordinator answered, not for workers. */
+FARPOOL_API farpool_pool *farpool_open(const char *address,
+                                       const farpool_pool_options *options,
+                                       farpool_error *error);
+
+/* No new work; what was submitted finishes. As Pool.close. ECLOSED if it was ended. */
+FARPOOL_API int farpool_close(farpool_pool *pool, farpool_error *error);
+
+/* Stops now: running tasks are killed, unfinished jobs end with ETERMINATED. As
+ * Pool.terminate. Never fails on a pool that is there. */
+FARPOOL_API int farpool_terminate(farpool_pool *pool, farpool_error *error);
+
+/* Waits until all is done and the processes have ended; only after farpool_close or
+ * farpool_terminate, else EOPEN. As Pool.join. */
+FARPOOL_API int farpool_join(farpool_pool *pool, int64_t timeout_ms, farpool_error *error);
+
+/* Frees the pool; NULL is allowed. A pool that was not closed or terminated is
+ * terminated first, and told on stderr when it had work left. Jobs and iterators of
+ * the pool stay readable until they are freed themselves. */
+FARPOOL_API void farpool_pool_free(farpool_pool *pool);
+
+/* How the pool stands. */
+typedef struct farpool_pool_info {
+    bool embedded;
+    uint64_t nodes;     /* that run, or may run, this pool's processes */
+    uint64_t slots;     /* places for processes on those nodes */
+    uint64_t processes; /* alive */
+    uint64_t processes_started; /* ever, in this pool */
+    uint64_t tasks_waiting, tasks_running, tasks_done, tasks_failed;
+    bool connected;     /* to the coordinator; true when embedded */
+} farpool_pool_info;
+FARPOOL_API int farpool_pool_get_info(farpool_pool *pool, farpool_pool_info *ret_info,
+                                      farpool_error *error);
+
+/* The latest reason why a node cannot run this pool (another machine type, a missing
+ * library, a full disk) while others can: 0 and *ret_warning filled, or FARPOOL_END. */
+FARPOOL_API int farpool_pool_warning(farpool_pool *pool, farpool_error *ret_warning);
+
+/* -------------------------------------------------------------------- jobs */
+
+/* One map, starmap or apply, and its results. */
+typedef struct farpool_job farpool_job;
+
+/* Called once when a job is done, on the pool's own thread, before the job is ready. */
+typedef void (*farpool_callback)(farpool_job *job, void *user);
+typedef void (*farpool_error_callback)(farpool_job *job, const farpool_error *error,
+                                       void *user);
+
+/* Options of one job; AUTO takes the pool's. Begin with FARPOOL_JOB_OPTIONS. */
+typedef struct farpool_job_options {
+    size_t struct_size;
+    int64_t chunk_size, task_timeout_ms, retries, losses_max, priority;
+    int64_t tasks_under_way, bytes_under_way;
+    farpool_callback callback;             /* every task succeeded */
+    farpool_error_callback error_callback; /* else; lowest failed index */
+    void *user;
+} farpool_job_options;
+
+#define FARPOOL_JOB_OPTIONS                                                          \
+    {                                                                                \
+        sizeof(farpool_job_options), FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,       \
+            FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, NULL \
+    }
+
+/* The typed calls behind the macros. options may be NULL. EINVAL when the function is
+ * not typed, or a pointer is NULL with count > 0. */
+FARPOOL_API int farpool_map_typed(farpool_pool *pool, const farpool_function *function,
+                                  const void *inputs, size_t count, void *outputs,
+                                  const farpool_job_options *options,
+                                  farpool_error *error);
+FARPOOL_API farpool_job *farpool_map_async_typed(farpool_pool *pool,
+                                                 const farpool_function *function,
+                                                 const void *inputs, size_t count,
+                                                 const farpool_job_options *options,
+                                                 farpool_error *error);
+
+/* The same for inputs of any size and functions of any form: items[count], each one
+ * input. The job holds the outputs. farpool_map_bytes blocks until every task ended;
+ * when tasks failed it returns the lowest index's error and still sets *ret_job, so
+ * that every outcome can be read; *ret_job is NULL only if nothing was submitted. */
+FARPOOL_API int farpool_map_bytes(farpool_pool *pool, const farpool_function *function,
+                                  const farpool_bytes *items, size_t count,
+                                  const farpool_job_options *options,
+                                  farpool_job **ret_job, farpool_error *error);
+FARPOOL_API farpool_job *farpool_map_bytes_async(farpool_pool *pool,
+                                                 const farpool_function *function,
+                                                 const farpool_bytes *items, size_t count,
+                                                 const farpool_job_options *options,
+                                                 farpool_error *error);
+
+/* A list of inputs that owns its bytes: for starmap, packed from C values. */
+typedef struct farpool_list farpool_list;
+FARPOOL_API farpool_list *farpool_list_create(void); /* NULL: out of memory */
+FARPOOL_API void farpool_list_free(farpool_list *list);
+FARPOOL_API size_t farpool_list_count(const farpool_list *list);
+/* Adds a copy of some bytes as one item. */
+FARPOOL_API int farpool_list_add(farpool_list *list, const void *data, size_t size);
+/* Adds one item, a msgpack array of one value per letter of `format`: i int64_t,
+ * u uint64_t, d double, b int (bool), s const char * (0-terminated), r const void * and
+ * size_t. Integers must be passed as these types: farpool_list_pack(l, "id",
+ * (int64_t)n, 0.5). */
+FARPOOL_API int farpool_list_pack(farpool_list *list, const char *format, ...);
+
+/* As Pool.starmap and Pool.starmap_async: each item of the list is the arguments of
+ * one call of a FARPOOL_ARGS_FUNCTION. Otherwise as farpool_map_bytes. */
+FARPOOL_API int farpool_starmap(farpool_pool *pool, const farpool_function *function,
+                                const farpool_list *arguments,
+                                const farpool_job_options *options, farpool_job **ret_job,
+                                farpool_error *error);
+FARPOOL_API farpool_job *farpool_starmap_async(farpool_pool *pool,
+                                               const farpool_function *function,
+                                               const farpool_list *arguments,
+                                               const farpool_job_options *options,
+                                               farpool_error *error);
+
+/* One call with bytes. As Pool.apply; *ret_job (never NULL on success) holds the output. */
+FARPOOL_API int farpool_apply_bytes(farpool_pool *pool, const farpool_function *function,
+                                    const void *data, size_t size, farpool_job **ret_job,
+                                    farpool_error *error);
+FARPOOL_API farpool_job *farpool_apply_bytes_async(farpool_pool *pool,
+                                                   const farpool_function *function,
+                                                   const void *data, size_t size,
+                                                   const farpool_job_options *options,
+                                                   farpool_error *error);
+
+/* AsyncResult.get: waits, then returns 0, or the error of the lowest failed index, or
+ * ETIMEDOUT at the deadline (the job goes on). May be called again. */
+FARPOOL_API int farpool_job_get(farpool_job *job, int64_t timeout_ms, farpool_error *error);
+/* AsyncResult.wait: 0 when every task has ended, however; else ETIMEDOUT. */
+FARPOOL_API int farpool_job_wait(farpool_job *job, int64_t timeout_ms);
+/* AsyncResult.ready. */
+FARPOOL_API bool farpool_job_ready(farpool_job *job);
+/* AsyncResult.successful: 1 yes, 0 no, ENOTREADY while tasks are left. */
+FARPOOL_API int farpool_job_successful(farpool_job *job);
+
+/* Cancels the tasks that have not ended; they end with ECANCELLED. kill: also stop
+ * those running (their processes are replaced); otherwise those finish or notice
+ * farpool_task_cancelled, and their results are dropped. Returns how many were
+ * cancelled, from 0. */
+FARPOOL_API int64_t farpool_job_cancel(farpool_job *job, bool kill);
+/* The same for one task: 1 cancelled, 0 it had ended already; EINVAL beyond the end. */
+FARPOOL_API int farpool_job_cancel_task(farpool_job *job, uint64_t index, bool kill);
+
+/* How many tasks the job has, and one task's outcome: 0 (succeeded), ENOTREADY, or its
+ * error. EINVAL beyond the end. */
+FARPOOL_API uint64_t farpool_job_count(const farpool_job *job);
+FARPOOL_API int farpool_job_outcome(farpool_job *job, uint64_t index, farpool_error *error);
+/* One task's output: borrowed until the job is freed; NULL if it has none (yet, or it
+ * failed). *ret_size may be NULL. An empty output is a non-NULL pointer and size 0. */
+FARPOOL_API const void *farpool_job_output(farpool_job *job, uint64_t index,
+                                           size_t *ret_size);
+/* All outputs of a ready typed job, contiguous, in order; NULL if not typed or not
+ * ready. Where a task failed its bytes are zero. */
+FARPOOL_API const void *farpool_job_outputs(farpool_job *job);
+/* Frees the job and its outputs; NULL is allowed. One that is not ready is cancelled. */
+FARPOOL_API void farpool_job_free(farpool_job *job);
+
+/* Where a job stands. total is 0 while the input's end is not known. */
+typedef struct farpool_progress {
+    uint64_t total, done, failed, running, waiting; /* tasks; done includes failed */
+    double running_share; /* sum over running tasks of what farpool_task_progress told */
+} farpool_progress;
+FARPOOL_API int farpool_job_progress(farpool_job *job, farpool_progress *ret_progress);
+
+/* concurrent.futures.as_completed: waits for any job of jobs[count] that is not NULL to
+ * be ready and gives its place; the caller sets that entry to NULL and calls again.
+ * FARPOOL_END when all entries are NULL; ETIMEDOUT. The jobs may be of several pools
+ * only if these are of one thread's using. */
+FARPOOL_API int farpool_as_completed(farpool_job *const *jobs, size_t count,
+                                     int64_t timeout_ms, size_t *ret_place);
+
+/* --------------------------------------------------------------- iterators */
+
+/* A lazy map: input is pulled only as fast as results are read. */
+typedef struct farpool_iterator farpool_iterator;
+
+/* Gives the next input: sets *ret_item (its bytes may be reused at the next call) and
+ * returns 0; FARPOOL_END when there is none; any negative value to fail: iteration then
+ * ends with EINPUT at that place. Called by whichever thread drives the pool, one call
+ * at a time; it must not call Farpool. `message` may be filled on failure. */
+typedef int (*farpool_input)(void *user, farpool_bytes *ret_item, char message[256]);
+
+/* As Pool.imap (results in input order) and Pool.imap_unordered (as they finish). A
+ * failed task is told at its place by farpool_next, and iteration goes on. NULL on
+ * error. Free the iterator before the memory that `user` points to. */
+FARPOOL_API farpool_iterator *farpool_imap(farpool_pool *pool,
+                                           const farpool_function *function,
+                                           farpool_input input, void *user,
+                                           const farpool_job_options *options,
+                                           farpool_error *error);
+FARPOOL_API farpool_iterator *farpool_imap_unordered(farpool_pool *pool,
+                                                     const farpool_function *function,
+                                                     farpool_input input, void *user,
+                                                     const farpool_job_options *options,
+                                                     farpool_error *error);
+
+/* IMapIterator.next(timeout): 0 and *ret_output (borrowed until the next call on this
+ * iterator) and, if not NULL, *ret_index; FARPOOL_END; ETIMEDOUT (call again); or the
+ * error of the task at this place, whose index is in *ret_index and *error. */
+FARPOOL_API int farpool_next(farpool_iterator *iterator, int64_t timeout_ms,
+                             farpool_bytes *ret_output, uint64_t *ret_index,
+                             farpool_error *error);
+FARPOOL_API int farpool_iterator_progress(farpool_iterator *iterator,
+                                          farpool_progress *ret_progress);
+/* Frees it; what is still under way is cancelled. NULL is allowed. */
+FARPOOL_API void farpool_iterator_free(farpool_iterator *iterator);
+
+/* ------------------------------------------------------------- the cluster */
+
+typedef struct farpool_node_status {
+    char name[64], machine[32], state[16], labels[256];
+    uint64_t slots, memory_bytes, processes, tasks_running, tasks_assigned, tasks_done;
+    uint64_t connected_ms; /* how long it has been there */
+} farpool_node_status;
+
+typedef struct farpool_pool_status {
+    char id[33], program[64], client_host[64];
+    uint64_t client_pid, processes, jobs, tasks_waiting, tasks_running, tasks_done;
+} farpool_pool_status;
+
+typedef struct farpool_job_status {
+    char pool[33], function[64];
+    uint64_t job, tasks_waiting, tasks_running, tasks_done;
+    int64_t priority;
+} farpool_job_status;
+
+/* What a coordinator knows now. */
+typedef struct farpool_cluster_status {
+    char coordinator_version[32];
+    uint64_t uptime_ms, clients;
+    size_t nodes_count, pools_count, jobs_count;
+    farpool_node_status *nodes;
+    farpool_pool_status *pools;
+    farpool_job_status *jobs;
+} farpool_cluster_status;
+
+/* Asks the coordinator at address (NULL: FARPOOL_COORDINATOR). Blocks until it has
+ * answered or timeout_ms is over: ENOCOORDINATOR. The result is freed with
+ * farpool_cluster_status_free (which takes NULL). */
+FARPOOL_API int farpool_cluster_get_status(const char *address, int64_t timeout_ms,
+                                           farpool_cluster_status **ret_status,
+                                           farpool_error *error);
+FARPOOL_API void farpool_cluster_status_free(farpool_cluster_status *status);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

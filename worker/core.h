@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * worker/core.h: every decision of a worker, as a function from state and event to
+ * effects. Touches no socket, clock, file, process or shared memory: the shell and
+ * worker/host.h carry effects out and report back as events. Used as it is by the
+ * daemon, the embedded pool and the simulator.
+ *
+ * Use: a batch of events, one step each, ended by one WORKER_FLUSH, in which processes
+ * are started and fed and results are put together. Then the effects are carried out in
+ * order; WORKER_PROCESS_TAKE_BACK and WORKER_PROCESS_SAMPLE are answered by an event in
+ * the next batch, which follows at once. */
+#ifndef FARPOOL_WORKER_CORE_H
+#define FARPOOL_WORKER_CORE_H
+
+#include "common/base/message.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct worker_config {
+    struct id worker;          /* made at random by the shell at start */
+    char node[NODE_NAME_MAX + 1];
+    char machine[32];          /* as uname -m */
+    char labels[256];
+    uint32_t slots;            /* tasks that may run at a time, 1 to 65536 */
+    uint64_t memory_bytes;     /* advertised */
+    uint64_t tasks_max;        /* tasks held, begun or not; default 1 << 20 */
+    uint64_t bytes_max;        /* input bytes held; default 256 MiB */
+    uint64_t result_bytes_max; /* results not yet ACKed, until WELCOME tells another */
+    uint64_t given_bytes_max;  /* input bytes given to one process ahead; default 1 MiB */
+    uint32_t given_ahead_us;   /* work given ahead to one process; default 500 */
+    uint32_t start_timeout_ms; /* a process that is not ready by then is killed; 30000 */
+    uint32_t start_failures_max; /* in a row, before the pool fails here; default 3 */
+    uint32_t processes_idle_max; /* of all pools together, kept warm beyond the slots */
+};
+void worker_config_init(struct worker_config *config); /* defaults; id and names empty */
+
+enum worker_event_kind {
+    WORKER_LINK_UP,          /* a fresh connection to a coordinator: say hello */
+    WORKER_LINK_DOWN,        /* text */
+    WORKER_MESSAGE,          /* *message (taken over) */
+    WORKER_PROGRAM_NEEDS,    /* program, file (its place in the list), offset: fetch */
+    WORKER_PROGRAM_READY,    /* program: it can be started */
+    WORKER_PROGRAM_FAILED,   /* program, code, text */
+    WORKER_PROCESS_READY,    /* process, pid: attached, initializer done */
+    WORKER_PROCESS_DONE,     /* process, give, first, count, elapsed_ns, sizes, data */
+    WORKER_PROCESS_FAILED,   /* process, give, first (one task), code, text, backtrace */
+    WORKER_PROCESS_BLOCKED,  /* process: its task waits for a nested job; frees the slot */
+    WORKER_PROCESS_UNBLOCKED,/* process: it goes on */
+    WORKER_PROCESS_TAKEN,    /* process, give, first, count: not begun, taken back. One
+                                event a range; the last of an answer has count 0 */
+    WORKER_PROCESS_SAMPLED,  /* process, running, first (index), give, began_ms, share_ppm */
+    WORKER_PROCESS_GONE,     /* process: it has ended and its results were all reported;
+                                exit_status, signal; running + give + first: the task it
+                                was in; code (0: by itself; ENOTFARPOOL, ELIBRARY,
+                                EPROGRAM, EINITIALIZER ...), text, backtrace */
+    WORKER_DRAIN,            /* finish what runs, give back the rest, then WORKER_STOPPED */
+    WORKER_STOP,             /* kill everything now, then WORKER_STOPPED */
+    WORKER_FLUSH,            /* the batch is over, or the deadline came */
+};
+
+struct worker_event {
+    enum worker_event_kind kind;
+    uint64_t now_ms;         /* monotonic */
+    struct message *message; /* moved into the core (set to NULL by the step) */
+    struct hash program;
+    uint32_t file;
+    uint64_t offset;
+    uint64_t process;        /* the core's number */
+    uint64_t give;
+    uint64_t first;
+    uint32_t count;
+    uint64_t elapsed_ns;
+    struct payload *sizes, *data; /* references, taken over (set to NULL) */
+    bool running;
+    uint64_t began_ms;
+    uint64_t share_ppm;
+    int pid, code, exit_status, signal;
+    const char *text, *backtrace; /* borrowed; NULL: none */
+};
+
+enum worker_effect_kind {
+    WORKER_SEND,              /* message to the coordinator */
+    WORKER_RELINK,            /* text: drop the connection and dial again */
+    WORKER_PROGRAM_OPEN,      /* program, files[], machine: look into the cache; answered
+                                 by PROGRAM_NEEDS, READY or FAILED */
+    WORKER_PROGRAM_WRITE,     /* program, file, offset, data, code: a piece came (code != 0:
+                                 the client could not read it); answered likewise */
+    WORKER_PROGRAM_CLOSE,     /* program: no pool here uses it any more */
+    WORKER_PROCESS_START,     /* process, pool, program, initializer, data (its argument) */
+    WORKER_PROCESS_GIVE,      /* process, give, span, and of its job: job, function,
+                                 timeout_ms, claim, publish */
+    WORKER_PROCESS_TAKE_BACK, /* process, count: take back up to so many tasks not begun,
+                                 the last first */
+    WORKER_PROCESS_CANCEL,    /* process, give, first, count: if one of these runs, make
+                                 farpool_task_cancelled true in it */
+    WORKER_PROCESS_SAMPLE,    /* process: what does it run? */
+    WORKER_PROCESS_CLOSE,     /* process: end when what it was given is done */
+    WORKER_PROCESS_KILL,      /* process: SIGKILL */
+    WORKER_STOPPED,           /* nothing is left: the shell may exit (text: why) */
+};
+
+struct worker_effect {
+    enum worker_effect_kind kind;
+    struct message *message; /* the shell takes it over */
+    struct hash program;
+    struct msg_file *files;  /* borrowed until the next step */
+    uint32_t files_count;
+    uint32_t file;
+    uint64_t offset;
+    int code;
+    struct payload *data;    /* a reference, the shell takes it over */
+    struct id pool;
+    uint64_t process, give, job;
+    struct msg_span span;    /* references, the shell takes them over */
+    uint64_t first;
+    uint64_t count;
+    char name[FUNCTION_NAME_MAX + 1]; /* function, or initializer */
+    char machine[32];
+    uint64_t timeout_ms;
+    uint32_t claim;   /* tasks the process claims at a time (cannot be taken back after) */
+    uint32_t publish; /* tasks after which it publishes results, at the latest */
+    char text[256];
+};
+
+struct worker_effects {
+    struct worker_effect *items;
+    size_t count, capacity;
+};
+void worker_effects_clear(struct worker_effects *effects);
+void worker_effects_fini(struct worker_effects *effects);
+
+struct worker_core;
+int worker_core_create(const struct worker_config *config, uint64_t now_ms,
+                       struct worker_core **ret_core);
+void worker_core_destroy(struct worker_core *core);
+
+/* One event. 0, or ENOMEM: nothing has changed, and the event may be tried again. */
+int worker_core_step(struct worker_core *core, struct worker_event *event,
+                     struct worker_effects *effects);
+uint64_t worker_core_deadline(const struct worker_core *core); /* UINT64_MAX: none */
+void worker_core_check(const struct worker_core *core); /* asserts every invariant */
+
+struct worker_counts {
+    uint64_t pools, processes, running, held, unacked;
+};
+void worker_core_counts(const struct worker_core *core, struct worker_counts *ret_counts);
+
+#endif

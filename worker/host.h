@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * worker/host.h: the processes of a node: starting them, their shared-memory queues,
+ * reaping them. It carries out the PROCESS_* effects of a worker core and reports as its
+ * events; it decides nothing. One thread owns a host (the one that created it need not
+ * be it, but that one must live as long as the host: a process ends when the thread that
+ * started it ends). docs/shared-memory.md tells the layout and the rules.
+ *
+ * Used by the worker daemon and by the embedded pool. */
+#ifndef FARPOOL_WORKER_HOST_H
+#define FARPOOL_WORKER_HOST_H
+
+#include "worker/core.h"
+
+struct host;
+
+struct host_config {
+    const char *node;     /* told to the functions */
+    bool capture_output;  /* daemon: stdout and stderr of processes go through pipes, line by
+                             line, to on_output; embedded: they are inherited */
+    void (*on_output)(void *user, uint64_t process, int pid, int fd, const char *line);
+    /* A message of a client inside a process (nested pools): frames to pass on to the
+     * coordinator; references are the callee's. */
+    void (*on_relay)(void *user, uint64_t process, struct frames *frames);
+    void *user;
+    uint64_t payload_max; /* largest input or output; sizes the shared memory (which only
+                             takes the memory that is touched) */
+    bool spin;            /* look again for some microseconds before sleeping */
+};
+
+/* EMFILE and the like: ENOFILES, ESYSTEM, naming the limit. */
+int host_create(const struct host_config *config, struct host **ret_host,
+                farpool_error *error);
+/* Kills and reaps what is left. */
+void host_destroy(struct host *host);
+
+/* A program's folder and executable (path), for WORKER_PROCESS_START: before the first
+ * one. `folder` NULL: processes start in the caller's working folder (embedded, no
+ * files). Copied. */
+int host_set_program(struct host *host, const struct hash *program, const char *path,
+                     const char *folder);
+
+/* Carries out one PROCESS_* effect, taking over what it owns; what it answers is
+ * delivered by the next host_poll. A process that cannot be started is reported as
+ * WORKER_PROCESS_GONE with a code. */
+void host_apply(struct host *host, struct worker_effect *effect);
+
+/* Frames for the client inside a process, from the coordinator. ECLOSED: it is gone. */
+int host_relay(struct host *host, uint64_t process, struct frames *frames);
+
+/* Delivers what has happened, in order, never blocking; returns how many events. */
+int host_poll(struct host *host, uint64_t now_ms,
+              void (*deliver)(void *user, struct worker_event *event), void *user);
+
+/* Readable when host_poll has something to do, if host_sleep was called before waiting
+ * and returned true. false: there is something already, do not wait. After waking call
+ * host_wake. */
+int host_fd(const struct host *host);
+bool host_sleep(struct host *host);
+void host_wake(struct host *host);
+
+#endif
