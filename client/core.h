@@ -47,10 +47,12 @@ enum client_event_kind {
     CLIENT_JOB_OPEN,     /* options; the step sets event->job to the new job's number */
     CLIENT_JOB_INPUT,    /* job, span (taken over; first must be the next index) */
     CLIENT_JOB_INPUT_END,/* job: there is no more */
-    CLIENT_JOB_CONSUMED, /* job, count, bytes: the reader took so many more (lazy) */
+    CLIENT_JOB_CONSUMED, /* job, count, bytes: the reader took so many more ended tasks,
+                            with so many bytes of output (lazy) */
     CLIENT_JOB_CANCEL,   /* job, first, count, kill; the step sets event->count to how many
                             were cancelled: their CLIENT_FAILED effects tell which */
-    CLIENT_JOB_FREE,     /* job: nobody wants it; what is under way is cancelled */
+    CLIENT_JOB_FREE,     /* job, kill: nobody wants it; what is under way is cancelled. No
+                            effect names the job any more */
     CLIENT_CLOSE,        /* no new jobs; when all have ended: POOL_CLOSE */
     CLIENT_TERMINATE,    /* end now: every unfinished task fails with ETERMINATED */
     CLIENT_FLUSH,        /* the batch is over, or the deadline came */
@@ -72,14 +74,19 @@ enum client_effect_kind {
     CLIENT_SEND,         /* message */
     CLIENT_RELINK,       /* code, text: drop the connection and dial again */
     CLIENT_READY,        /* the first WELCOME came: the pool is open */
-    CLIENT_INPUT_WANTED, /* job, count, bytes: pull up to so much more input */
+    CLIENT_INPUT_WANTED, /* job, count, bytes: pull that many inputs, or fewer once theirs
+                            are `bytes` or more. Answered by JOB_INPUT, in pieces if input
+                            comes slowly, or by INPUT_END; only then more is asked for */
     CLIENT_DONE,         /* job, first, count, sizes, data: outputs of tasks that ended */
-    CLIENT_FAILED,       /* job, failed (one task that ended), or first, count, code, text
-                            (many that ended for the same reason: cancelled, terminated) */
-    CLIENT_JOB_ENDED,    /* job: all input came and every task has ended. The core has
-                            forgotten the job; sent after its last DONE or FAILED */
+    CLIENT_FAILED,       /* count 0: job, failed (one task that ended), text (why, or "");
+                            else job, first, count, code, text, node, attempt (many that
+                            ended for the same reason: cancelled, lost, terminated) */
+    CLIENT_JOB_ENDED,    /* job: all input came and every task has ended, or the pool failed
+                            or was terminated. The core has forgotten the job; sent after
+                            its last DONE or FAILED */
     CLIENT_POOL_FAILED,  /* code, text, node: no node can run this pool, or the coordinator
-                            refused it; every unfinished task fails with the same */
+                            refused it; every unfinished task fails with the same, at
+                            the next FLUSH */
     CLIENT_WARNING,      /* code, text, node: one node cannot run it, others can */
     CLIENT_READ_FILE,    /* worker, content, offset, count: answer with a BLOB message that
                             the shell makes and sends itself */
@@ -95,6 +102,7 @@ struct client_effect {
     struct id worker;
     struct hash content;
     uint64_t offset;
+    uint32_t attempt; /* of many: which try it was; 0: not one and the same */
     int code;
     char text[256], node[NODE_NAME_MAX + 1];
 };
@@ -112,7 +120,8 @@ int client_core_create(const struct client_config *config, uint64_t now_ms,
 void client_core_destroy(struct client_core *core);
 
 /* One event. 0; ENOMEM: nothing has changed; ECLOSED: CLIENT_JOB_OPEN after CLOSE,
- * TERMINATE or POOL_FAILED; EINVAL: no such job. */
+ * TERMINATE or POOL_FAILED; EINVAL: no such job. A FLUSH returns 0 always: what it had no
+ * memory for is done by the next one, which the deadline asks for. */
 int client_core_step(struct client_core *core, struct client_event *event,
                      struct client_effects *effects);
 uint64_t client_core_deadline(const struct client_core *core); /* UINT64_MAX: none */

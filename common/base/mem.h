@@ -14,7 +14,7 @@ char *mem_strdup(const char *text);
 void mem_free(void *memory);                       /* NULL allowed */
 
 /* Makes room in a growing array for `need` elements of `size` bytes each: doubles
- * *capacity. false: out of memory, nothing changed. */
+ * *capacity; the new elements are zero. false: out of memory, nothing changed. */
 bool mem_reserve(void *array_pointer, size_t *capacity, size_t need, size_t size);
 
 /* Tests only: the n-th allocation from now fails (1: the next; 0: none), once. Returns

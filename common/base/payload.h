@@ -19,7 +19,7 @@ struct payload {
     void *owner;                            /* for release */
 };
 
-/* Bytes of its own, to be written through payload_bytes before it is shared.
+/* Bytes of its own (not zeroed), to be written through payload_bytes before it is shared.
  * All three return NULL when out of memory, and otherwise one reference. */
 struct payload *payload_create(size_t size);
 uint8_t *payload_bytes(struct payload *payload);

@@ -32,6 +32,10 @@ uint64_t span_bytes(const struct msg_span *span);
 void span_task(const struct msg_span *span, uint32_t place, const uint8_t **ret_data,
                size_t *ret_size);
 
+/* Bytes of one of them (index within the span), in constant time: for going through all
+ * tasks of a span, where span_task would search each place anew. */
+uint32_t span_task_size(const struct msg_span *span, uint32_t place);
+
 /* How many of the span's first tasks fit in `bytes`; at least 1. */
 uint32_t span_fit(const struct msg_span *span, uint64_t bytes);
 
@@ -75,11 +79,22 @@ int span_set_take(struct span_set *set, uint64_t first, uint32_t count,
 
 /* Takes from the span with the lowest (or highest) index up to `tasks` tasks, at least
  * 1, in a multiple of `chunk` tasks counted from index 0 where the span allows it
- * (chunk >= 1). FARPOOL_END when the set is empty, ENOMEM. */
+ * (chunk >= 1): a span is cut at the last chunk boundary within `tasks`, if there is one
+ * (so whoever never wants to cut a chunk asks for `chunk` tasks or more).
+ * FARPOOL_END when the set is empty, ENOMEM. */
 int span_set_take_first(struct span_set *set, uint32_t tasks, uint32_t chunk,
                         struct span_item *ret_item);
 int span_set_take_last(struct span_set *set, uint32_t tasks, uint32_t chunk,
                        struct span_item *ret_item);
+
+/* For steps that must not fail half way: first cut, then move or take whole spans, which
+ * allocates nothing. span_set_cut makes a span begin at `index` if one holds it: the same
+ * tasks, in one span more (each half keeps attempt and tags). ENOMEM: nothing changed.
+ * span_set_move takes the span that begins at `first`, which must be there, over into
+ * `to`, where nothing may overlap it, with that attempt and those tags. */
+int span_set_cut(struct span_set *set, uint64_t index);
+void span_set_move(struct span_set *from, uint64_t first, struct span_set *to,
+                   uint32_t attempt, uint64_t tag, uint64_t tag2);
 
 /* Asserts the set's own invariants; tests and core_check. */
 void span_set_check(const struct span_set *set);

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bench.c: Farpool's side of bench/run. Each workload prints "NAME VALUE" once for each
+ * figure; bench/peer_multiprocessing.py prints the same names for the same work. Every
+ * result is checked: a fast wrong answer is a failure.
+ *
+ *   farpool-bench WORKLOAD [processes]     coordinator from FARPOOL_COORDINATOR
+ */
+#include <farpool.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MIB = 1 << 20 };
+
+static int64_t noop(int64_t x)
+{
+    return x + 1;
+}
+FARPOOL_FUNCTION(noop, int64_t, int64_t)
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Burns so many microseconds of this process's own CPU time, so that a core which is
+ * shared with other work still does the same amount of it. */
+static int64_t spin(int64_t duration_us)
+{
+    uint64_t end = cpu_ns() + (uint64_t)duration_us * 1000;
+    while (cpu_ns() < end) {
+    }
+    return duration_us;
+}
+FARPOOL_FUNCTION(spin, int64_t, int64_t)
+
+static int echo(farpool_task *task)
+{
+    size_t size;
+    const void *input = farpool_task_input(task, &size);
+    void *output = farpool_task_output(task, size);
+    if (output)
+        memcpy(output, input, size);
+    return 0;
+}
+FARPOOL_BYTES_FUNCTION(echo)
+
+static void die(const farpool_error *error)
+{
+    fprintf(stderr, "farpool-bench: %s\n", error->text);
+    exit(1);
+}
+
+static void require(bool right, const char *what)
+{
+    if (!right) {
+        fprintf(stderr, "farpool-bench: wrong result: %s\n", what);
+        exit(1);
+    }
+}
+
+static double seconds_since(uint64_t start_ns)
+{
+    return (double)(now_ns() - start_ns) / 1e9;
+}
+
+/* A map of `count` no-ops, with that chunk size; prints tasks/s. */
+static void run_noop(farpool_pool *pool, const char *name, size_t count, int64_t chunk)
+{
+    farpool_error error;
+    farpool_job_options options = FARPOOL_JOB_OPTIONS;
+    int64_t *inputs = malloc(count * sizeof *inputs);
+    int64_t *outputs = malloc(count * sizeof *outputs);
+    require(inputs && outputs, "memory");
+    for (size_t i = 0; i < count; i++)
+        inputs[i] = (int64_t)i;
+    memset(outputs, 0, count * sizeof *outputs);
+    options.chunk_size = chunk;
+    uint64_t start = now_ns();
+    if (farpool_map_typed(pool, FARPOOL_REF(noop), inputs, count, outputs, &options, &error))
+        die(&error);
+    double seconds = seconds_since(start);
+    for (size_t i = 0; i < count; i++)
+        require(outputs[i] == (int64_t)i + 1, name);
+    printf("%s %.0f\n", name, (double)count / seconds);
+    free(inputs);
+    free(outputs);
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void run_apply(farpool_pool *pool)
+{
+    enum { COUNT = 3000 };
+    static uint64_t times[COUNT];
+    farpool_error error;
+    int64_t output;
+    for (int64_t i = -100; i < COUNT; i++) {
+        uint64_t start = now_ns();
+        if (farpool_apply(pool, noop, i, &output, &error))
+            die(&error);
+        if (i >= 0)
+            times[i] = now_ns() - start;
+        require(output == i + 1, "apply");
+    }
+    qsort(times, COUNT, sizeof times[0], compare_u64);
+    printf("apply_p50_us %.2f\n", (double)times[COUNT / 2] / 1e3);
+    printf("apply_p99_us %.2f\n", (double)times[COUNT * 99 / 100] / 1e3);
+}
+
+static void run_echo(farpool_pool *pool)
+{
+    enum { COUNT = 400 };
+    static farpool_bytes items[COUNT];
+    farpool_error error;
+    farpool_job *job;
+    char *block = malloc(MIB);
+    require(block, "memory");
+    memset(block, 'x', MIB);
+    for (size_t i = 0; i < COUNT; i++)
+        items[i] = (farpool_bytes){block, MIB};
+    uint64_t start = now_ns();
+    if (farpool_map_bytes(pool, FARPOOL_REF(echo), items, COUNT, NULL, &job, &error))
+        die(&error);
+    double seconds = seconds_since(start);
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t size;
+        const char *output = farpool_job_output(job, i, &size);
+        require(size == MIB && output[0] == 'x' && output[MIB - 1] == 'x', "echo");
+    }
+    farpool_job_free(job);
+    free(block);
+    printf("echo_mb_s %.0f\n", COUNT * (double)MIB / 1e6 / seconds);
+}
+
+/* count tasks of duration_us on `processes`: what share of the processes' time was work. */
+static void run_efficiency(farpool_pool *pool, const char *name, size_t count,
+                           int64_t duration_us, int64_t processes)
+{
+    farpool_error error;
+    int64_t *inputs = malloc(count * sizeof *inputs);
+    int64_t *outputs = malloc(count * sizeof *outputs);
+    require(inputs && outputs, "memory");
+    for (size_t i = 0; i < count; i++)
+        inputs[i] = duration_us;
+    uint64_t start = now_ns();
+    if (farpool_map(pool, spin, inputs, count, outputs, &error))
+        die(&error);
+    double seconds = seconds_since(start);
+    for (size_t i = 0; i < count; i++)
+        require(outputs[i] == duration_us, name);
+    printf("%s %.2f\n", name,
+           100 * (double)count * (double)duration_us / 1e6 / (double)processes / seconds);
+    free(inputs);
+    free(outputs);
+}
+
+int main(int argc, char **argv)
+{
+    farpool_error error;
+    farpool_pool_options options = FARPOOL_POOL_OPTIONS;
+    int64_t output;
+
+    farpool_init(&argc, &argv);
+    if (argc < 2) {
+        fprintf(stderr, "usage: farpool-bench noop1|noop|apply|echo|eff1ms|eff100us|start"
+                        " [processes]\n");
+        return 2;
+    }
+    const char *workload = argv[1];
+    options.processes = argc > 2 ? atoi(argv[2]) : 2;
+    farpool_pool *pool = farpool_open(NULL, &options, &error);
+    if (!pool)
+        die(&error);
+    for (int64_t i = 0; i < 4; i++)
+        if (farpool_apply(pool, noop, i, &output, &error))
+            die(&error);
+    if (strcmp(workload, "noop1") == 0)
+        run_noop(pool, "noop1_s", 1000000, 1);
+    else if (strcmp(workload, "noop") == 0)
+        run_noop(pool, "noop_s", 10000000, FARPOOL_AUTO);
+    else if (strcmp(workload, "apply") == 0)
+        run_apply(pool);
+    else if (strcmp(workload, "echo") == 0)
+        run_echo(pool);
+    else if (strcmp(workload, "eff1ms") == 0)
+        run_efficiency(pool, "eff1ms_pct", 2000, 1000, options.processes);
+    else if (strcmp(workload, "eff100us") == 0)
+        run_efficiency(pool, "eff100us_pct", 20000, 100, options.processes);
+    else if (strcmp(workload, "start") == 0)
+        puts("start_done 1"); /* bench/run takes the time, from exec to here */
+    else
+        require(false, "no such workload");
+    fflush(stdout);
+    farpool_pool_free(pool);
+    return 0;
+}

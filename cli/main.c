@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * main.c: the farpool command: finds the subcommand. It is itself a Farpool program:
+ * `farpool map` opens a pool of processes of this very executable. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct command {
+    const char *name, *help;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"map", "run a command once for each argument or input line", cli_map},
+    {"status", "show workers, pools, jobs and tasks of a coordinator", cli_status},
+    {"nodes", "list the nodes, one a line", cli_nodes},
+};
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void help(void)
+{
+    puts("usage: farpool COMMAND [OPTIONS]\n"
+         "\n"
+         "multiprocessing.Pool across machines: runs work on every core of this machine, or,\n"
+         "with a coordinator named, on every worker that it knows.\n"
+         "\n"
+         "commands:");
+    for (size_t i = 0; i < COMMANDS; i++)
+        printf("  %-8s %s\n", commands[i].name, commands[i].help);
+    puts("\n"
+         "  farpool COMMAND --help tells a command's options; --version the version.\n"
+         "  FARPOOL_COORDINATOR in the environment names a coordinator for all of them.");
+}
+
+int cli_usage_error(const char *command, const char *format, ...)
+{
+    va_list list;
+    fprintf(stderr, "farpool %s: ", command);
+    va_start(list, format);
+    vfprintf(stderr, format, list);
+    va_end(list);
+    fprintf(stderr, "\nTry: farpool %s --help\n", command);
+    return CLI_USAGE;
+}
+
+bool cli_number(const char *command, const char *option, const char *text, int64_t low,
+                int64_t high, int64_t *ret_number)
+{
+    char *end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (errno || end == text || *end || number < low || number > high) {
+        cli_usage_error(command, "%s: '%s' is not a whole number from %" PRId64
+                        " to %" PRId64, option, text, low, high);
+        return false;
+    }
+    *ret_number = number;
+    return true;
+}
+
+farpool_cluster_status *cli_get_status(const char *address)
+{
+    farpool_cluster_status *status = NULL;
+    farpool_error error;
+    if (farpool_cluster_get_status(address, 5000, &status, &error)) {
+        fprintf(stderr, "farpool: %s\n", error.text);
+        return NULL;
+    }
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    if (farpool_init(&argc, &argv))
+        return CLI_ERROR;
+    if (argc < 2) {
+        help();
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        help();
+        return CLI_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("farpool %s\n", farpool_version());
+        return CLI_OK;
+    }
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "farpool: no command '%s'\nTry: farpool --help\n", argv[1]);
+    return CLI_USAGE;
+}

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * map.c: `farpool map`: a command over arguments or lines of standard input. Inputs are
+ * read only as fast as commands end, so that endless input works; outputs are written in
+ * the order of the inputs or as they finish, each one whole. */
+#include "cli/cli.h"
+#include "cli/progress.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FAILED_MAX = 100, FILES_MAX = 63 };
+
+/* The command line of one run, and where its inputs come from. */
+struct map {
+    const char *coordinator;
+    int64_t processes, retries, timeout_ms;
+    bool unordered, progress, shell, quiet, dry_run;
+    char delimiter;
+    const char *files[FILES_MAX + 1];
+    int files_count;
+    char **command; /* the template, NULL-ended */
+    char **items;   /* arguments behind ":::", or NULL: lines of stdin */
+    char *line;     /* of getdelim, or the present item */
+    size_t line_capacity;
+    char *arguments; /* the packed command of the present item */
+    size_t arguments_size, arguments_capacity;
+    uint64_t failed, done;
+};
+
+static const char help_text[] =
+    "usage: farpool map [OPTIONS] COMMAND [ARGUMENT...] [::: ITEM...]\n"
+    "\n"
+    "Runs COMMAND once for each ITEM, or, without :::, once for each line of standard\n"
+    "input. {} in the command is replaced by the item; without any {} the item becomes the\n"
+    "last argument. No shell is involved unless --shell is given.\n"
+    "\n"
+    "  -c, --coordinator ADDRESS  run on its workers (default: $FARPOOL_COORDINATOR, else\n"
+    "                             on the cores of this machine)\n"
+    "  -j, --processes N          at most N commands at a time (default: every slot)\n"
+    "  -u, --unordered            write outputs as commands finish\n"
+    "  -s, --shell                COMMAND is one text for `sh -c`; {} is quoted for it\n"
+    "  -t, --timeout SECONDS      kill a command that runs longer\n"
+    "  -r, --retries N            try a failed command up to N more times\n"
+    "  -f, --file PATH            put this file beside the command on each node (repeat)\n"
+    "  -0, --null                 input ends with NUL bytes instead of line ends\n"
+    "  -p, --progress             a progress bar on standard error\n"
+    "  -q, --quiet                no line on standard error for a command that failed\n"
+    "  -n, --dry-run              print the commands, run nothing\n"
+    "      --help                 this text\n"
+    "\n"
+    "Exit status: 0 all succeeded; 1 to 100 so many failed; 101 more failed; 254 usage;\n"
+    "255 the pool could not be used.\n"
+    "\n"
+    "  farpool map gzip -9 ::: *.log\n"
+    "  find . -name '*.jpg' | farpool map -p convert {} -resize 50% {}.small.jpg\n";
+
+static const struct option long_options[] = {
+    {"coordinator", required_argument, NULL, 'c'},
+    {"processes", required_argument, NULL, 'j'},
+    {"unordered", no_argument, NULL, 'u'},
+    {"shell", no_argument, NULL, 's'},
+    {"timeout", required_argument, NULL, 't'},
+    {"retries", required_argument, NULL, 'r'},
+    {"file", required_argument, NULL, 'f'},
+    {"null", no_argument, NULL, '0'},
+    {"progress", no_argument, NULL, 'p'},
+    {"quiet", no_argument, NULL, 'q'},
+    {"dry-run", no_argument, NULL, 'n'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+/* Seconds, with a fraction if one likes, as milliseconds. */
+static bool parse_seconds(const char *text, int64_t *ret_ms)
+{
+    char *end;
+    double seconds = strtod(text, &end);
+    if (end == text || *end || !(seconds >= 0.001) || seconds > 1e9) {
+        cli_usage_error("map", "--timeout: '%s' is not a time from 0.001 to 1e9 seconds",
+                        text);
+        return false;
+    }
+    *ret_ms = (int64_t)(seconds * 1000);
+    return true;
+}
+
+static bool parse_option(struct map *map, int option)
+{
+    switch (option) {
+    case 'c':
+        map->coordinator = optarg;
+        return true;
+    case 'j':
+        return cli_number("map", "--processes", optarg, 1, 65536, &map->processes);
+    case 'u':
+        map->unordered = true;
+        return true;
+    case 's':
+        map->shell = true;
+        return true;
+    case 't':
+        return parse_seconds(optarg, &map->timeout_ms);
+    case 'r':
+        return cli_number("map", "--retries", optarg, 0, 1000, &map->retries);
+    case 'f':
+        if (map->files_count == FILES_MAX) {
+            cli_usage_error("map", "--file: more than %d files", FILES_MAX);
+            return false;
+        }
+        map->files[map->files_count++] = optarg;
+        return true;
+    case '0':
+        map->delimiter = '\0';
+        return true;
+    case 'p':
+        map->progress = true;
+        return true;
+    case 'q':
+        map->quiet = true;
+        return true;
+    case 'n':
+        map->dry_run = true;
+        return true;
+    default: /* getopt has said what is wrong */
+        fputs("Try: farpool map --help\n", stderr);
+        return false;
+    }
+}
+
+/* The template, and the items behind ":::". 0, or an exit status; -1: help was asked for. */
+static int parse(struct map *map, int argc, char **argv)
+{
+    int option;
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "+c:j:ust:r:f:0pqn", long_options, NULL)) != -1) {
+        if (option == 'h')
+            return -1;
+        if (!parse_option(map, option))
+            return CLI_USAGE;
+    }
+    map->command = argv + optind;
+    for (int i = optind; i < argc; i++) {
+        if (strcmp(argv[i], ":::") == 0) {
+            argv[i] = NULL;
+            map->items = argv + i + 1;
+            break;
+        }
+    }
+    if (!map->command[0])
+        return cli_usage_error("map", "no command");
+    if (map->shell && map->command[1])
+        return cli_usage_error("map", "--shell takes the command as one argument");
+    return 0;
+}
+
+static bool append(struct map *map, const char *data, size_t size)
+{
+    if (map->arguments_size + size > map->arguments_capacity) {
+        size_t capacity = (map->arguments_size + size) * 2;
+        char *arguments = realloc(map->arguments, capacity);
+        if (!arguments)
+            return false;
+        map->arguments = arguments;
+        map->arguments_capacity = capacity;
+    }
+    memcpy(map->arguments + map->arguments_size, data, size);
+    map->arguments_size += size;
+    return true;
+}
+
+/* The item as one word of a shell command: in single quotes, those inside escaped. */
+static bool append_quoted(struct map *map, const char *item)
+{
+    bool ok = append(map, "'", 1);
+    for (; ok && *item; item++)
+        ok = *item == '\'' ? append(map, "'\\''", 4) : append(map, item, 1);
+    return ok && append(map, "'", 1);
+}
+
+static bool append_item(struct map *map, const char *item)
+{
+    return map->shell ? append_quoted(map, item) : append(map, item, strlen(item));
+}
+
+/* One argument of the template with the item in it; notes whether there was a {}. */
+static bool append_argument(struct map *map, const char *text, const char *item,
+                            bool *ret_used)
+{
+    const char *braces;
+    while ((braces = strstr(text, "{}")) != NULL) {
+        if (!append(map, text, (size_t)(braces - text)) || !append_item(map, item))
+            return false;
+        *ret_used = true;
+        text = braces + 2;
+    }
+    return append(map, text, strlen(text));
+}
+
+/* Packs the command line for an item into map->arguments. */
+static bool build_command(struct map *map, const char *item)
+{
+    bool used = false, ok = true;
+    map->arguments_size = 0;
+    if (map->shell) {
+        ok = append(map, "sh\0-c", 6) && append_argument(map, map->command[0], item, &used);
+        if (ok && !used)
+            ok = append(map, " ", 1) && append_item(map, item);
+        return ok && append(map, "", 1);
+    }
+    for (char **argument = map->command; ok && *argument; argument++)
+        ok = append_argument(map, *argument, item, &used) && append(map, "", 1);
+    if (ok && !used)
+        ok = append(map, item, strlen(item) + 1);
+    return ok;
+}
+
+/* The next item: 0, FARPOOL_END, or FARPOOL_EINPUT with a message. */
+static int next_item(struct map *map, const char **ret_item, char message[256])
+{
+    if (map->items) {
+        *ret_item = *map->items;
+        return *map->items++ ? FARPOOL_OK : FARPOOL_END;
+    }
+    errno = 0;
+    ssize_t size = getdelim(&map->line, &map->line_capacity, map->delimiter, stdin);
+    if (size < 0) {
+        if (feof(stdin))
+            return FARPOOL_END;
+        snprintf(message, 256, "cannot read standard input: %s", strerror(errno));
+        return FARPOOL_EINPUT;
+    }
+    if (size > 0 && map->line[size - 1] == map->delimiter)
+        map->line[size - 1] = '\0';
+    *ret_item = map->line;
+    return FARPOOL_OK;
+}
+
+/* The pool's input callback. */
+static int next_command(void *user, farpool_bytes *ret_item, char message[256])
+{
+    struct map *map = user;
+    const char *item;
+    int code = next_item(map, &item, message);
+    if (code)
+        return code;
+    if (!build_command(map, item)) {
+        snprintf(message, 256, "out of memory");
+        return FARPOOL_ENOMEM;
+    }
+    ret_item->data = map->arguments;
+    ret_item->size = map->arguments_size;
+    return FARPOOL_OK;
+}
+
+static int print_commands(struct map *map)
+{
+    farpool_bytes item;
+    char message[256];
+    int code;
+    while ((code = next_command(map, &item, message)) == FARPOOL_OK) {
+        const char *text = item.data, *end = text + item.size;
+        for (const char *at = text; at < end; at += strlen(at) + 1)
+            printf("%s%s", at == text ? "" : " ", at);
+        putchar('\n');
+    }
+    return code == FARPOOL_END ? CLI_OK : CLI_ERROR;
+}
+
+/* What one command wrote, and a line when it failed. */
+static void report(struct map *map, const farpool_bytes *output, uint64_t index)
+{
+    struct cli_outcome outcome;
+    const char *data = output->data;
+    memcpy(&outcome, data, sizeof outcome);
+    data += sizeof outcome;
+    fwrite(data, 1, outcome.stdout_size, stdout);
+    fwrite(data + outcome.stdout_size, 1, outcome.stderr_size, stderr);
+    if (outcome.exit_status == 0)
+        return;
+    map->failed++;
+    if (map->quiet)
+        return;
+    if (outcome.signal)
+        fprintf(stderr, "farpool: command %" PRIu64 " was ended by signal %d (%s)\n",
+                index + 1, outcome.signal, strsignal(outcome.signal));
+    else
+        fprintf(stderr, "farpool: command %" PRIu64 " failed with exit status %d\n",
+                index + 1, outcome.exit_status);
+}
+
+/* Takes results until the end. 0, or an exit status when the pool itself failed. */
+static int collect(struct map *map, farpool_iterator *iterator)
+{
+    struct cli_progress bar;
+    farpool_error error;
+    farpool_bytes output;
+    farpool_progress progress;
+    uint64_t index;
+    int code, result = CLI_OK;
+    cli_progress_open(&bar, map->progress);
+    while ((code = farpool_next(iterator, 100, &output, &index, &error)) != FARPOOL_END) {
+        if (code == FARPOOL_ETIMEDOUT) {
+            fflush(stdout);
+        } else if (code == FARPOOL_OK) {
+            cli_progress_hide(&bar);
+            report(map, &output, index);
+            map->done++;
+        } else if (error.index != FARPOOL_NO_INDEX && code != FARPOOL_EINPUT) {
+            cli_progress_hide(&bar);
+            map->failed++;
+            map->done++;
+            if (!map->quiet)
+                fprintf(stderr, "farpool: command %" PRIu64 ": %s\n", index + 1, error.text);
+        } else {
+            cli_progress_hide(&bar);
+            fprintf(stderr, "farpool: %s\n", error.text);
+            result = CLI_ERROR;
+            break;
+        }
+        if (farpool_iterator_progress(iterator, &progress) == FARPOOL_OK)
+            cli_progress_show(&bar, &progress, map->done, map->failed);
+    }
+    cli_progress_close(&bar);
+    return result;
+}
+
+static int run(struct map *map)
+{
+    farpool_error error;
+    farpool_pool_options options = FARPOOL_POOL_OPTIONS;
+    int result = CLI_ERROR;
+    options.processes = map->processes;
+    options.retries = map->retries;
+    options.task_timeout_ms = map->timeout_ms;
+    options.files = map->files_count ? map->files : NULL;
+    farpool_pool *pool = farpool_open(map->coordinator, &options, &error);
+    if (!pool) {
+        fprintf(stderr, "farpool: %s\n", error.text);
+        return CLI_ERROR;
+    }
+    farpool_iterator *iterator =
+        (map->unordered ? farpool_imap_unordered : farpool_imap)(
+            pool, cli_command_function(), next_command, map, NULL, &error);
+    if (iterator)
+        result = collect(map, iterator);
+    else
+        fprintf(stderr, "farpool: %s\n", error.text);
+    farpool_iterator_free(iterator);
+    farpool_terminate(pool, NULL);
+    farpool_pool_free(pool);
+    if (fflush(stdout) != 0) {
+        fprintf(stderr, "farpool: cannot write the output: %s\n", strerror(errno));
+        return CLI_ERROR;
+    }
+    if (result == CLI_OK && map->failed)
+        result = map->failed > FAILED_MAX ? FAILED_MAX + 1 : (int)map->failed;
+    return result;
+}
+
+int cli_map(int argc, char **argv)
+{
+    struct map map = {
+        .processes = FARPOOL_AUTO,
+        .retries = FARPOOL_AUTO,
+        .timeout_ms = FARPOOL_AUTO,
+        .delimiter = '\n',
+    };
+    int result = parse(&map, argc, argv);
+    if (result < 0) {
+        fputs(help_text, stdout);
+        return CLI_OK;
+    }
+    if (result == CLI_OK)
+        result = map.dry_run ? print_commands(&map) : run(&map);
+    free(map.line);
+    free(map.arguments);
+    return result;
+}

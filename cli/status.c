@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * status.c: `farpool status` and `farpool nodes`' common part: what a coordinator knows,
+ * as text or JSON. */
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char help_text[] =
+    "usage: farpool status [OPTIONS]\n"
+    "\n"
+    "Shows a coordinator's workers, slots, pools and jobs, with their tasks.\n"
+    "\n"
+    "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
+    "  -j, --json                 as JSON, for programs\n"
+    "      --help                 this text\n"
+    "\n"
+    "Exit status: 0; 254 usage; 255 no coordinator answered.\n";
+
+static const struct option long_options[] = {
+    {"coordinator", required_argument, NULL, 'c'},
+    {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static json_t *node_json(const farpool_node_status *node)
+{
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "node",
+                     node->name, "machine", node->machine, "state", node->state, "labels",
+                     node->labels, "slots", (json_int_t)node->slots, "memory_bytes",
+                     (json_int_t)node->memory_bytes, "processes",
+                     (json_int_t)node->processes, "tasks_running",
+                     (json_int_t)node->tasks_running, "tasks_assigned",
+                     (json_int_t)node->tasks_assigned, "tasks_done",
+                     (json_int_t)node->tasks_done, "connected_ms",
+                     (json_int_t)node->connected_ms);
+}
+
+static json_t *pool_json(const farpool_pool_status *pool)
+{
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "pool", pool->id,
+                     "program", pool->program, "client_host", pool->client_host,
+                     "client_pid", (json_int_t)pool->client_pid, "processes",
+                     (json_int_t)pool->processes, "jobs", (json_int_t)pool->jobs,
+                     "tasks_waiting", (json_int_t)pool->tasks_waiting, "tasks_running",
+                     (json_int_t)pool->tasks_running, "tasks_done",
+                     (json_int_t)pool->tasks_done);
+}
+
+static json_t *job_json(const farpool_job_status *job)
+{
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "pool", job->pool, "function",
+                     job->function, "job", (json_int_t)job->job, "priority",
+                     (json_int_t)job->priority, "tasks_waiting",
+                     (json_int_t)job->tasks_waiting, "tasks_running",
+                     (json_int_t)job->tasks_running, "tasks_done",
+                     (json_int_t)job->tasks_done);
+}
+
+static int print_json(const farpool_cluster_status *status)
+{
+    json_t *nodes = json_array(), *pools = json_array(), *jobs = json_array();
+    for (size_t i = 0; i < status->nodes_count; i++)
+        json_array_append_new(nodes, node_json(&status->nodes[i]));
+    for (size_t i = 0; i < status->pools_count; i++)
+        json_array_append_new(pools, pool_json(&status->pools[i]));
+    for (size_t i = 0; i < status->jobs_count; i++)
+        json_array_append_new(jobs, job_json(&status->jobs[i]));
+    json_t *root = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "version",
+                             status->coordinator_version, "uptime_ms",
+                             (json_int_t)status->uptime_ms, "clients",
+                             (json_int_t)status->clients, "nodes", nodes, "pools", pools,
+                             "jobs", jobs);
+    if (!root) {
+        fputs("farpool status: out of memory\n", stderr);
+        return CLI_ERROR;
+    }
+    json_dumpf(root, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(root);
+    return CLI_OK;
+}
+
+static void print_nodes(const farpool_cluster_status *status)
+{
+    puts("\nNODE                 STATE      SLOTS  PROCESSES  RUNNING   ASSIGNED       DONE");
+    for (size_t i = 0; i < status->nodes_count; i++) {
+        const farpool_node_status *node = &status->nodes[i];
+        printf("%-20s %-9s %6" PRIu64 " %10" PRIu64 " %8" PRIu64 " %10" PRIu64
+               " %10" PRIu64 "\n",
+               node->name, node->state, node->slots, node->processes, node->tasks_running,
+               node->tasks_assigned, node->tasks_done);
+    }
+}
+
+static void print_pools(const farpool_cluster_status *status)
+{
+    puts("\nPOOL      PROGRAM          CLIENT               PROCESSES  JOBS    WAITING"
+         "  RUNNING       DONE");
+    for (size_t i = 0; i < status->pools_count; i++) {
+        const farpool_pool_status *pool = &status->pools[i];
+        printf("%-8.8s  %-16.16s %-12.12s %7" PRIu64 " %10" PRIu64 " %5" PRIu64
+               " %10" PRIu64 " %8" PRIu64 " %10" PRIu64 "\n",
+               pool->id, pool->program, pool->client_host, pool->client_pid,
+               pool->processes, pool->jobs, pool->tasks_waiting, pool->tasks_running,
+               pool->tasks_done);
+    }
+}
+
+static void print_jobs(const farpool_cluster_status *status)
+{
+    puts("\nPOOL      JOB        FUNCTION             PRIORITY    WAITING  RUNNING       DONE");
+    for (size_t i = 0; i < status->jobs_count; i++) {
+        const farpool_job_status *job = &status->jobs[i];
+        printf("%-8.8s  %-10" PRIu64 " %-20.20s %8" PRId64 " %10" PRIu64 " %8" PRIu64
+               " %10" PRIu64 "\n",
+               job->pool, job->job & UINT32_MAX, job->function, job->priority,
+               job->tasks_waiting, job->tasks_running, job->tasks_done);
+    }
+}
+
+static int print_text(const farpool_cluster_status *status)
+{
+    uint64_t slots = 0, running = 0;
+    for (size_t i = 0; i < status->nodes_count; i++) {
+        slots += status->nodes[i].slots;
+        running += status->nodes[i].tasks_running;
+    }
+    printf("coordinator %s, up %" PRIu64 " s: %zu nodes, %" PRIu64 " slots (%" PRIu64
+           " in use), %" PRIu64 " clients, %zu pools, %zu jobs\n",
+           status->coordinator_version, status->uptime_ms / 1000, status->nodes_count,
+           slots, running, status->clients, status->pools_count, status->jobs_count);
+    if (status->nodes_count)
+        print_nodes(status);
+    if (status->pools_count)
+        print_pools(status);
+    if (status->jobs_count)
+        print_jobs(status);
+    return CLI_OK;
+}
+
+int cli_status(int argc, char **argv)
+{
+    const char *address = NULL;
+    bool json = false;
+    int option;
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "c:j", long_options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            address = optarg;
+            break;
+        case 'j':
+            json = true;
+            break;
+        case 'h':
+            fputs(help_text, stdout);
+            return CLI_OK;
+        default:
+            fputs("Try: farpool status --help\n", stderr);
+            return CLI_USAGE;
+        }
+    }
+    if (optind < argc)
+        return cli_usage_error("status", "'%s' is one argument too many", argv[optind]);
+    farpool_cluster_status *status = cli_get_status(address);
+    if (!status)
+        return CLI_ERROR;
+    int result = json ? print_json(status) : print_text(status);
+    farpool_cluster_status_free(status);
+    return result;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mem.c: allocation, with a hook that makes the n-th one fail.
+ *
+ * The counter is loaded and stored without a locked instruction, so that it costs next to
+ * nothing: threads may lose counts of each other, which matters only to a test that uses
+ * the hook, and those run on one thread. */
+#include "common/base/mem.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RESERVE_FIRST 8 /* elements that an array begins with */
+
+static atomic_size_t made;    /* allocations since the last mem_fail_after */
+static atomic_size_t fail_at; /* the one that fails; 0: none */
+
+static bool refuse(void)
+{
+    const size_t number = atomic_load_explicit(&made, memory_order_relaxed) + 1;
+    atomic_store_explicit(&made, number, memory_order_relaxed);
+    return number == atomic_load_explicit(&fail_at, memory_order_relaxed);
+}
+
+size_t mem_fail_after(size_t n)
+{
+    const size_t count = atomic_load_explicit(&made, memory_order_relaxed);
+    atomic_store_explicit(&made, 0, memory_order_relaxed);
+    atomic_store_explicit(&fail_at, n, memory_order_relaxed);
+    return count;
+}
+
+void *mem_alloc(size_t size)
+{
+    return refuse() ? NULL : calloc(1, size ? size : 1);
+}
+
+void *mem_realloc(void *memory, size_t size)
+{
+    return refuse() ? NULL : realloc(memory, size ? size : 1);
+}
+
+char *mem_strdup(const char *text)
+{
+    const size_t size = strlen(text) + 1;
+    char *copy = mem_realloc(NULL, size);
+    return copy ? memcpy(copy, text, size) : NULL;
+}
+
+void mem_free(void *memory)
+{
+    free(memory);
+}
+
+bool mem_reserve(void *array_pointer, size_t *capacity, size_t need, size_t size)
+{
+    if (need <= *capacity)
+        return true;
+    size_t wanted = *capacity ? *capacity : RESERVE_FIRST;
+    while (wanted < need) {
+        if (wanted > SIZE_MAX / 2)
+            return false;
+        wanted *= 2;
+    }
+    if (size && wanted > SIZE_MAX / size)
+        return false;
+    /* The caller's pointer is of any type: read and written as bytes. */
+    uint8_t *array;
+    memcpy(&array, array_pointer, sizeof array);
+    array = mem_realloc(array, wanted * size);
+    if (!array)
+        return false;
+    memset(array + *capacity * size, 0, (wanted - *capacity) * size);
+    memcpy(array_pointer, &array, sizeof array);
+    *capacity = wanted;
+    return true;
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * message.c: making, copying and freeing messages, and what is known of a kind.
+ *
+ * All by walking the tables of message_table.c, so no message has code of its own. The
+ * wire form is in message_encode.c and message_decode.c, text for people in
+ * message_print.c and message_page.c. */
+#include "common/base/message.h"
+
+#include "common/base/mem.h"
+#include "common/base/message_table.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct message *message_create(enum message_kind kind)
+{
+    assert(message_layout_find(kind));
+    struct message *message = mem_alloc(sizeof *message);
+    if (message)
+        message->kind = kind;
+    return message;
+}
+
+static void free_fields(const struct message_field *fields, uint32_t count, void *base);
+
+static void free_list(const struct message_field *field, void *base)
+{
+    const struct message_record *record = field->record;
+    uint32_t count;
+    char *array = list_of(field, base, &count);
+    for (uint32_t i = 0; i < count; i++)
+        free_fields(record->fields, record->fields_count, array + i * record->size);
+    mem_free(array);
+}
+
+static void free_fields(const struct message_field *fields, uint32_t count, void *base)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        void *at = field_at(&fields[i], base);
+        switch (fields[i].type) {
+        case FIELD_text:
+            mem_free(*(char **)at);
+            break;
+        case FIELD_body:
+            payload_unref(at);
+            break;
+        case FIELD_list:
+            free_list(&fields[i], base);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+void message_free(struct message **message)
+{
+    if (!*message)
+        return;
+    const struct message_layout *layout = message_layout_find((*message)->kind);
+    assert(layout);
+    free_fields(layout->fields, layout->fields_count, *message);
+    mem_free(*message);
+    *message = NULL;
+}
+
+static bool copy_fields(const struct message_field *fields, uint32_t count,
+                        const void *source, void *target);
+
+/* A copy that fails halfway leaves records that are zero, or whole, or in between: all
+ * of which message_free takes. */
+static bool copy_list(const struct message_field *field, const void *source, void *target)
+{
+    const struct message_record *record = field->record;
+    uint32_t count;
+    const char *from = list_of(field, source, &count);
+    if (!count)
+        return true;
+    char *to = mem_alloc(count * record->size);
+    if (!to)
+        return false;
+    list_set(field, target, to, count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!copy_fields(record->fields, record->fields_count, from + i * record->size,
+                         to + i * record->size))
+            return false;
+    }
+    return true;
+}
+
+static bool copy_text(char *const *source, char **target)
+{
+    return !*source || (*target = mem_strdup(*source));
+}
+
+static bool copy_fields(const struct message_field *fields, uint32_t count,
+                        const void *source, void *target)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const void *from = field_of(&fields[i], source);
+        void *to = field_at(&fields[i], target);
+        bool copied = true;
+        switch (fields[i].type) {
+        case FIELD_text:
+            copied = copy_text(from, to);
+            break;
+        case FIELD_body:
+            *(struct payload **)to = payload_ref(*(struct payload *const *)from);
+            break;
+        case FIELD_list:
+            copied = copy_list(&fields[i], source, target);
+            break;
+        default:
+            memcpy(to, from, fields[i].size);
+        }
+        if (!copied)
+            return false;
+    }
+    return true;
+}
+
+struct message *message_copy(const struct message *message)
+{
+    const struct message_layout *layout = message_layout_find(message->kind);
+    struct message *copy = message_create(message->kind);
+    if (copy && !copy_fields(layout->fields, layout->fields_count, message, copy))
+        message_free(&copy);
+    return copy;
+}
+
+static uint64_t bytes_of_fields(const struct message_field *fields, uint32_t count,
+                                const void *base)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (fields[i].type == FIELD_body) {
+            const struct payload *body =
+                *(struct payload *const *)field_of(&fields[i], base);
+            bytes += body ? body->size : 0;
+        } else if (fields[i].type == FIELD_list) {
+            const struct message_record *record = fields[i].record;
+            uint32_t records;
+            const char *array = list_of(&fields[i], base, &records);
+            for (uint32_t j = 0; j < records; j++)
+                bytes += bytes_of_fields(record->fields, record->fields_count,
+                                         array + j * record->size);
+        }
+    }
+    return bytes;
+}
+
+uint64_t message_body_bytes(const struct message *message)
+{
+    const struct message_layout *layout = message_layout_find(message->kind);
+    return bytes_of_fields(layout->fields, layout->fields_count, message);
+}
+
+const char *message_name(enum message_kind kind)
+{
+    const struct message_layout *layout = message_layout_find(kind);
+    return layout ? layout->name : "?";
+}
+
+/* `who` is a list of paths, "W>K K>W": who stands before a '>' sends. */
+bool message_allowed(enum message_kind kind, char role)
+{
+    const struct message_layout *layout = message_layout_find(kind);
+    if (!layout || !role || !strchr("CKW", role))
+        return false;
+    if (strcmp(layout->who, "any") == 0)
+        return true;
+    for (const char *at = layout->who; *at; at++) {
+        if (at[0] == role && at[1] == '>')
+            return true;
+    }
+    return false;
+}
+
+void frames_fini(struct frames *frames)
+{
+    payload_unref(&frames->header);
+    for (size_t i = 0; i < frames->bodies_count; i++)
+        payload_unref(&frames->bodies[i]);
+    mem_free(frames->bodies);
+    memset(frames, 0, sizeof *frames);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * hash.c: BLAKE2b-256 of bytes and of files, by libsodium. A file is read in pieces, so
+ * its size does not matter; a file that changes while it is read gives the hash of what
+ * was read, and the size tells how much that was. */
+#include "common/base/error.h"
+#include "common/sys/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <string.h>
+#include <unistd.h>
+
+void sys_hash(const void *data, size_t size, struct hash *ret_hash)
+{
+    crypto_generichash_blake2b(ret_hash->bytes, sizeof ret_hash->bytes, data, size, NULL, 0);
+}
+
+/* Adds the whole file; 0 or an errno. */
+static int hash_fd(int fd, crypto_generichash_blake2b_state *state, uint64_t *size)
+{
+    unsigned char buffer[65536];
+    for (;;) {
+        ssize_t n = read(fd, buffer, sizeof buffer);
+        if (n == 0)
+            return 0;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno;
+        crypto_generichash_blake2b_update(state, buffer, (unsigned long long)n);
+        *size += (uint64_t)n;
+    }
+}
+
+int sys_hash_file(const char *path, struct hash *ret_hash, uint64_t *ret_size,
+                  farpool_error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return error_set(error, FARPOOL_ESYSTEM, "open %s: %s", path, strerror(errno));
+    crypto_generichash_blake2b_state state;
+    crypto_generichash_blake2b_init(&state, NULL, 0, sizeof ret_hash->bytes);
+    uint64_t size = 0;
+    int failed = hash_fd(fd, &state, &size);
+    close(fd);
+    if (failed != 0)
+        return error_set(error, FARPOOL_ESYSTEM, "read %s: %s", path, strerror(failed));
+    crypto_generichash_blake2b_final(&state, ret_hash->bytes, sizeof ret_hash->bytes);
+    if (ret_size != NULL)
+        *ret_size = size;
+    return 0;
+}

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sim.h: a whole cluster in one process: the three cores, and around them a virtual
+ * clock, network, processes and programs, all driven by one seed. docs/testing.md tells
+ * what is simulated, which faults there are and what is checked.
+ *
+ * Nothing here waits, opens or reads anything: the same seed gives the same run. */
+#ifndef FARPOOL_TESTS_SIM_H
+#define FARPOOL_TESTS_SIM_H
+
+#include "client/core.h"
+#include "common/base/mem.h"
+#include "common/base/span.h"
+#include "coordinator/core.h"
+#include "worker/core.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define NODES_MAX 10
+#define APPS_MAX 24
+#define APP_JOBS_MAX 4
+#define PROGRAM_FILES 2
+
+/* What the harness itself does wrong on purpose, to see that the checks notice. */
+#define SIM_BREAKS(X)                                                                \
+    X(DROP_RESULT, "drop-result", "the network loses one DONE on a live link")       \
+    X(DUPLICATE, "duplicate", "one CLIENT_DONE reaches the program twice")           \
+    X(CORRUPT, "corrupt", "one output has a wrong byte")                             \
+    X(BEGIN_TWICE, "begin-twice", "a process begins a task of a once-job twice")     \
+    X(HOLD_ACKS, "hold-acks", "the network loses every ACK of a pool's end")
+
+enum sim_break {
+    BREAK_NONE,
+#define SIM_BREAK_ENUM(NAME, option, text) BREAK_##NAME,
+    SIM_BREAKS(SIM_BREAK_ENUM)
+#undef SIM_BREAK_ENUM
+};
+
+/* Faults that come at an instant. */
+#define SIM_FAULTS(X)                                                                \
+    X(CUT, "a link is cut; both sides learn of it at times of their own")            \
+    X(HALF_OPEN, "a link loses everything in one or both directions, silently")      \
+    X(LAG, "what is sent on a link takes 0.3 to 3 s longer for a while")             \
+    X(COORDINATOR_KILL, "the coordinator dies, and is started empty later")          \
+    X(COORDINATOR_PAUSE, "the coordinator handles nothing for a while")              \
+    X(WORKER_KILL, "a worker and its processes die; a fresh one may come later")     \
+    X(WORKER_PAUSE, "a worker handles nothing for up to 10 s, then everything")      \
+    X(WORKER_JOIN, "one more worker")                                                \
+    X(WORKER_DRAIN, "a worker is told to drain")                                     \
+    X(PROCESS_KILL, "a process is killed at whatever it does")                       \
+    X(CLIENT_KILL, "a client dies")                                                  \
+    X(CLIENT_PAUSE, "a client handles nothing for up to 3 s")
+
+enum sim_fault {
+#define SIM_FAULT_ENUM(NAME, text) FAULT_##NAME,
+    SIM_FAULTS(SIM_FAULT_ENUM)
+#undef SIM_FAULT_ENUM
+    FAULTS
+};
+
+struct sim;
+
+/* ------------------------------------------------------------------ queues */
+
+/* A growing ring of equal elements. */
+struct queue {
+    uint8_t *items;
+    size_t element, head, count, capacity;
+};
+void queue_push(struct queue *queue, const void *element, size_t size);
+bool queue_pop(struct queue *queue, void *ret_element);
+void *queue_at(const struct queue *queue, size_t place);
+void queue_remove(struct queue *queue, size_t place);
+void queue_fini(struct queue *queue);
+
+/* ----------------------------------------------------------------- network */
+
+/* One direction of a link: what is on its way to one of the two sides. */
+struct lane {
+    struct queue packets;
+    uint64_t last_at_us; /* keeps the order */
+    bool open;           /* the receiving side takes the link for up */
+    bool deaf;           /* what is sent from now on is lost */
+};
+
+enum { TO_COORDINATOR, TO_PEER };
+
+struct link {
+    uint64_t number;
+    bool worker;          /* else a client */
+    int place;            /* which node or app */
+    uint64_t incarnation; /* of that node or app */
+    struct lane lanes[2]; /* TO_COORDINATOR, TO_PEER */
+    bool dropped;         /* by the coordinator: it wants to hear nothing more of it */
+    uint64_t lag_us, lag_until_us;
+};
+
+/* ------------------------------------------------------------------ actors */
+
+/* What every party has: life, pauses, and the instant at which it looks next. */
+struct actor {
+    bool alive;
+    uint64_t incarnation;
+    uint64_t paused_until_us;
+    uint64_t wake_at_us; /* UINT64_MAX: none is set */
+};
+
+struct coordinator {
+    struct actor actor;
+    struct coordinator_config config;
+    struct coordinator_core *core;
+    struct coordinator_effects effects;
+    struct queue inbox; /* struct coordinator_event */
+    uint64_t starts;
+};
+
+/* ------------------------------------------------- a client and its program */
+
+enum behaviour {
+    BEHAVE_WELL,
+    BEHAVE_FAIL,       /* fails every time */
+    BEHAVE_FLAKY,      /* fails at its first attempt */
+    BEHAVE_CRASH,      /* kills its process every time */
+    BEHAVE_CRASH_ONCE, /* at its first attempt */
+    BEHAVE_HANG,       /* never ends */
+    BEHAVE_SLOW,       /* takes seconds */
+    BEHAVE_NEST,       /* opens the pool it runs in, and waits for a job of its own */
+};
+
+enum task_end { TASK_OPEN, TASK_DONE, TASK_FAILED };
+
+/* What is known of a task, from all sides. */
+struct task {
+    enum task_end end;
+    int code;            /* of TASK_FAILED */
+    uint32_t begins;     /* times that a process began it */
+    uint32_t begun;      /* the attempt of the last one */
+    uint32_t blames;     /* processes that ended in it */
+    uint32_t losts;      /* LOSTs of it that reached the client */
+    uint32_t failures;   /* FAILED of the function or a timeout that reached the client */
+    uint32_t sent;       /* attempt of the copy under way from the client; 0: none */
+    bool cancelled;      /* asked for by the client */
+    bool cancel_marked;  /* a process was told so while it ran */
+    bool consumed;
+};
+
+struct job {
+    bool used, opened, refused, ended, freed;
+    bool failed_pool;       /* ended by the pool's end */
+    int app;                /* whose */
+    uint64_t number;        /* the core's */
+    uint64_t seed;
+    struct client_job_options options;
+    uint64_t count;         /* tasks in all */
+    uint32_t input_size, output_size; /* bytes; variable: below this */
+    bool input_variable, output_variable;
+    uint64_t task_us;       /* usual time of one */
+    uint32_t spice;         /* tasks in a thousand that do not simply behave well */
+    uint32_t nests;         /* tasks in a thousand that nest */
+    bool ordered;           /* lazy: read in order */
+    uint64_t read_us;       /* lazy: between two reads */
+    struct task *tasks;
+    uint64_t pulled, consumed, ends;
+    uint64_t bytes_held;    /* lazy: input and output bytes pulled and not consumed */
+    uint64_t wanted, wanted_bytes; /* lazy: asked for and not yet pulled */
+    bool input_ended;
+    bool reading;           /* a read is set */
+};
+
+/* A client program: one core, one link. */
+struct app {
+    struct actor actor;
+    struct client_config config;
+    struct client_core *core;
+    struct client_effects effects;
+    struct queue inbox; /* struct app_item */
+    uint64_t link;      /* 0: none */
+    bool dialing;
+    bool greeted;       /* WELCOME came on this link: windows below are known */
+    uint64_t tasks_max, bytes_max;
+    uint64_t under_way_tasks, under_way_bytes;
+    bool ready, closing, terminated, failed, pool_ended;
+    int failed_code;
+    bool initializer_fails;
+    struct message *open;
+    struct hash files[PROGRAM_FILES];
+    uint32_t file_sizes[PROGRAM_FILES];
+    struct job jobs[APP_JOBS_MAX];
+    int jobs_count;
+    int node;           /* nested: where its process is, else -1 */
+    uint64_t node_incarnation, process;
+};
+
+struct app_item {
+    struct client_event event;
+    uint64_t link; /* of LINK_* and MESSAGE */
+    int job;       /* place in the app's jobs, -1: none */
+};
+
+/* ------------------------------------------------------- workers, processes */
+
+struct give {
+    uint64_t give;
+    struct job *job;
+    struct msg_span span;
+    uint32_t claim, publish;
+    uint64_t timeout_ms;
+    uint32_t next;    /* place of the next task to begin */
+    uint32_t claimed; /* places below this are claimed */
+};
+
+enum process_state { PROCESS_STARTING, PROCESS_SERVING, PROCESS_OVER };
+
+struct process {
+    uint64_t number;
+    enum process_state state;
+    struct id pool;
+    struct app *app;      /* of that pool; may have died since */
+    struct queue gives;   /* struct give, the first is being worked on */
+    bool running, closing, blocked;
+    uint64_t began_us;
+    uint64_t epoch;       /* timers of an older one are void */
+    uint64_t begun;       /* tasks in its life */
+    bool cancel_marked;
+    int nested;           /* app of the running task, -1: none */
+    /* Ended and not yet published: places [pending_first, + pending) of the first give. */
+    uint64_t pending_first;
+    uint32_t pending;
+    uint64_t pending_ns;
+    uint8_t *bytes;
+    size_t bytes_size, bytes_capacity;
+    uint32_t *sizes;
+    size_t sizes_capacity;
+    uint64_t tasks_per_process;
+};
+
+struct cached {
+    struct hash program;
+    struct hash files[PROGRAM_FILES];
+    uint32_t sizes[PROGRAM_FILES];
+    uint32_t file, offset; /* what is needed next */
+    bool complete, open, asked;
+};
+
+struct node {
+    struct actor actor;
+    struct worker_config config;
+    struct worker_core *core;
+    struct worker_effects effects;
+    struct queue inbox; /* struct node_item */
+    uint64_t link;      /* 0: none */
+    bool dialing, draining;
+    bool program_fails; /* no program can be started here */
+    bool starts_fail;   /* processes often fail to start here */
+    struct queue processes; /* struct process * */
+    struct queue programs;  /* struct cached */
+};
+
+struct node_item {
+    struct worker_event event;
+    uint64_t link;
+};
+
+/* --------------------------------------------------------------- the whole */
+
+struct timer {
+    uint64_t at_us, order;
+    void (*call)(struct sim *sim, uint64_t a, uint64_t b, uint64_t c);
+    uint64_t a, b, c;
+};
+
+struct sim_options {
+    uint64_t seed;
+    enum sim_break broken;
+    bool verbose;   /* print each event as it happens */
+    bool trace;     /* keep the last events, printed when a check fails */
+    bool quiet_world; /* no faults */
+};
+
+struct plan {
+    bool enabled[FAULTS];
+    bool encode;      /* messages cross the network as frames */
+    bool oom;         /* an allocation fails now and then */
+    bool starts_fail, programs_fail, initializer_fails, nested;
+    uint64_t faults_until_us;
+};
+
+struct sim {
+    struct sim_options options;
+    uint64_t rng;
+    uint64_t now_us, order, steps;
+    struct timer *heap;
+    size_t heap_count, heap_capacity;
+    struct plan plan;
+    struct coordinator coordinator;
+    struct node nodes[NODES_MAX];
+    struct app apps[APPS_MAX];
+    struct queue links; /* struct link *, number - 1 is its place */
+    uint32_t next_tag;
+    bool settled;       /* faults are over */
+    bool finished;
+    bool broke;         /* the one deliberate fault has been committed */
+    uint64_t settle_until_us;
+};
+
+/* sim.c: clock, dice, trace, the run. -------------------------------------------- */
+
+void sim_run(const struct sim_options *options); /* exits the process on a failed check */
+uint64_t sim_now_ms(const struct sim *sim);
+/* Dice: [0, bound); [low, high]; one time in n. */
+uint64_t sim_dice(struct sim *sim, uint64_t bound);
+uint64_t sim_between(struct sim *sim, uint64_t low, uint64_t high);
+bool sim_chance(struct sim *sim, uint64_t one_in);
+struct id sim_id(struct sim *sim);
+void sim_at(struct sim *sim, uint64_t at_us,
+            void (*call)(struct sim *, uint64_t, uint64_t, uint64_t), uint64_t a,
+            uint64_t b, uint64_t c);
+void sim_trace(struct sim *sim, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void sim_trace_message(struct sim *sim, const char *who, const struct message *message);
+bool sim_tracing(const struct sim *sim);
+/* A check failed: prints why, the seed, how the cores stand and the last events. */
+void sim_fail(struct sim *sim, const char *format, ...)
+    __attribute__((format(printf, 2, 3), noreturn));
+/* Counts a step, and lets an allocation in it fail now and then; true: it is armed. */
+bool sim_step_begin(struct sim *sim);
+/* Whether to step again: it ran out of memory. Fails if it did so without cause. */
+bool sim_step_again(struct sim *sim, bool armed, int result);
+/* Sets the actor's next wake-up, in `delay_us` unless an earlier one is set. */
+void sim_wake(struct sim *sim, struct actor *actor, uint64_t at_us,
+              void (*call)(struct sim *, uint64_t, uint64_t, uint64_t), uint64_t place);
+void *sim_alloc(size_t size); /* zeroed, never NULL */
+
+/* network.c ------------------------------------------------------------------------ */
+
+struct link *link_find(struct sim *sim, uint64_t number);
+/* Connects after a while, again and again until the coordinator is there. */
+void link_dial(struct sim *sim, bool worker, int place);
+/* Sends; takes the message over. */
+void link_send(struct sim *sim, uint64_t number, int lane, struct message **message);
+/* One side lets go: the other one learns after what was sent before. */
+void link_close(struct sim *sim, uint64_t number, int other_lane);
+/* Everything on its way may be lost; each side learns in its time, or by silence. */
+void link_cut(struct sim *sim, struct link *link, bool silent);
+void links_cut_all(struct sim *sim);
+void links_fini(struct sim *sim);
+
+/* coordinator.c -------------------------------------------------------------------- */
+
+void coordinator_start(struct sim *sim);
+void coordinator_kill(struct sim *sim);
+void coordinator_push(struct sim *sim, uint64_t link, struct message *message);
+void coordinator_look(struct sim *sim);
+
+/* node.c --------------------------------------------------------------------------- */
+
+void node_start(struct sim *sim, int place);
+void node_kill(struct sim *sim, int place);
+void node_drain(struct sim *sim, int place);
+void node_push(struct sim *sim, struct node *node, const struct worker_event *event,
+               uint64_t link);
+void node_look(struct sim *sim, struct node *node);
+int node_place(const struct sim *sim, const struct node *node);
+
+/* process.c ------------------------------------------------------------------------ */
+
+void process_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
+void process_kill(struct sim *sim, struct node *node, struct process *process);
+void processes_fini(struct sim *sim, struct node *node);
+/* The nested job of a task is over. */
+void process_unblock(struct sim *sim, const struct app *nested);
+
+/* program.c: files and the caches of the nodes. ------------------------------------- */
+
+void program_fill(struct sim *sim, struct app *app);
+void program_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
+void program_answer_read(struct sim *sim, struct app *app,
+                         const struct client_effect *effect);
+
+/* app.c ---------------------------------------------------------------------------- */
+
+void app_start(struct sim *sim, int place);
+/* A nested one for a running task; its place, or -1 if there is no room. */
+int app_start_nested(struct sim *sim, struct node *node, struct process *process);
+void app_kill(struct sim *sim, int place);
+void app_push(struct sim *sim, struct app *app, enum client_event_kind kind, int job,
+              uint64_t link, struct message *message);
+void app_look(struct sim *sim, struct app *app);
+void app_forget(struct sim *sim, struct app *app);
+int app_place(const struct sim *sim, const struct app *app);
+struct app *app_of_pool(struct sim *sim, const struct id *pool);
+
+/* job.c: tasks, inputs, outputs, and whether results are right. ---------------------- */
+
+void job_fill(struct sim *sim, struct app *app, int place);
+struct job *job_find(struct sim *sim, uint64_t number);
+enum behaviour job_behaviour(const struct job *job, uint64_t index);
+uint64_t job_duration_us(const struct job *job, uint64_t index);
+void job_make_input(const struct job *job, uint64_t first, uint32_t count,
+                    struct msg_span *ret_span);
+uint64_t job_input_bytes(const struct job *job, uint64_t first, uint64_t count);
+/* Appends the output for an input; returns its size. */
+uint32_t job_output_size(const struct job *job, const uint8_t *input, size_t size);
+void job_write_output(const struct job *job, const uint8_t *input, size_t size,
+                      uint8_t *output);
+void job_take_done(struct sim *sim, struct app *app, const struct client_effect *effect);
+void job_take_failed(struct sim *sim, struct app *app,
+                     const struct client_effect *effect);
+void job_take_ended(struct sim *sim, struct app *app, uint64_t number);
+void job_want_input(struct sim *sim, struct app *app, const struct client_effect *effect);
+/* Pushes input, as far as it is wanted; `read`: the reader of a lazy job takes one. */
+void job_pull(struct sim *sim, struct app *app, int place);
+void job_set_read(struct sim *sim, struct app *app, int place);
+void job_begin(struct sim *sim, struct job *job, uint64_t index, uint32_t attempt);
+void job_check_finished(struct sim *sim, const struct app *app);
+
+/* window.c: what is under way between a client and the coordinator. ------------------ */
+
+void window_sent(struct sim *sim, struct app *app, const struct message *message);
+void window_received(struct sim *sim, struct app *app, const struct message *message);
+void window_ended(struct sim *sim, struct app *app, struct job *job, uint64_t index);
+void window_reset(struct app *app);
+
+/* fault.c -------------------------------------------------------------------------- */
+
+void plan_make(struct sim *sim);
+void plan_print(const struct sim *sim);
+
+/* settle.c: the end: everything must come to rest. ----------------------------------- */
+
+void settle_begin(struct sim *sim);
+void settle_dump(struct sim *sim); /* how everything stands, for people */
+
+#endif
