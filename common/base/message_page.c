@@ -131,7 +131,7 @@ static void put_bound(const struct page *page, const struct message_field *field
 static void put_fields(const struct page *page, const struct message_field *fields,
                        uint32_t count)
 {
-    put(page, "| field | type | bound | |\n|---|---|---|---|\n");
+    put(page, "| field | type | bound | what it is |\n|---|---|---|---|\n");
     for (uint32_t i = 0; i < count; i++) {
         const struct message_field *field = &fields[i];
         if (field->type == FIELD_list)
@@ -165,14 +165,14 @@ void message_write_page(void (*write)(void *user, const char *text), void *user)
         const struct message_layout *layout = message_layout_find((enum message_kind)kind);
         if (!layout)
             continue;
-        put(&page, "\n<a id=\"%s\"></a>\n### %d %s\n\n%s: %s.\n\n", layout->name, kind,
+        put(&page, "\n<a id=\"%s\"></a>\n### %d %s\n\n%s: %s\n\n", layout->name, kind,
             layout->name, layout->who, layout->doc);
         put_fields(&page, layout->fields, layout->fields_count);
     }
     put(&page, "\n## Records\n");
     for (int kind = 0; kind < RECORD_KINDS; kind++) {
         const struct message_record *record = &message_records[kind];
-        put(&page, "\n<a id=\"%s-record\"></a>\n### %s\n\n%s.\n\n", record->name,
+        put(&page, "\n<a id=\"%s-record\"></a>\n### %s\n\n%s\n\n", record->name,
             record->name, record->doc);
         put_fields(&page, record->fields, record->fields_count);
     }

@@ -350,10 +350,10 @@ void span_set_move(struct span_set *from, uint64_t first, struct span_set *to,
 {
     struct node *node = holding(from, first);
     assert(node && node->item.span.first == first);
-    const struct node *behind = at_or_after(to, first);
-    assert(!behind || behind->item.span.first >= node_end(node));
     count_out(from, &node->item.span);
     RB_REMOVE(tree, &from->tree, node);
+    const struct node *behind = at_or_after(to, first); /* `to` may be `from` */
+    assert(!behind || behind->item.span.first >= node_end(node));
     node->item.span.attempt = attempt;
     node->item.tag = tag;
     node->item.tag2 = tag2;

@@ -18,7 +18,8 @@
 struct net;
 
 enum net_event_kind {
-    NET_UP,      /* dialer: connected; listener: the first message of a new peer follows */
+    NET_UP,      /* dialer: connected; listener: the first message of a new peer follows, or
+                    NET_DOWN when it was no hello */
     NET_DOWN,    /* the connection closed, or broke a rule (text says); the link is gone */
     NET_MESSAGE, /* *message: the callee takes it over (sets it NULL) */
 };
@@ -50,8 +51,10 @@ void net_close(struct net *net, int linger_ms);
 /* Where it listens: "tcp://127.0.0.1:41003" when port 0 ("*") was asked for. */
 const char *net_address(const struct net *net);
 
-/* Queues a message (taken over). ECLOSED: the link is gone; ENOMEM; EFULL: the queue was
- * over its bound, and the link is now closed (NET_DOWN follows). */
+/* Queues a message (taken over, also on failure). ECLOSED: the link is gone; EFULL: the
+ * queue was over its bound; ENOMEM, EINVAL, ETOOBIG: it cannot be encoded. On all but
+ * ECLOSED the link is now closed (NET_DOWN follows): its peer would wait for the message
+ * for ever. */
 int net_send(struct net *net, uint64_t link, struct message **message);
 
 /* Sends what the sockets take now; never blocks. */

@@ -18,7 +18,7 @@ static void look(struct sim *sim, uint64_t place, uint64_t incarnation, uint64_t
     if (sim->now_us < actor->paused_until_us)
         sim_wake(sim, actor, actor->paused_until_us, look, 0);
     else
-        coordinator_look(sim);
+        sim_coordinator_look(sim);
 }
 
 static void wake(struct sim *sim, uint64_t at_us)
@@ -26,7 +26,7 @@ static void wake(struct sim *sim, uint64_t at_us)
     sim_wake(sim, &sim->coordinator.actor, at_us, look, 0);
 }
 
-void coordinator_start(struct sim *sim)
+void sim_coordinator_start(struct sim *sim)
 {
     struct coordinator *coordinator = &sim->coordinator;
 
@@ -45,29 +45,29 @@ void coordinator_start(struct sim *sim)
     wake(sim, sim->now_us);
 }
 
-void coordinator_kill(struct sim *sim)
+void sim_coordinator_kill(struct sim *sim)
 {
     struct coordinator *coordinator = &sim->coordinator;
     struct coordinator_event event;
 
     coordinator->actor.alive = false;
-    while (queue_pop(&coordinator->inbox, &event))
+    while (sim_queue_pop(&coordinator->inbox, &event))
         message_free(&event.message);
-    queue_fini(&coordinator->inbox);
+    sim_queue_fini(&coordinator->inbox);
     coordinator_core_destroy(coordinator->core);
     coordinator_effects_fini(&coordinator->effects);
     memset(&coordinator->effects, 0, sizeof coordinator->effects);
     coordinator->core = NULL;
-    links_cut_all(sim);
+    sim_links_cut_all(sim);
 }
 
-void coordinator_push(struct sim *sim, uint64_t link, struct message *message)
+void sim_coordinator_push(struct sim *sim, uint64_t link, struct message *message)
 {
     struct coordinator_event event = {
         .kind = message ? COORDINATOR_MESSAGE : COORDINATOR_LINK_DOWN,
         .link = link, .message = message, .text = "cut"};
 
-    queue_push(&sim->coordinator.inbox, &event, sizeof event);
+    sim_queue_push(&sim->coordinator.inbox, &event, sizeof event);
     wake(sim, sim->now_us + sim_dice(sim, 300));
 }
 
@@ -100,7 +100,7 @@ static bool is_blame(int code)
 
 static void carry_out(struct sim *sim, struct coordinator_effect *effect)
 {
-    struct link *link = link_find(sim, effect->link);
+    struct link *link = sim_link_find(sim, effect->link);
     char who[40];
 
     if (!link)
@@ -113,7 +113,7 @@ static void carry_out(struct sim *sim, struct coordinator_effect *effect)
             is_blame(effect->message->refused.code))
             sim_fail(sim, "the coordinator refuses an honest peer: %s",
                      effect->message->refused.text);
-        link_send(sim, effect->link, TO_PEER, &effect->message);
+        sim_link_send(sim, effect->link, TO_PEER, &effect->message);
         return;
     }
     sim_trace(sim, "K drops link %llu: %d %s", (unsigned long long)effect->link,
@@ -121,13 +121,13 @@ static void carry_out(struct sim *sim, struct coordinator_effect *effect)
     if (is_blame(effect->code))
         sim_fail(sim, "the coordinator drops an honest peer: %s", effect->text);
     link->dropped = true;
-    link_close(sim, effect->link, TO_PEER);
+    sim_link_close(sim, effect->link, TO_PEER);
 }
 
 static void print_arrival(struct sim *sim, const struct coordinator_event *event)
 {
     char who[40];
-    const struct link *link = link_find(sim, event->link);
+    const struct link *link = sim_link_find(sim, event->link);
 
     if (!sim_tracing(sim))
         return;
@@ -139,14 +139,14 @@ static void print_arrival(struct sim *sim, const struct coordinator_event *event
         sim_trace(sim, "%s is down", who);
 }
 
-void coordinator_look(struct sim *sim)
+void sim_coordinator_look(struct sim *sim)
 {
     struct coordinator *coordinator = &sim->coordinator;
     struct coordinator_event event;
     struct coordinator_effects *effects = &coordinator->effects;
 
-    while (queue_pop(&coordinator->inbox, &event)) {
-        if (link_find(sim, event.link)->dropped) {
+    while (sim_queue_pop(&coordinator->inbox, &event)) {
+        if (sim_link_find(sim, event.link)->dropped) {
             message_free(&event.message);
             continue;
         }

@@ -19,11 +19,11 @@ struct packet {
     bool end;
 };
 
-struct link *link_find(struct sim *sim, uint64_t number)
+struct link *sim_link_find(struct sim *sim, uint64_t number)
 {
     if (number == 0 || number > sim->links.count)
         return NULL;
-    return *(struct link **)queue_at(&sim->links, number - 1);
+    return *(struct link **)sim_queue_at(&sim->links, number - 1);
 }
 
 static void drop_packet(struct packet *packet)
@@ -36,7 +36,7 @@ static void drop_packet(struct packet *packet)
 static void drop_packets(struct lane *lane, size_t keep)
 {
     while (lane->packets.count > keep) {
-        drop_packet(queue_at(&lane->packets, lane->packets.count - 1));
+        drop_packet(sim_queue_at(&lane->packets, lane->packets.count - 1));
         lane->packets.count--;
     }
 }
@@ -46,18 +46,18 @@ static void drop_packets(struct lane *lane, size_t keep)
 static void tell_down(struct sim *sim, struct link *link, int side)
 {
     if (side == TO_COORDINATOR) {
-        coordinator_push(sim, link->number, NULL);
+        sim_coordinator_push(sim, link->number, NULL);
     } else if (link->worker) {
         struct worker_event event = {.kind = WORKER_LINK_DOWN, .text = "cut"};
-        node_push(sim, &sim->nodes[link->place], &event, link->number);
+        sim_node_push(sim, &sim->nodes[link->place], &event, link->number);
     } else {
-        app_push(sim, &sim->apps[link->place], CLIENT_LINK_DOWN, -1, link->number, NULL);
+        sim_app_push(sim, &sim->apps[link->place], CLIENT_LINK_DOWN, -1, link->number, NULL);
     }
 }
 
 static void learn_down(struct sim *sim, uint64_t number, uint64_t side, uint64_t unused)
 {
-    struct link *link = link_find(sim, number);
+    struct link *link = sim_link_find(sim, number);
 
     (void)unused;
     if (!link->lanes[side].open)
@@ -67,7 +67,7 @@ static void learn_down(struct sim *sim, uint64_t number, uint64_t side, uint64_t
     tell_down(sim, link, (int)side);
 }
 
-void link_cut(struct sim *sim, struct link *link, bool silent)
+void sim_link_cut(struct sim *sim, struct link *link, bool silent)
 {
     sim_trace(sim, "link %llu is cut%s", (unsigned long long)link->number,
               silent ? " and nobody is told" : "");
@@ -82,15 +82,15 @@ void link_cut(struct sim *sim, struct link *link, bool silent)
     }
 }
 
-void links_cut_all(struct sim *sim)
+void sim_links_cut_all(struct sim *sim)
 {
     for (size_t i = 1; i <= sim->links.count; i++) {
-        struct link *link = link_find(sim, i);
+        struct link *link = sim_link_find(sim, i);
 
         link->lanes[TO_COORDINATOR].open = false;
         drop_packets(&link->lanes[TO_COORDINATOR], 0);
         if (link->lanes[TO_PEER].open)
-            link_cut(sim, link, sim_chance(sim, 10));
+            sim_link_cut(sim, link, sim_chance(sim, 10));
     }
 }
 
@@ -109,12 +109,12 @@ static void arrive(struct sim *sim, struct link *link, int side, struct packet *
         sim_fail(sim, "a message that was sent cannot be read: %s", reason);
     frames_fini(&packet->frames);
     if (side == TO_COORDINATOR) {
-        coordinator_push(sim, link->number, packet->message);
+        sim_coordinator_push(sim, link->number, packet->message);
     } else if (link->worker) {
         struct worker_event event = {.kind = WORKER_MESSAGE, .message = packet->message};
-        node_push(sim, &sim->nodes[link->place], &event, link->number);
+        sim_node_push(sim, &sim->nodes[link->place], &event, link->number);
     } else {
-        app_push(sim, &sim->apps[link->place], CLIENT_MESSAGE, -1, link->number,
+        sim_app_push(sim, &sim->apps[link->place], CLIENT_MESSAGE, -1, link->number,
                  packet->message);
     }
     packet->message = NULL;
@@ -122,11 +122,11 @@ static void arrive(struct sim *sim, struct link *link, int side, struct packet *
 
 static void deliver(struct sim *sim, uint64_t number, uint64_t side, uint64_t unused)
 {
-    struct link *link = link_find(sim, number);
+    struct link *link = sim_link_find(sim, number);
     struct packet packet;
 
     (void)unused;
-    if (!queue_pop(&link->lanes[side].packets, &packet))
+    if (!sim_queue_pop(&link->lanes[side].packets, &packet))
         return;
     if (link->lanes[side].open)
         arrive(sim, link, (int)side, &packet);
@@ -143,7 +143,7 @@ static void put(struct sim *sim, struct link *link, int side, struct packet *pac
     if (at_us < lane->last_at_us)
         at_us = lane->last_at_us;
     lane->last_at_us = at_us;
-    queue_push(&lane->packets, packet, sizeof *packet);
+    sim_queue_push(&lane->packets, packet, sizeof *packet);
     sim_at(sim, at_us, deliver, link->number, (uint64_t)side, 0);
 }
 
@@ -165,9 +165,9 @@ static bool is_sabotaged(struct sim *sim, const struct message *message)
     return sim->options.broken == BREAK_HOLD_ACKS && message->kind == MSG_ACK;
 }
 
-void link_send(struct sim *sim, uint64_t number, int side, struct message **message)
+void sim_link_send(struct sim *sim, uint64_t number, int side, struct message **message)
 {
-    struct link *link = link_find(sim, number);
+    struct link *link = sim_link_find(sim, number);
     struct packet packet = {.message = *message};
 
     *message = NULL;
@@ -196,9 +196,9 @@ void link_send(struct sim *sim, uint64_t number, int side, struct message **mess
     put(sim, link, side, &packet);
 }
 
-void link_close(struct sim *sim, uint64_t number, int other)
+void sim_link_close(struct sim *sim, uint64_t number, int other)
 {
-    struct link *link = link_find(sim, number);
+    struct link *link = sim_link_find(sim, number);
 
     if (!link || !link->lanes[1 - other].open)
         return;
@@ -224,16 +224,16 @@ static void connect_peer(struct sim *sim, bool worker, int place)
     link->place = place;
     link->incarnation = peer_actor(sim, worker, place)->incarnation;
     link->lanes[0].open = link->lanes[1].open = true;
-    queue_push(&sim->links, &link, sizeof link);
+    sim_queue_push(&sim->links, &link, sizeof link);
     if (worker) {
         struct worker_event event = {.kind = WORKER_LINK_UP};
         sim->nodes[place].link = link->number;
         sim->nodes[place].dialing = false;
-        node_push(sim, &sim->nodes[place], &event, link->number);
+        sim_node_push(sim, &sim->nodes[place], &event, link->number);
     } else {
         sim->apps[place].link = link->number;
         sim->apps[place].dialing = false;
-        app_push(sim, &sim->apps[place], CLIENT_LINK_UP, -1, link->number, NULL);
+        sim_app_push(sim, &sim->apps[place], CLIENT_LINK_UP, -1, link->number, NULL);
     }
 }
 
@@ -251,7 +251,7 @@ static void try_connect(struct sim *sim, uint64_t worker, uint64_t place,
         connect_peer(sim, worker, (int)place);
 }
 
-void link_dial(struct sim *sim, bool worker, int place)
+void sim_link_dial(struct sim *sim, bool worker, int place)
 {
     uint64_t incarnation = peer_actor(sim, worker, place)->incarnation;
     bool *dialing = worker ? &sim->nodes[place].dialing : &sim->apps[place].dialing;
@@ -263,16 +263,16 @@ void link_dial(struct sim *sim, bool worker, int place)
            (uint64_t)place, incarnation);
 }
 
-void links_fini(struct sim *sim)
+void sim_links_fini(struct sim *sim)
 {
     for (size_t i = 1; i <= sim->links.count; i++) {
-        struct link *link = link_find(sim, i);
+        struct link *link = sim_link_find(sim, i);
 
         for (int side = 0; side < 2; side++) {
             drop_packets(&link->lanes[side], 0);
-            queue_fini(&link->lanes[side].packets);
+            sim_queue_fini(&link->lanes[side].packets);
         }
         free(link);
     }
-    queue_fini(&sim->links);
+    sim_queue_fini(&sim->links);
 }

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int node_place(const struct sim *sim, const struct node *node)
+int sim_node_place(const struct sim *sim, const struct node *node)
 {
     return (int)(node - sim->nodes);
 }
@@ -23,20 +23,20 @@ static void look(struct sim *sim, uint64_t place, uint64_t incarnation, uint64_t
     if (sim->now_us < actor->paused_until_us)
         sim_wake(sim, actor, actor->paused_until_us, look, place);
     else
-        node_look(sim, &sim->nodes[place]);
+        sim_node_look(sim, &sim->nodes[place]);
 }
 
 static void wake(struct sim *sim, struct node *node, uint64_t at_us)
 {
-    sim_wake(sim, &node->actor, at_us, look, (uint64_t)node_place(sim, node));
+    sim_wake(sim, &node->actor, at_us, look, (uint64_t)sim_node_place(sim, node));
 }
 
-void node_push(struct sim *sim, struct node *node, const struct worker_event *event,
+void sim_node_push(struct sim *sim, struct node *node, const struct worker_event *event,
                uint64_t link)
 {
     struct node_item item = {*event, link};
 
-    queue_push(&node->inbox, &item, sizeof item);
+    sim_queue_push(&node->inbox, &item, sizeof item);
     wake(sim, node, sim->now_us + sim_dice(sim, 300));
 }
 
@@ -64,7 +64,7 @@ static void configure(struct sim *sim, struct node *node, int place)
     config->processes_idle_max = (uint32_t)sim_dice(sim, 4);
 }
 
-void node_start(struct sim *sim, int place)
+void sim_node_start(struct sim *sim, int place)
 {
     struct node *node = &sim->nodes[place];
     uint64_t incarnation = node->actor.incarnation + 1;
@@ -81,7 +81,7 @@ void node_start(struct sim *sim, int place)
     sim_trace(sim, "W%d starts, %u slots%s%s", place, node->config.slots,
               node->program_fails ? ", cannot run programs" : "",
               node->starts_fail ? ", often fails to start processes" : "");
-    link_dial(sim, true, place);
+    sim_link_dial(sim, true, place);
 }
 
 static void free_event(struct worker_event *event)
@@ -96,35 +96,35 @@ static void forget(struct sim *sim, struct node *node)
     struct node_item item;
 
     node->actor.alive = false;
-    while (queue_pop(&node->inbox, &item))
+    while (sim_queue_pop(&node->inbox, &item))
         free_event(&item.event);
-    queue_fini(&node->inbox);
-    processes_fini(sim, node);
-    queue_fini(&node->programs);
+    sim_queue_fini(&node->inbox);
+    sim_processes_fini(sim, node);
+    sim_queue_fini(&node->programs);
     worker_core_destroy(node->core);
     worker_effects_fini(&node->effects);
     node->core = NULL;
     node->link = 0;
 }
 
-void node_kill(struct sim *sim, int place)
+void sim_node_kill(struct sim *sim, int place)
 {
     struct node *node = &sim->nodes[place];
-    struct link *link = link_find(sim, node->link);
+    struct link *link = sim_link_find(sim, node->link);
 
     if (link) {
         link->lanes[TO_PEER].open = false;
-        link_cut(sim, link, sim_chance(sim, 4));
+        sim_link_cut(sim, link, sim_chance(sim, 4));
     }
     forget(sim, node);
 }
 
-void node_drain(struct sim *sim, int place)
+void sim_node_drain(struct sim *sim, int place)
 {
     struct worker_event event = {.kind = WORKER_DRAIN};
 
     sim->nodes[place].draining = true;
-    node_push(sim, &sim->nodes[place], &event, 0);
+    sim_node_push(sim, &sim->nodes[place], &event, 0);
 }
 
 static void step(struct sim *sim, struct node *node, struct worker_event *event)
@@ -149,20 +149,20 @@ static void step(struct sim *sim, struct node *node, struct worker_event *event)
 
 static void relink(struct sim *sim, struct node *node, const char *text)
 {
-    sim_trace(sim, "W%d dials again: %s", node_place(sim, node), text);
-    link_close(sim, node->link, TO_COORDINATOR);
+    sim_trace(sim, "W%d dials again: %s", sim_node_place(sim, node), text);
+    sim_link_close(sim, node->link, TO_COORDINATOR);
     node->link = 0;
-    link_dial(sim, true, node_place(sim, node));
+    sim_link_dial(sim, true, sim_node_place(sim, node));
 }
 
 static void stop(struct sim *sim, struct node *node, const char *text)
 {
-    sim_trace(sim, "W%d stops: %s", node_place(sim, node), text);
-    link_close(sim, node->link, TO_COORDINATOR);
+    sim_trace(sim, "W%d stops: %s", sim_node_place(sim, node), text);
+    sim_link_close(sim, node->link, TO_COORDINATOR);
     for (size_t i = 0; i < node->processes.count; i++) {
-        struct process *process = *(struct process **)queue_at(&node->processes, i);
+        struct process *process = *(struct process **)sim_queue_at(&node->processes, i);
         if (process->state != PROCESS_OVER)
-            sim_fail(sim, "W%d stopped while a process lives", node_place(sim, node));
+            sim_fail(sim, "W%d stopped while a process lives", sim_node_place(sim, node));
     }
     forget(sim, node);
 }
@@ -171,10 +171,10 @@ static void send(struct sim *sim, struct node *node, struct message **message)
 {
     char who[24];
 
-    snprintf(who, sizeof who, "W%d>K", node_place(sim, node));
+    snprintf(who, sizeof who, "W%d>K", sim_node_place(sim, node));
     sim_trace_message(sim, who, *message);
     if (node->link)
-        link_send(sim, node->link, TO_COORDINATOR, message);
+        sim_link_send(sim, node->link, TO_COORDINATOR, message);
     else
         message_free(message);
 }
@@ -188,20 +188,20 @@ static bool carry_out(struct sim *sim, struct node *node, struct worker_effect *
         break;
     case WORKER_RELINK:
         if (effect->code == FARPOOL_EPROTOCOL)
-            sim_fail(sim, "W%d leaves an honest coordinator: %s", node_place(sim, node),
+            sim_fail(sim, "W%d leaves an honest coordinator: %s", sim_node_place(sim, node),
                      effect->text);
         relink(sim, node, effect->text);
         break;
     case WORKER_PROGRAM_OPEN:
     case WORKER_PROGRAM_WRITE:
     case WORKER_PROGRAM_CLOSE:
-        program_apply(sim, node, effect);
+        sim_program_apply(sim, node, effect);
         break;
     case WORKER_STOPPED:
         stop(sim, node, effect->text);
         return false;
     default:
-        process_apply(sim, node, effect);
+        sim_process_apply(sim, node, effect);
     }
     return true;
 }
@@ -215,7 +215,7 @@ static bool is_present(struct sim *sim, struct node *node, const struct node_ite
         return false;
     if (item->event.kind == WORKER_LINK_DOWN) {
         node->link = 0;
-        link_dial(sim, true, node_place(sim, node));
+        sim_link_dial(sim, true, sim_node_place(sim, node));
     }
     return true;
 }
@@ -232,12 +232,12 @@ static void print_arrival(struct sim *sim, struct node *node,
 
     if (!sim_tracing(sim))
         return;
-    snprintf(who, sizeof who, "  K>W%d", node_place(sim, node));
+    snprintf(who, sizeof who, "  K>W%d", sim_node_place(sim, node));
     if (event->message)
         sim_trace_message(sim, who, event->message);
     else
         sim_trace(sim, "  W%d: %s process=%llu give=%llu first=%llu count=%u code=%d%s",
-                  node_place(sim, node), names[event->kind],
+                  sim_node_place(sim, node), names[event->kind],
                   (unsigned long long)event->process, (unsigned long long)event->give,
                   (unsigned long long)event->first, event->count, event->code,
                   event->running ? " running" : "");
@@ -249,7 +249,7 @@ static void step_inbox(struct sim *sim, struct node *node)
 {
     struct node_item item;
 
-    while (queue_pop(&node->inbox, &item)) {
+    while (sim_queue_pop(&node->inbox, &item)) {
         if (!is_present(sim, node, &item)) {
             free_event(&item.event);
             continue;
@@ -259,7 +259,7 @@ static void step_inbox(struct sim *sim, struct node *node)
     }
 }
 
-void node_look(struct sim *sim, struct node *node)
+void sim_node_look(struct sim *sim, struct node *node)
 {
     struct worker_event flush = {.kind = WORKER_FLUSH};
 

@@ -24,7 +24,7 @@ static struct hash make_hash(struct sim *sim)
 }
 
 /* Gives the app's POOL_OPEN a program of its own, or that of an earlier app. */
-void program_fill(struct sim *sim, struct app *app)
+void sim_program_fill(struct sim *sim, struct app *app)
 {
     const struct app *other = &sim->apps[0];
     struct message *open = app->open;
@@ -56,7 +56,7 @@ void program_fill(struct sim *sim, struct app *app)
 static struct cached *cached_find(struct node *node, const struct hash *program)
 {
     for (size_t i = 0; i < node->programs.count; i++) {
-        struct cached *cached = queue_at(&node->programs, i);
+        struct cached *cached = sim_queue_at(&node->programs, i);
 
         if (hash_equal(&cached->program, program))
             return cached;
@@ -83,7 +83,7 @@ static void answer(struct sim *sim, struct node *node, struct cached *cached)
         event.file = cached->file;
         event.offset = cached->offset;
     }
-    node_push(sim, node, &event, 0);
+    sim_node_push(sim, node, &event, 0);
 }
 
 static void open_program(struct sim *sim, struct node *node,
@@ -100,7 +100,7 @@ static void open_program(struct sim *sim, struct node *node,
             fresh.files[i] = effect->files[i].content;
             fresh.sizes[i] = (uint32_t)effect->files[i].size;
         }
-        queue_push(&node->programs, &fresh, sizeof fresh);
+        sim_queue_push(&node->programs, &fresh, sizeof fresh);
         cached = cached_find(node, &effect->program);
     }
     if (cached->open)
@@ -126,14 +126,14 @@ static void write_program(struct sim *sim, struct node *node,
         struct worker_event event = {.kind = WORKER_PROGRAM_FAILED,
                                      .program = cached->program, .code = effect->code,
                                      .text = "the client cannot read it"};
-        node_push(sim, node, &event, 0);
+        sim_node_push(sim, node, &event, 0);
         return;
     }
     cached->offset += data ? (uint32_t)data->size : 0;
     answer(sim, node, cached);
 }
 
-void program_apply(struct sim *sim, struct node *node, struct worker_effect *effect)
+void sim_program_apply(struct sim *sim, struct node *node, struct worker_effect *effect)
 {
     if (effect->kind == WORKER_PROGRAM_OPEN) {
         open_program(sim, node, effect);
@@ -150,7 +150,7 @@ void program_apply(struct sim *sim, struct node *node, struct worker_effect *eff
 
 /* ------------------------------------------------------------- at the client */
 
-void program_answer_read(struct sim *sim, struct app *app,
+void sim_program_answer_read(struct sim *sim, struct app *app,
                          const struct client_effect *effect)
 {
     struct message *message = message_create(MSG_BLOB);
@@ -172,5 +172,5 @@ void program_answer_read(struct sim *sim, struct app *app,
         payload_bytes(message->blob.data)[i] =
             file_byte(&effect->content, effect->offset + i);
     sim_trace_message(sim, "C>K", message);
-    link_send(sim, app->link, TO_COORDINATOR, &message);
+    sim_link_send(sim, app->link, TO_COORDINATOR, &message);
 }

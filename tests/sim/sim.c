@@ -34,14 +34,14 @@ void *sim_alloc(size_t size)
 
 /* ------------------------------------------------------------------ queues */
 
-void queue_push(struct queue *queue, const void *element, size_t size)
+void sim_queue_push(struct queue *queue, const void *element, size_t size)
 {
     if (queue->count == queue->capacity) {
         size_t capacity = queue->capacity ? 2 * queue->capacity : 8;
         uint8_t *items = sim_alloc(capacity * size);
 
         for (size_t i = 0; i < queue->count; i++)
-            memcpy(items + i * size, queue_at(queue, i), size);
+            memcpy(items + i * size, sim_queue_at(queue, i), size);
         free(queue->items);
         queue->items = items;
         queue->capacity = capacity;
@@ -49,32 +49,32 @@ void queue_push(struct queue *queue, const void *element, size_t size)
         queue->element = size;
     }
     queue->count++;
-    memcpy(queue_at(queue, queue->count - 1), element, size);
+    memcpy(sim_queue_at(queue, queue->count - 1), element, size);
 }
 
-void *queue_at(const struct queue *queue, size_t place)
+void *sim_queue_at(const struct queue *queue, size_t place)
 {
     return queue->items + (queue->head + place) % queue->capacity * queue->element;
 }
 
-bool queue_pop(struct queue *queue, void *ret_element)
+bool sim_queue_pop(struct queue *queue, void *ret_element)
 {
     if (!queue->count)
         return false;
-    memcpy(ret_element, queue_at(queue, 0), queue->element);
+    memcpy(ret_element, sim_queue_at(queue, 0), queue->element);
     queue->head = (queue->head + 1) % queue->capacity;
     queue->count--;
     return true;
 }
 
-void queue_remove(struct queue *queue, size_t place)
+void sim_queue_remove(struct queue *queue, size_t place)
 {
     for (size_t i = place; i + 1 < queue->count; i++)
-        memcpy(queue_at(queue, i), queue_at(queue, i + 1), queue->element);
+        memcpy(sim_queue_at(queue, i), sim_queue_at(queue, i + 1), queue->element);
     queue->count--;
 }
 
-void queue_fini(struct queue *queue)
+void sim_queue_fini(struct queue *queue)
 {
     free(queue->items);
     memset(queue, 0, sizeof *queue);
@@ -231,8 +231,8 @@ static void print_failure(struct sim *sim)
 {
     if (sim->options.trace && !sim->options.verbose)
         print_trace();
-    plan_print(sim);
-    settle_dump(sim);
+    sim_plan_print(sim);
+    sim_settle_dump(sim);
     printf("seed %llu failed at %.3f ms; again: sim --seed %llu -v\n",
            (unsigned long long)sim->options.seed, (double)sim->now_us / 1000,
            (unsigned long long)sim->options.seed);
@@ -293,15 +293,18 @@ static void release(struct sim *sim)
 {
     for (int i = 0; i < APPS_MAX; i++)
         if (sim->apps[i].actor.alive)
-            app_kill(sim, i);
-    for (int i = 0; i < APPS_MAX; i++)
-        app_forget(sim, &sim->apps[i]);
+            sim_app_kill(sim, i);
     for (int i = 0; i < NODES_MAX; i++)
         if (sim->nodes[i].actor.alive)
-            node_kill(sim, i);
+            sim_node_kill(sim, i);
+    for (int i = 0; i < APPS_MAX; i++) {
+        message_free(&sim->apps[i].open);
+        for (int k = 0; k < APP_JOBS_MAX; k++)
+            sim_job_fini(&sim->apps[i].jobs[k]);
+    }
     if (sim->coordinator.actor.alive)
-        coordinator_kill(sim);
-    links_fini(sim);
+        sim_coordinator_kill(sim);
+    sim_links_fini(sim);
     free(sim->heap);
     free(sim);
 }
@@ -309,7 +312,7 @@ static void release(struct sim *sim)
 static void faults_over(struct sim *sim, uint64_t a, uint64_t b, uint64_t c)
 {
     (void)a, (void)b, (void)c;
-    settle_begin(sim);
+    sim_settle_begin(sim);
 }
 
 void sim_run(const struct sim_options *options)
@@ -322,7 +325,7 @@ void sim_run(const struct sim_options *options)
     trace_count = 0;
     present = sim;
     signal(SIGABRT, on_abort);
-    plan_make(sim);
+    sim_plan_make(sim);
     sim_at(sim, sim->plan.faults_until_us, faults_over, 0, 0, 0);
     while (!sim->finished) {
         if (!sim->heap_count)

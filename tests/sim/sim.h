@@ -38,7 +38,7 @@ enum sim_break {
 #undef SIM_BREAK_ENUM
 };
 
-/* Faults that come at an instant. */
+/* Faults, and what clients do at any time: each comes at an instant. */
 #define SIM_FAULTS(X)                                                                \
     X(CUT, "a link is cut; both sides learn of it at times of their own")            \
     X(HALF_OPEN, "a link loses everything in one or both directions, silently")      \
@@ -51,7 +51,11 @@ enum sim_break {
     X(WORKER_DRAIN, "a worker is told to drain")                                     \
     X(PROCESS_KILL, "a process is killed at whatever it does")                       \
     X(CLIENT_KILL, "a client dies")                                                  \
-    X(CLIENT_PAUSE, "a client handles nothing for up to 3 s")
+    X(CLIENT_PAUSE, "a client handles nothing for up to 3 s")                        \
+    X(CANCEL_TASKS, "a client cancels some tasks of a job")                          \
+    X(FREE_JOB, "a client gives a job up")                                           \
+    X(CLOSE, "a client closes its pool")                                             \
+    X(TERMINATE, "a client terminates its pool")
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(NAME, text) FAULT_##NAME,
@@ -69,11 +73,11 @@ struct queue {
     uint8_t *items;
     size_t element, head, count, capacity;
 };
-void queue_push(struct queue *queue, const void *element, size_t size);
-bool queue_pop(struct queue *queue, void *ret_element);
-void *queue_at(const struct queue *queue, size_t place);
-void queue_remove(struct queue *queue, size_t place);
-void queue_fini(struct queue *queue);
+void sim_queue_push(struct queue *queue, const void *element, size_t size);
+bool sim_queue_pop(struct queue *queue, void *ret_element);
+void *sim_queue_at(const struct queue *queue, size_t place);
+void sim_queue_remove(struct queue *queue, size_t place);
+void sim_queue_fini(struct queue *queue);
 
 /* ----------------------------------------------------------------- network */
 
@@ -138,12 +142,13 @@ struct task {
     uint32_t begins;     /* times that a process began it */
     uint32_t begun;      /* the attempt of the last one */
     uint32_t blames;     /* processes that ended in it */
-    uint32_t losts;      /* LOSTs of it that reached the client */
-    uint32_t failures;   /* FAILED of the function or a timeout that reached the client */
+    uint32_t losts;      /* losses (EPROCESSLOST, ENODELOST) that reached the client */
+    uint32_t failures;   /* other failures that reached it */
+    uint32_t returns;    /* LOSTs that say that it has not run */
     uint32_t sent;       /* attempt of the copy under way from the client; 0: none */
     bool cancelled;      /* asked for by the client */
     bool cancel_marked;  /* a process was told so while it ran */
-    bool consumed;
+    uint32_t output_size;
 };
 
 struct job {
@@ -162,8 +167,10 @@ struct job {
     bool ordered;           /* lazy: read in order */
     uint64_t read_us;       /* lazy: between two reads */
     struct task *tasks;
-    uint64_t pulled, consumed, ends;
-    uint64_t bytes_held;    /* lazy: input and output bytes pulled and not consumed */
+    uint64_t *order;           /* indices, in order of their ends */
+    uint64_t pulled, ends;
+    uint64_t read, read_told;  /* lazy: taken by the reader; and told to the core */
+    uint64_t output_bytes;     /* lazy: of ended tasks, not told as read */
     uint64_t wanted, wanted_bytes; /* lazy: asked for and not yet pulled */
     bool input_ended;
     bool reading;           /* a read is set */
@@ -205,8 +212,8 @@ struct give {
     uint64_t give;
     struct job *job;
     struct msg_span span;
+    uint32_t count;   /* of the span's tasks; the rest was taken back */
     uint32_t claim, publish;
-    uint64_t timeout_ms;
     uint32_t next;    /* place of the next task to begin */
     uint32_t claimed; /* places below this are claimed */
 };
@@ -225,15 +232,13 @@ struct process {
     uint64_t begun;       /* tasks in its life */
     bool cancel_marked;
     int nested;           /* app of the running task, -1: none */
-    /* Ended and not yet published: places [pending_first, + pending) of the first give. */
-    uint64_t pending_first;
+    /* Ended and not yet published: the `pending` tasks before `next` of the first give. */
     uint32_t pending;
     uint64_t pending_ns;
     uint8_t *bytes;
-    size_t bytes_size, bytes_capacity;
+    size_t bytes_size;
     uint32_t *sizes;
-    size_t sizes_capacity;
-    uint64_t tasks_per_process;
+    struct worker_event goodbye; /* PROCESS_OVER: the GONE to come */
 };
 
 struct cached {
@@ -276,7 +281,7 @@ struct sim_options {
     enum sim_break broken;
     bool verbose;   /* print each event as it happens */
     bool trace;     /* keep the last events, printed when a check fails */
-    bool quiet_world; /* no faults */
+    bool quiet;     /* no faults */
 };
 
 struct plan {
@@ -301,6 +306,7 @@ struct sim {
     uint32_t next_tag;
     bool settled;       /* faults are over */
     bool finished;
+    bool starts_failed; /* a process ended before it was ready */
     bool broke;         /* the one deliberate fault has been committed */
     uint64_t settle_until_us;
 };
@@ -335,102 +341,110 @@ void *sim_alloc(size_t size); /* zeroed, never NULL */
 
 /* network.c ------------------------------------------------------------------------ */
 
-struct link *link_find(struct sim *sim, uint64_t number);
+struct link *sim_link_find(struct sim *sim, uint64_t number);
 /* Connects after a while, again and again until the coordinator is there. */
-void link_dial(struct sim *sim, bool worker, int place);
+void sim_link_dial(struct sim *sim, bool worker, int place);
 /* Sends; takes the message over. */
-void link_send(struct sim *sim, uint64_t number, int lane, struct message **message);
+void sim_link_send(struct sim *sim, uint64_t number, int lane, struct message **message);
 /* One side lets go: the other one learns after what was sent before. */
-void link_close(struct sim *sim, uint64_t number, int other_lane);
+void sim_link_close(struct sim *sim, uint64_t number, int other_lane);
 /* Everything on its way may be lost; each side learns in its time, or by silence. */
-void link_cut(struct sim *sim, struct link *link, bool silent);
-void links_cut_all(struct sim *sim);
-void links_fini(struct sim *sim);
+void sim_link_cut(struct sim *sim, struct link *link, bool silent);
+void sim_links_cut_all(struct sim *sim);
+void sim_links_fini(struct sim *sim);
 
 /* coordinator.c -------------------------------------------------------------------- */
 
-void coordinator_start(struct sim *sim);
-void coordinator_kill(struct sim *sim);
-void coordinator_push(struct sim *sim, uint64_t link, struct message *message);
-void coordinator_look(struct sim *sim);
+void sim_coordinator_start(struct sim *sim);
+void sim_coordinator_kill(struct sim *sim);
+void sim_coordinator_push(struct sim *sim, uint64_t link, struct message *message);
+void sim_coordinator_look(struct sim *sim);
 
 /* node.c --------------------------------------------------------------------------- */
 
-void node_start(struct sim *sim, int place);
-void node_kill(struct sim *sim, int place);
-void node_drain(struct sim *sim, int place);
-void node_push(struct sim *sim, struct node *node, const struct worker_event *event,
+void sim_node_start(struct sim *sim, int place);
+void sim_node_kill(struct sim *sim, int place);
+void sim_node_drain(struct sim *sim, int place);
+void sim_node_push(struct sim *sim, struct node *node, const struct worker_event *event,
                uint64_t link);
-void node_look(struct sim *sim, struct node *node);
-int node_place(const struct sim *sim, const struct node *node);
+void sim_node_look(struct sim *sim, struct node *node);
+int sim_node_place(const struct sim *sim, const struct node *node);
 
 /* process.c ------------------------------------------------------------------------ */
 
-void process_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
-void process_kill(struct sim *sim, struct node *node, struct process *process);
-void processes_fini(struct sim *sim, struct node *node);
+void sim_process_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
+void sim_process_kill(struct sim *sim, struct node *node, struct process *process);
+void sim_processes_fini(struct sim *sim, struct node *node);
 /* The nested job of a task is over. */
-void process_unblock(struct sim *sim, const struct app *nested);
+void sim_process_unblock(struct sim *sim, const struct app *nested);
 
 /* program.c: files and the caches of the nodes. ------------------------------------- */
 
-void program_fill(struct sim *sim, struct app *app);
-void program_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
-void program_answer_read(struct sim *sim, struct app *app,
+void sim_program_fill(struct sim *sim, struct app *app);
+void sim_program_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
+void sim_program_answer_read(struct sim *sim, struct app *app,
                          const struct client_effect *effect);
 
 /* app.c ---------------------------------------------------------------------------- */
 
-void app_start(struct sim *sim, int place);
+void sim_app_start(struct sim *sim, int place);
 /* A nested one for a running task; its place, or -1 if there is no room. */
-int app_start_nested(struct sim *sim, struct node *node, struct process *process);
-void app_kill(struct sim *sim, int place);
-void app_push(struct sim *sim, struct app *app, enum client_event_kind kind, int job,
+int sim_app_start_nested(struct sim *sim, struct node *node, struct process *process);
+void sim_app_kill(struct sim *sim, int place);
+void sim_app_push(struct sim *sim, struct app *app, enum client_event_kind kind, int job,
               uint64_t link, struct message *message);
-void app_look(struct sim *sim, struct app *app);
-void app_forget(struct sim *sim, struct app *app);
-int app_place(const struct sim *sim, const struct app *app);
-struct app *app_of_pool(struct sim *sim, const struct id *pool);
+void sim_app_push_cancel(struct sim *sim, struct app *app, int job, uint64_t first,
+                     uint64_t count, bool kill);
+void sim_app_push_consumed(struct sim *sim, struct app *app, int job, uint64_t count,
+                       uint64_t bytes);
+void sim_app_push_input(struct sim *sim, struct app *app, int job, uint64_t first,
+                    uint64_t count);
+void sim_app_look(struct sim *sim, struct app *app);
+int sim_app_place(const struct sim *sim, const struct app *app);
+struct app *sim_app_of_pool(struct sim *sim, const struct id *pool);
 
 /* job.c: tasks, inputs, outputs, and whether results are right. ---------------------- */
 
-void job_fill(struct sim *sim, struct app *app, int place);
-struct job *job_find(struct sim *sim, uint64_t number);
-enum behaviour job_behaviour(const struct job *job, uint64_t index);
-uint64_t job_duration_us(const struct job *job, uint64_t index);
-void job_make_input(const struct job *job, uint64_t first, uint32_t count,
+void sim_job_fill(struct sim *sim, struct app *app, int place);
+struct job *sim_job_find(struct sim *sim, uint64_t number);
+enum behaviour sim_job_behaviour(const struct job *job, uint64_t index);
+uint64_t sim_job_duration_us(const struct job *job, uint64_t index);
+void sim_job_make_input(const struct job *job, uint64_t first, uint32_t count,
                     struct msg_span *ret_span);
-uint64_t job_input_bytes(const struct job *job, uint64_t first, uint64_t count);
-/* Appends the output for an input; returns its size. */
-uint32_t job_output_size(const struct job *job, const uint8_t *input, size_t size);
-void job_write_output(const struct job *job, const uint8_t *input, size_t size,
+uint32_t sim_job_input_size(const struct job *job, uint64_t index);
+/* The output for an input: its size, and its bytes. */
+uint32_t sim_job_output_size(const struct job *job, const uint8_t *input, size_t size);
+void sim_job_write_output(const struct job *job, const uint8_t *input, size_t size,
                       uint8_t *output);
-void job_take_done(struct sim *sim, struct app *app, const struct client_effect *effect);
-void job_take_failed(struct sim *sim, struct app *app,
+void sim_job_take_done(struct sim *sim, struct app *app, const struct client_effect *effect);
+void sim_job_take_failed(struct sim *sim, struct app *app,
                      const struct client_effect *effect);
-void job_take_ended(struct sim *sim, struct app *app, uint64_t number);
-void job_want_input(struct sim *sim, struct app *app, const struct client_effect *effect);
-/* Pushes input, as far as it is wanted; `read`: the reader of a lazy job takes one. */
-void job_pull(struct sim *sim, struct app *app, int place);
-void job_set_read(struct sim *sim, struct app *app, int place);
-void job_begin(struct sim *sim, struct job *job, uint64_t index, uint32_t attempt);
-void job_check_finished(struct sim *sim, const struct app *app);
+void sim_job_take_ended(struct sim *sim, struct app *app, uint64_t number);
+void sim_job_want_input(struct sim *sim, struct app *app, const struct client_effect *effect);
+/* Pushes input: all of it, or what a lazy job wants. */
+void sim_job_pull(struct sim *sim, struct app *app, int place);
+void sim_job_fini(struct job *job);
+/* A process begins a task: checks that it may. */
+void sim_job_begin(struct sim *sim, struct job *job, uint64_t index, uint32_t attempt);
+void sim_job_check_finished(struct sim *sim, const struct app *app);
 
 /* window.c: what is under way between a client and the coordinator. ------------------ */
 
-void window_sent(struct sim *sim, struct app *app, const struct message *message);
-void window_received(struct sim *sim, struct app *app, const struct message *message);
-void window_ended(struct sim *sim, struct app *app, struct job *job, uint64_t index);
-void window_reset(struct app *app);
+void sim_window_sent(struct sim *sim, struct app *app, const struct message *message);
+void sim_window_received(struct sim *sim, struct app *app, const struct message *message);
+void sim_window_ended(struct sim *sim, struct app *app, struct job *job, uint64_t index);
+void sim_window_job_freed(struct sim *sim, struct app *app, struct job *job);
+void sim_window_reset(struct app *app);
 
 /* fault.c -------------------------------------------------------------------------- */
 
-void plan_make(struct sim *sim);
-void plan_print(const struct sim *sim);
+/* The cluster, its clients, and what will happen to them. */
+void sim_plan_make(struct sim *sim);
+void sim_plan_print(const struct sim *sim);
 
 /* settle.c: the end: everything must come to rest. ----------------------------------- */
 
-void settle_begin(struct sim *sim);
-void settle_dump(struct sim *sim); /* how everything stands, for people */
+void sim_settle_begin(struct sim *sim);
+void sim_settle_dump(struct sim *sim); /* how everything stands, for people */
 
 #endif

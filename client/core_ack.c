@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_ack.c: the results that are in hand and not yet ACKed, as ranges of each worker's
+ * numbers, in order and merged, so that a batch of results is answered by one short
+ * message a worker.
+ *
+ * What is left when a link ends is dropped: a pool that was opened again on a worker may
+ * count its results from the start, and an old number would ACK one that never came. */
+#include "client/core_internal.h"
+
+#include <string.h>
+
+bool client_ack_reserve(struct client_core *core, size_t more)
+{
+    return mem_reserve(&core->acks, &core->acks_capacity, core->acks_count + more,
+                       sizeof *core->acks);
+}
+
+/* The first ack behind (worker, seq). */
+static size_t place_behind(const struct client_core *core, const struct id *worker,
+                           uint64_t seq)
+{
+    size_t low = 0, high = core->acks_count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const struct ack *ack = &core->acks[middle];
+        const int order = memcmp(&ack->worker, worker, sizeof *worker);
+        if (order < 0 || (order == 0 && ack->first <= seq))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void remove_at(struct client_core *core, size_t place)
+{
+    core->acks_count--;
+    memmove(&core->acks[place], &core->acks[place + 1],
+            (core->acks_count - place) * sizeof *core->acks);
+}
+
+static void insert_at(struct client_core *core, size_t place, const struct ack *ack)
+{
+    assert(core->acks_count < core->acks_capacity);
+    memmove(&core->acks[place + 1], &core->acks[place],
+            (core->acks_count - place) * sizeof *core->acks);
+    core->acks[place] = *ack;
+    core->acks_count++;
+}
+
+void client_ack_add(struct client_core *core, const struct id *worker, uint64_t seq)
+{
+    const size_t place = place_behind(core, worker, seq);
+    struct ack *before = place ? &core->acks[place - 1] : NULL;
+    struct ack *behind = place < core->acks_count ? &core->acks[place] : NULL;
+    if (before && !id_equal(&before->worker, worker))
+        before = NULL;
+    if (behind && (!id_equal(&behind->worker, worker) || behind->first != seq + 1))
+        behind = NULL;
+    if (before && seq - before->first < before->count)
+        return; /* told twice */
+    if (before && seq - before->first == before->count) {
+        before->count++;
+        if (behind) {
+            before->count += behind->count;
+            remove_at(core, place);
+        }
+    } else if (behind) {
+        behind->first--;
+        behind->count++;
+    } else {
+        insert_at(core, place, &(struct ack){*worker, seq, 1});
+    }
+}
+
+/* How many of the acks behind `first`, itself included, are of one worker. */
+static uint32_t of_one_worker(const struct client_core *core, size_t first)
+{
+    uint32_t count = 1;
+    while (first + count < core->acks_count && count < LIST_MAX &&
+           id_equal(&core->acks[first + count].worker, &core->acks[first].worker))
+        count++;
+    return count;
+}
+
+static int send_acks(const struct client_core *core, size_t first, uint32_t count,
+                     struct client_effects *effects)
+{
+    struct message *message = message_create(MSG_ACK);
+    struct msg_seqs *seqs = mem_alloc(count * sizeof *seqs);
+    if (!message || !seqs) {
+        message_free(&message);
+        mem_free(seqs);
+        return FARPOOL_ENOMEM;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        seqs[i] =
+            (struct msg_seqs){core->acks[first + i].first, core->acks[first + i].count};
+    message->ack.pool = core->config.pool;
+    message->ack.worker = core->acks[first].worker;
+    message->ack.results = seqs;
+    message->ack.results_count = count;
+    return client_send_message(effects, &message);
+}
+
+int client_ack_flush(struct client_core *core, struct client_effects *effects)
+{
+    size_t told = 0;
+    int error = 0;
+    while (told < core->acks_count && !error) {
+        const uint32_t count = of_one_worker(core, told);
+        error = send_acks(core, told, count, effects);
+        told += error ? 0 : count;
+    }
+    core->acks_count -= told;
+    if (told)
+        memmove(core->acks, core->acks + told, core->acks_count * sizeof *core->acks);
+    return error;
+}

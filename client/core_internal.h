@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_internal.h: the state of a client core and what its files offer each other.
+ *
+ *   core.c          creating, dispatching an event, the FLUSH, the deadline
+ *   core_effects.c  the array of effects
+ *   core_link.c     hello, welcome, silence; what a message is and whether it may come
+ *   core_pool.c     how a pool fails, closes, is terminated and ends
+ *   core_job.c      jobs: opening, input, cancelling, freeing, their end
+ *   core_send.c     TASKS and JOB_OPEN within the window; sending again on a new link
+ *   core_results.c  DONE, FAILED and LOST: what is taken, tried again, given up
+ *   core_ack.c      which results were taken, and the ACKs for them
+ *   core_input.c    how much input a lazy job pulls
+ *   core_check.c    every invariant
+ *
+ * How a step is all or nothing: sets are first cut where they will be (which changes no
+ * task), tasks are moved to `ended` and `again` (which allocates nothing and can be
+ * undone), effects are appended (and cut off again on failure); only then the rest
+ * changes, without allocating. */
+#ifndef FARPOOL_CLIENT_CORE_INTERNAL_H
+#define FARPOOL_CLIENT_CORE_INTERNAL_H
+
+#include "client/core.h"
+#include "common/base/mem.h"
+#include "common/base/span.h"
+
+#define HASH_NONFATAL_OOM 1
+#define uthash_malloc(size) mem_alloc(size)
+#define uthash_free(memory, size) mem_free(memory)
+/* Who adds to a map has a `bool failed`. */
+#define uthash_nonfatal_oom(element) ((void)(element), (void)(failed = true))
+
+#include <assert.h>
+#include <bsd/sys/tree.h>
+#include <sys/queue.h>
+#include <uthash.h>
+
+#define MESSAGE_BYTES 1048576    /* bodies in one TASKS, unless one task has more */
+#define LAZY_BYTES_MAX 67108864  /* bytes_under_way that a job did not name */
+#define LAZY_TASKS_MAX 131072    /* tasks_under_way that a job did not name */
+#define LAZY_AHEAD_NS 1000000000 /* work for every slot that is pulled ahead */
+#define LAZY_FIRST 4             /* tasks pulled before any result came */
+#define GREETING_MS 5000         /* a hello that is not answered by then */
+#define TERMINATE_MS 2000        /* a terminated pool has ended by then, answer or not */
+#define RETRY_MS 10              /* after a FLUSH that ran out of memory */
+
+/*                 CLOSE                    no jobs left            POOL_CLOSED
+ *   POOL_RUNNING ---------> POOL_CLOSING ---------------> POOL_ENDING -----> POOL_ENDED
+ *    |       `-- failed --> POOL_FAILED ^ CLOSE               ^                  ^
+ *    `-- TERMINATE (from each but ENDED) --> POOL_TERMINATING-'-- link is down --' */
+enum pool_state {
+    POOL_RUNNING,
+    POOL_FAILED,
+    POOL_CLOSING,     /* no new jobs */
+    POOL_TERMINATING, /* POOL_CLOSE kill is to be sent */
+    POOL_ENDING,      /* POOL_CLOSE was sent */
+    POOL_ENDED,
+};
+
+enum link_state {
+    LINK_DOWN,
+    LINK_GREETED, /* hello was said */
+    LINK_WELCOMED,
+    LINK_REFUSED, /* for ever */
+};
+
+enum job_state {
+    JOB_FILLING, /* input still comes */
+    JOB_FILLED,  /* all input came */
+    JOB_OVER,    /* and every task has ended: in core->over, to be told and forgotten */
+};
+
+/* A mean over the last thousand or so. */
+struct average {
+    uint64_t count, sum;
+};
+
+/* In `waiting` and `sent` a span's attempt is the one to be made or under way, its tag
+ * is how many losses its tasks had, its tag2 how many failures. */
+struct job {
+    uint64_t number;
+    struct client_job_options options;
+    enum job_state state;
+    struct span_set *waiting, *sent;
+    uint64_t next; /* index of the next input: how many were pulled */
+    uint64_t done, failed;
+    uint64_t told_link;   /* the link on which JOB_OPEN was sent last; 0: none */
+    uint64_t resend_next; /* sent tasks from here on are to be sent again; UINT64_MAX */
+    uint64_t running, share_ppm, state_link; /* JOB_STATE, and the link it came on */
+    /* A lazy job's: */
+    uint64_t consumed;             /* ended tasks that the reader took */
+    uint64_t output_bytes;         /* of done tasks that it did not take yet */
+    uint64_t wanted, wanted_bytes; /* asked for and not answered */
+    uint64_t allowance;            /* tasks that may be under way, growing with results */
+    struct average input_size, output_size, elapsed_ns;
+    bool ready; /* in core->ready: something waits */
+    RB_ENTRY(job) ready_entry;
+    TAILQ_ENTRY(job) over_entry, lazy_entry;
+    UT_hash_handle hh;
+};
+
+RB_HEAD(client_job_tree, job);
+TAILQ_HEAD(job_list, job);
+
+struct ack {
+    struct id worker;
+    uint64_t first, count;
+};
+
+struct client_core {
+    struct client_config config;
+    uint64_t now_ms;
+
+    enum pool_state state;
+    int fail_code; /* 0, or what every unfinished task fails with */
+    char fail_text[256], fail_node[NODE_NAME_MAX + 1];
+    uint64_t end_by_ms; /* POOL_ENDING: then ended, answer or not */
+    uint64_t nodes, slots, processes, started;
+
+    enum link_state link;
+    uint64_t link_number; /* of the present link, from 1 */
+    bool ready_told;
+    bool resume; /* what was under way on an earlier link is to be sent again */
+    uint64_t heard_ms, spoke_ms, heartbeats;
+    uint32_t heartbeat_ms, silence_ms;
+    uint64_t tasks_max, bytes_max, body_bytes_max;
+    uint64_t retry_ms; /* UINT64_MAX: the last FLUSH had the memory it needed */
+
+    struct job *jobs;             /* by number; in order of their numbers */
+    uint64_t jobs_opened;         /* ever */
+    struct client_job_tree ready; /* priority, then age */
+    struct job_list over, lazy;
+    uint64_t sent_tasks, sent_bytes; /* of all jobs */
+
+    struct ack *acks; /* by worker and first, merged */
+    size_t acks_count, acks_capacity;
+
+    /* Empty between steps: tasks that leave `sent`, for good and to be tried again. */
+    struct span_set *ended, *again;
+};
+
+/* core_effects.c */
+struct client_effect *
+client_effects_add(struct client_effects *effects,
+                   enum client_effect_kind kind); /* NULL: no memory */
+void client_effects_truncate(struct client_effects *effects, size_t count);
+bool client_effects_send(const struct client_effects *effects, size_t from);
+/* Takes the message over if it returns 0. A NULL message is ENOMEM too. */
+int client_send_message(struct client_effects *effects, struct message **message);
+
+/* core_link.c */
+int client_link_up(struct client_core *core, struct client_effects *effects);
+void client_link_down(struct client_core *core);
+int client_link_relink(struct client_core *core, struct client_effects *effects, int code,
+                       const char *format, ...) __attribute__((format(printf, 4, 5)));
+int client_link_message(struct client_core *core, struct message *message,
+                        struct client_effects *effects);
+int client_link_flush_silence(struct client_core *core, struct client_effects *effects);
+int client_link_flush_heartbeat(struct client_core *core, struct client_effects *effects);
+uint64_t client_link_deadline(const struct client_core *core);
+
+/* core_pool.c */
+int client_pool_code(int code); /* a code that a peer told, or EPROTOCOL */
+int client_pool_fail(struct client_core *core, int code, const char *text,
+                     const char *node, struct client_effects *effects);
+int client_pool_handle_failed(struct client_core *core, const struct message *message,
+                              struct client_effects *effects);
+int client_pool_handle_closed(struct client_core *core, struct client_effects *effects);
+void client_pool_close(struct client_core *core);
+void client_pool_terminate(struct client_core *core);
+int client_pool_flush(struct client_core *core, struct client_effects *effects);
+
+/* core_job.c */
+struct job *client_job_find(const struct client_core *core, uint64_t number);
+int client_job_open(struct client_core *core, struct client_event *event);
+int client_job_input(struct client_core *core, struct client_event *event);
+int client_job_input_end(struct client_core *core, const struct client_event *event);
+int client_job_cancel(struct client_core *core, struct client_event *event,
+                      struct client_effects *effects);
+int client_job_free(struct client_core *core, const struct client_event *event,
+                    struct client_effects *effects);
+void client_job_destroy(struct client_core *core, struct job *job);
+/* Moves the whole span at `first` between two sets of a job, ended or again. */
+void client_job_move(struct client_core *core, struct span_set *from, uint64_t first,
+                     struct span_set *to, uint32_t attempt, uint64_t tag, uint64_t tag2,
+                     struct job *job);
+/* After a change: in core->ready or not, over or not. */
+void client_job_settle(struct client_core *core, struct job *job);
+/* Ends the unfinished tasks of [first, end) of one set or both, for one reason. */
+struct job_end {
+    uint64_t first, end;
+    bool sent_only;
+    int code;
+    const char *text, *node;
+    uint64_t ret_count;
+};
+int client_job_end_tasks(struct client_core *core, struct job *job, struct job_end *end,
+                         struct client_effects *effects);
+int client_job_send_cancel(const struct client_core *core, const struct job *job,
+                           uint64_t first, uint64_t count, bool kill,
+                           struct client_effects *effects);
+int client_job_flush_fail(struct client_core *core, struct client_effects *effects);
+int client_job_flush_over(struct client_core *core, struct client_effects *effects);
+
+/* core_send.c */
+int client_job_order(const struct job *a, const struct job *b);
+int client_send_flush_resume(struct client_core *core, struct client_effects *effects);
+int client_send_flush(struct client_core *core, struct client_effects *effects);
+
+RB_PROTOTYPE(client_job_tree, job, ready_entry, client_job_order)
+
+/* core_results.c */
+int client_results_handle_done(struct client_core *core, const struct message *message,
+                               struct client_effects *effects);
+int client_results_handle_failed(struct client_core *core, const struct message *message,
+                                 struct client_effects *effects);
+int client_results_handle_lost(struct client_core *core, const struct message *message,
+                               struct client_effects *effects);
+
+/* core_ack.c */
+bool client_ack_reserve(struct client_core *core, size_t more);
+void client_ack_add(struct client_core *core, const struct id *worker,
+                    uint64_t seq); /* reserved */
+int client_ack_flush(struct client_core *core, struct client_effects *effects);
+
+/* core_input.c */
+void client_average_add(struct average *average, uint64_t count, uint64_t sum);
+int client_input_consumed(struct client_core *core, const struct client_event *event);
+int client_input_flush(struct client_core *core, struct client_effects *effects);
+uint64_t client_input_limit(const struct client_core *core, const struct job *job);
+
+static inline uint64_t add_saturated(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+static inline uint64_t subtract_saturated(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static inline uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * address.c: which addresses can be listened on and dialled. Until peers prove who they
+ * are with keys, only this machine's own: whoever reaches the port may run code. So
+ * names other than localhost are refused too, instead of being resolved: what they stand
+ * for can change. */
+#include "common/base/error.h"
+#include "common/net/net_internal.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IPC_PATH_MAX 107 /* sun_path */
+
+static bool is_loopback(const char *host)
+{
+    struct in_addr address;
+    if (strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
+        return true;
+    return inet_pton(AF_INET, host, &address) == 1 &&
+           (ntohl(address.s_addr) >> 24) == 127;
+}
+
+static bool is_port(const char *text, bool listen)
+{
+    if (strcmp(text, "*") == 0)
+        return listen;
+    size_t length = strlen(text);
+    if (length == 0 || length > 5 || strspn(text, "0123456789") != length)
+        return false;
+    long port = strtol(text, NULL, 10);
+    return port <= 65535 && (port > 0 || listen);
+}
+
+static int check_tcp(const char *address, bool listen, farpool_error *error)
+{
+    const char *rest = address + strlen("tcp://"), *colon = strrchr(rest, ':');
+    char host[128];
+    if (colon == NULL || (size_t)(colon - rest) >= sizeof host || colon == rest)
+        return error_set(error, FARPOOL_EADDRESS, "\"%s\" is not tcp://HOST:PORT", address);
+    snprintf(host, sizeof host, "%.*s", (int)(colon - rest), rest);
+    if (!is_port(colon + 1, listen))
+        return error_set(error, FARPOOL_EADDRESS, "\"%s\": \"%s\" is not a port", address,
+                         colon + 1);
+    if (!is_loopback(host))
+        return error_set(error, FARPOOL_EADDRESS,
+                         "\"%s\" is refused: only loopback until keys are set up "
+                         "(127.x.x.x, [::1], localhost or ipc://PATH)",
+                         address);
+    return 0;
+}
+
+int net_check_address(const char *address, bool listen, farpool_error *error)
+{
+    if (address == NULL || address[0] == '\0')
+        return error_set(error, FARPOOL_EADDRESS, "no address is given");
+    if (strlen(address) >= sizeof((struct net *)0)->address)
+        return error_set(error, FARPOOL_EADDRESS, "the address is too long");
+    if (strncmp(address, "tcp://", 6) == 0)
+        return check_tcp(address, listen, error);
+    if (strncmp(address, "ipc://", 6) == 0) {
+        size_t length = strlen(address + 6);
+        if (length == 0 || length > IPC_PATH_MAX || strcmp(address + 6, "*") == 0)
+            return error_set(error, FARPOOL_EADDRESS,
+                             "\"%s\": the path must have 1 to %d bytes", address,
+                             IPC_PATH_MAX);
+        return 0;
+    }
+    return error_set(error, FARPOOL_EADDRESS,
+                     "\"%s\" is neither tcp://HOST:PORT nor ipc://PATH", address);
+}
+
+/* ZeroMQ does not look up names that it binds to. */
+void address_target(const char *address, char *target, size_t size)
+{
+    static const char name[] = "tcp://localhost:";
+    if (strncmp(address, name, sizeof name - 1) == 0)
+        snprintf(target, size, "tcp://127.0.0.1:%s", address + sizeof name - 1);
+    else
+        snprintf(target, size, "%s", address);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * monitor.c: hears of connections that come and go, the moment they do. ZeroMQ tells a
+ * listener only descriptors: ACCEPTED fd, DISCONNECTED fd; and each received message
+ * carries the descriptor that it came from. So fds[] follows which are open, and a link
+ * is bound to its descriptor by its first message.
+ *
+ * Numbers of descriptors are used again. The events of one number are in order, and those
+ * before a connection are told before any of its messages can be received; so a link is
+ * bound only after the monitor was drained, and then what is noted there is of this
+ * connection or a later one. A later one shows by an open slot whose link has another
+ * socket cookie, or by a message of a new peer on a slot that has a link.
+ *
+ * The reading end has no high-water mark: ZeroMQ's I/O thread waits for room otherwise. */
+#include "common/base/error.h"
+#include "common/net/net_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define EVENTS                                                                       \
+    (ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED |                \
+     ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |                     \
+     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |    \
+     ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+
+int monitor_open(struct net *net, farpool_error *error)
+{
+    char endpoint[64];
+    int unlimited = 0;
+    snprintf(endpoint, sizeof endpoint, "inproc://monitor-%u", ++net->monitors);
+    if (zmq_socket_monitor(net->socket, endpoint, EVENTS) == 0 &&
+        (net->monitor = zmq_socket(net->context, ZMQ_PAIR)) != NULL &&
+        zmq_setsockopt(net->monitor, ZMQ_RCVHWM, &unlimited, sizeof unlimited) == 0 &&
+        zmq_setsockopt(net->monitor, ZMQ_LINGER, &unlimited, sizeof unlimited) == 0 &&
+        zmq_connect(net->monitor, endpoint) == 0)
+        return 0;
+    return error_set(error, errno == EMFILE ? FARPOOL_ENOFILES : FARPOOL_ESYSTEM,
+                     "cannot watch a ZeroMQ socket: %s", zmq_strerror(errno));
+}
+
+void monitor_close(struct net *net)
+{
+    if (net->monitor == NULL)
+        return;
+    zmq_socket_monitor(net->socket, NULL, 0);
+    zmq_close(net->monitor);
+    net->monitor = NULL;
+}
+
+static bool reserve_fd(struct net *net, size_t fd)
+{
+    size_t before = net->fds_capacity;
+    if (fd < before)
+        return true;
+    if (!mem_reserve(&net->fds, &net->fds_capacity, fd + 1, sizeof *net->fds))
+        return false;
+    memset(net->fds + before, 0, (net->fds_capacity - before) * sizeof *net->fds);
+    return true;
+}
+
+static void unbind(struct net *net, struct fd_slot *slot)
+{
+    struct link *link = slot->link;
+    slot->link = NULL;
+    if (link == NULL)
+        return;
+    link->fd = -1;
+    link_lost(net, link, "connection closed");
+}
+
+static void listener_event(struct net *net, uint16_t event, uint32_t value)
+{
+    /* Out of memory here means that a link's end is noticed by silence only. */
+    if (value > INT32_MAX || !reserve_fd(net, value))
+        return;
+    struct fd_slot *slot = &net->fds[value];
+    if (event == ZMQ_EVENT_ACCEPTED) {
+        unbind(net, slot);
+        slot->open = true;
+    } else if (event == ZMQ_EVENT_DISCONNECTED) {
+        slot->open = false;
+        unbind(net, slot);
+    }
+}
+
+static void dialer_up(struct net *net)
+{
+    struct link *link;
+    if (net->dial != DIAL_CONNECTING)
+        return;
+    if (link_create(net, NULL, &link) != 0) {
+        net->dial_ended = true;
+        return;
+    }
+    net->dialled = link;
+    net->dial = DIAL_UP;
+}
+
+static void dialer_event(struct net *net, uint16_t event)
+{
+    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
+        dialer_up(net);
+        return;
+    }
+    net->dial_ended = true;
+    if (net->dialled != NULL)
+        link_lost(net, net->dialled, "connection closed");
+}
+
+/* An event is two frames: u16 event and u32 value in this machine's order; an address. */
+static bool read_event(struct net *net, uint16_t *ret_event, uint32_t *ret_value)
+{
+    zmq_msg_t frame;
+    bool found = false;
+    int more = 1;
+    while (more) {
+        zmq_msg_init(&frame);
+        if (zmq_msg_recv(&frame, net->monitor, ZMQ_DONTWAIT) < 0) {
+            zmq_msg_close(&frame);
+            return found;
+        }
+        if (!found && zmq_msg_size(&frame) == 6) {
+            const uint8_t *data = zmq_msg_data(&frame);
+            memcpy(ret_event, data, 2);
+            memcpy(ret_value, data + 2, 4);
+            found = true;
+        }
+        more = zmq_msg_more(&frame);
+        zmq_msg_close(&frame);
+    }
+    return found;
+}
+
+void monitor_drain(struct net *net)
+{
+    uint16_t event;
+    uint32_t value;
+    while (net->monitor != NULL && read_event(net, &event, &value)) {
+        if (net->listener)
+            listener_event(net, event, value);
+        else
+            dialer_event(net, event);
+    }
+}
+
+void monitor_bind(struct net *net, struct link *link, int fd)
+{
+    if (fd < 0 || !reserve_fd(net, (size_t)fd))
+        return;
+    struct fd_slot *slot = &net->fds[fd];
+    unbind(net, slot);
+    if (!slot->open) {
+        link_lost(net, link, "connection closed");
+        return;
+    }
+    uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+    if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) != 0)
+        cookie = 0;
+    link->fd = fd;
+    link->cookie = cookie;
+    slot->link = link;
+    monitor_drain(net); /* gone meanwhile: then the cookie may be another's, and is not used */
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * receive.c: from frames to messages. Large bodies stay where ZeroMQ received them, and
+ * the payload's release closes the ZeroMQ message; small ones are copied, since they may
+ * share a receive buffer with others that would be kept alive.
+ *
+ * Whatever breaks a rule (bounds, form, a kind that the peer may not send, a first
+ * message that is no hello) breaks its link with a reason, and nothing else. */
+#include "common/net/net_internal.h"
+
+#include <string.h>
+
+#define BATCH_ENVELOPES 256
+#define BATCH_BYTES (32 * MIB)
+
+static void release_frame(struct payload *payload)
+{
+    zmq_msg_t *frame = payload->owner;
+    zmq_msg_close(frame);
+    mem_free(frame);
+}
+
+static struct payload *wrap_frame(zmq_msg_t *frame)
+{
+    if (zmq_msg_size(frame) <= BODY_COPY_MAX)
+        return payload_copy(zmq_msg_data(frame), zmq_msg_size(frame));
+    zmq_msg_t *owner = mem_alloc(sizeof *owner);
+    if (owner == NULL)
+        return NULL;
+    zmq_msg_init(owner);
+    zmq_msg_move(owner, frame);
+    struct payload *payload =
+        payload_wrap(zmq_msg_data(owner), zmq_msg_size(owner), release_frame, owner);
+    if (payload == NULL) {
+        zmq_msg_close(owner);
+        mem_free(owner);
+    }
+    return payload;
+}
+
+/* What a peer may say, given what it has said before. */
+static bool check_kind(struct net *net, struct link *link, enum message_kind kind)
+{
+    if (link->role == 0) {
+        if (kind != MSG_HELLO_CLIENT && kind != MSG_HELLO_WORKER) {
+            link_break(net, link, "%s before a hello", message_name(kind));
+            return false;
+        }
+        link->role = kind == MSG_HELLO_CLIENT ? 'C' : 'W';
+        return true;
+    }
+    bool to_us = net->role == 'K' || kind != MSG_RELAY || net->role == 'W';
+    if (kind == MSG_PART || !to_us || !message_allowed(kind, link->role)) {
+        link_break(net, link, "%s is not for this peer to send", message_name(kind));
+        return false;
+    }
+    return true;
+}
+
+static void receive_message(struct net *net, struct link *link, const struct frames *frames,
+                            bool assembled, struct delivery *delivery);
+
+static void receive_part(struct net *net, struct link *link, const struct message *part,
+                         struct delivery *delivery)
+{
+    struct frames frames = {0};
+    const char *reason = "";
+    if (link->role == 0) {
+        link_break(net, link, "PART before a hello");
+        return;
+    }
+    int result = assembly_add(&link->assembly, part, &frames, &reason);
+    if (result == FARPOOL_END)
+        receive_message(net, link, &frames, true, delivery);
+    else if (result == FARPOOL_EPROTOCOL)
+        link_break(net, link, "%s", reason);
+    else if (result != 0)
+        link_break(net, link, "out of memory for a message of %llu bytes",
+                   (unsigned long long)part->part.total);
+    frames_fini(&frames);
+}
+
+static void receive_message(struct net *net, struct link *link, const struct frames *frames,
+                            bool assembled, struct delivery *delivery)
+{
+    struct message *message = NULL;
+    const char *reason = "";
+    int result = message_decode(frames, &message, &reason);
+    if (result == FARPOOL_EPROTOCOL) {
+        link_break(net, link, "bad message: %s", reason);
+        return;
+    }
+    if (result != 0) {
+        link_break(net, link, "out of memory for a message");
+        return;
+    }
+    if (message->kind == MSG_PART && !assembled) {
+        receive_part(net, link, message, delivery);
+    } else if (check_kind(net, link, message->kind)) {
+        struct net_event event = {
+            .kind = NET_MESSAGE, .link = link->number, .message = message};
+        message = NULL;
+        deliver_event(delivery, &event);
+    }
+    message_free(&message);
+}
+
+/* The messages of an envelope whose form has been checked, while the link lasts. */
+static void receive_messages(struct net *net, struct link *link,
+                             struct envelope_reader *reader, struct delivery *delivery)
+{
+    struct envelope_item item;
+    size_t first = 0;
+    while ((link->state == LINK_UP || link->state == LINK_LOST) &&
+           envelope_next(reader, &item)) {
+        struct payload *header = payload_wrap(item.header, item.header_size, NULL, NULL);
+        if (header == NULL) {
+            link_break(net, link, "out of memory for a message");
+            return;
+        }
+        struct frames frames = {header, net->bodies + first, item.bodies_count};
+        receive_message(net, link, &frames, false, delivery);
+        first += item.bodies_count;
+        payload_unref(&header);
+    }
+}
+
+static bool wrap_bodies(struct net *net, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        net->bodies[i] = wrap_frame(&net->frames[i + 1]);
+        if (net->bodies[i] == NULL) {
+            while (i > 0)
+                payload_unref(&net->bodies[--i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void receive_envelope(struct net *net, struct link *link, size_t count,
+                             struct delivery *delivery)
+{
+    struct envelope_reader reader;
+    const char *reason = "an empty message";
+    if (count > 0)
+        reason = envelope_open(zmq_msg_data(&net->frames[0]), zmq_msg_size(&net->frames[0]),
+                               count - 1, &reader);
+    if (reason != NULL) {
+        link_break(net, link, "%s", reason);
+        return;
+    }
+    if (!wrap_bodies(net, count - 1)) {
+        link_break(net, link, "out of memory for %zu bodies", count - 1);
+        return;
+    }
+    net->redials = 0;
+    receive_messages(net, link, &reader, delivery);
+    for (size_t i = 0; i + 1 < count; i++)
+        payload_unref(&net->bodies[i]);
+}
+
+/* A new peer of a listener. */
+static struct link *accept_link(struct net *net, const uint8_t *routing_id, int fd,
+                                struct delivery *delivery)
+{
+    struct link *link;
+    monitor_drain(net);
+    if (link_create(net, routing_id, &link) != 0)
+        return NULL; /* its hello is lost, and it will dial again */
+    monitor_bind(net, link, fd);
+    struct net_event event = {.kind = NET_UP, .link = link->number};
+    deliver_event(delivery, &event);
+    return link;
+}
+
+void link_announce(struct net *net, struct delivery *delivery)
+{
+    struct link *link = net->dialled;
+    if (link == NULL || link->role != 0)
+        return;
+    link->role = 'K';
+    struct net_event event = {.kind = NET_UP, .link = link->number};
+    deliver_event(delivery, &event);
+}
+
+static struct link *find_link(struct net *net, const uint8_t *routing_id, int fd,
+                              struct delivery *delivery)
+{
+    static const uint8_t own_choice[ROUTING_ID_SIZE];
+    if (!net->listener) {
+        if (net->dialled == NULL)
+            monitor_drain(net);
+        link_announce(net, delivery);
+        return net->dialled;
+    }
+    if (memcmp(routing_id, own_choice, ROUTING_ID_SIZE) == 0)
+        return NULL;
+    struct link *link = link_find_id(net, routing_id);
+    return link != NULL ? link : accept_link(net, routing_id, fd, delivery);
+}
+
+static size_t frames_bytes(struct net *net, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += zmq_msg_size(&net->frames[i]);
+    return bytes;
+}
+
+bool receive_batch(struct net *net, struct delivery *delivery)
+{
+    uint8_t routing_id[ROUTING_ID_SIZE];
+    size_t count, bytes = 0;
+    const char *reason;
+    int fd;
+    for (int i = 0; i < BATCH_ENVELOPES && bytes < BATCH_BYTES; i++) {
+        if (!socket_receive(net, routing_id, &fd, &count, &reason))
+            return true;
+        bytes += frames_bytes(net, count);
+        struct link *link = find_link(net, routing_id, fd, delivery);
+        if (link != NULL && reason != NULL)
+            link_break(net, link, "%s", reason);
+        else if (link != NULL)
+            receive_envelope(net, link, count, delivery);
+        frames_close(net, count);
+    }
+    return false;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * window.c: watches what a client has under way on its present link: each task that it
+ * sent and whose end it has not heard of, against the window of WELCOME. Also counts
+ * what the client was told of each task, which job.c weighs when a task fails. */
+#include "sim.h"
+
+void sim_window_reset(struct app *app)
+{
+    for (int i = 0; i < app->jobs_count; i++)
+        for (uint64_t k = 0; app->jobs[i].tasks && k < app->jobs[i].count; k++)
+            app->jobs[i].tasks[k].sent = 0;
+    app->under_way_tasks = app->under_way_bytes = 0;
+    app->tasks_max = app->bytes_max = 0;
+}
+
+static void leave(struct app *app, struct job *job, uint64_t index)
+{
+    if (!job->tasks[index].sent)
+        return;
+    job->tasks[index].sent = 0;
+    app->under_way_tasks--;
+    app->under_way_bytes -= sim_job_input_size(job, index);
+}
+
+void sim_window_ended(struct sim *sim, struct app *app, struct job *job, uint64_t index)
+{
+    (void)sim;
+    leave(app, job, index);
+}
+
+void sim_window_job_freed(struct sim *sim, struct app *app, struct job *job)
+{
+    (void)sim;
+    for (uint64_t i = 0; i < job->count; i++)
+        leave(app, job, i);
+}
+
+static struct job *job_of(struct app *app, uint64_t number)
+{
+    for (int i = 0; i < app->jobs_count; i++)
+        if (app->jobs[i].opened && app->jobs[i].number == number)
+            return &app->jobs[i];
+    return NULL;
+}
+
+static void enter(struct sim *sim, struct app *app, struct job *job,
+                  const struct msg_span *span)
+{
+    for (uint32_t i = 0; i < span->count; i++) {
+        struct task *task = &job->tasks[span->first + i];
+
+        if (task->sent)
+            sim_fail(sim, "C%d sends task %llu twice on one link", sim_app_place(sim, app),
+                     (unsigned long long)(span->first + i));
+        task->sent = span->attempt;
+        app->under_way_tasks++;
+        app->under_way_bytes += sim_job_input_size(job, span->first + i);
+    }
+}
+
+void sim_window_sent(struct sim *sim, struct app *app, const struct message *message)
+{
+    if (message->kind != MSG_TASKS)
+        return;
+    struct job *job = job_of(app, message->tasks.job);
+    if (!job)
+        sim_fail(sim, "C%d sends tasks of no job", sim_app_place(sim, app));
+    if (job->freed)
+        return;
+    for (uint32_t i = 0; i < message->tasks.spans_count; i++)
+        enter(sim, app, job, &message->tasks.spans[i]);
+    if (app->under_way_tasks > 1 && (app->under_way_tasks > app->tasks_max ||
+                                     app->under_way_bytes > app->bytes_max))
+        sim_fail(sim, "C%d has %llu tasks, %llu bytes under way of %llu, %llu",
+                 sim_app_place(sim, app), (unsigned long long)app->under_way_tasks,
+                 (unsigned long long)app->under_way_bytes,
+                 (unsigned long long)app->tasks_max, (unsigned long long)app->bytes_max);
+}
+
+static void receive_done(struct app *app, struct job *job, const struct msg_done *done)
+{
+    for (uint32_t i = 0; i < done->count; i++)
+        if (job->tasks[done->first + i].sent == done->attempt)
+            leave(app, job, done->first + i);
+}
+
+static void receive_failed(struct app *app, struct job *job,
+                           const struct msg_failed *failed)
+{
+    struct task *task = &job->tasks[failed->index];
+
+    if (failed->code == FARPOOL_EFUNCTION || failed->code == FARPOOL_ETASKTIMEOUT)
+        task->failures++;
+    else
+        task->losts++;
+    if (task->sent == failed->attempt)
+        leave(app, job, failed->index);
+}
+
+static void receive_lost(struct app *app, struct job *job, const struct msg_range *range,
+                         int code)
+{
+    for (uint64_t i = 0; i < range->count; i++) {
+        struct task *task = &job->tasks[range->first + i];
+
+        if (code == FARPOOL_EDRAINED)
+            task->returns++;
+        else
+            task->losts++;
+        if (range->attempt == 0 || range->attempt == task->sent)
+            leave(app, job, range->first + i);
+    }
+}
+
+void sim_window_received(struct sim *sim, struct app *app, const struct message *message)
+{
+    struct job *job;
+
+    (void)sim;
+    switch (message->kind) {
+    case MSG_WELCOME:
+        app->tasks_max = message->welcome.tasks_max;
+        app->bytes_max = message->welcome.bytes_max;
+        break;
+    case MSG_DONE:
+        job = job_of(app, message->done.job);
+        for (uint32_t i = 0; job && i < message->done.results_count; i++)
+            receive_done(app, job, &message->done.results[i]);
+        break;
+    case MSG_FAILED:
+        job = job_of(app, message->failed.job);
+        for (uint32_t i = 0; job && i < message->failed.results_count; i++)
+            receive_failed(app, job, &message->failed.results[i]);
+        break;
+    case MSG_LOST:
+        job = job_of(app, message->lost.job);
+        for (uint32_t i = 0; job && i < message->lost.ranges_count; i++)
+            receive_lost(app, job, &message->lost.ranges[i], message->lost.code);
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_base_payload.c: who keeps whose bytes alive, and for how long. */
+#include "common/base/mem.h"
+#include "common/base/payload.h"
+
+#include <setjmp.h>
+#include <stdalign.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void count_release(struct payload *payload)
+{
+    (*(int *)payload->owner)++;
+}
+
+static void own_bytes(void **state)
+{
+    (void)state;
+    struct payload *payload = payload_create(100);
+    assert_int_equal(payload->size, 100);
+    assert_ptr_equal(payload->data, payload_bytes(payload));
+    assert_int_equal((uintptr_t)payload->data % alignof(max_align_t), 0);
+    memset(payload_bytes(payload), 7, 100);
+    assert_int_equal(payload->data[99], 7);
+    payload_unref(&payload);
+    assert_null(payload);
+    payload_unref(&payload);
+}
+
+static void one_allocation_each(void **state)
+{
+    (void)state;
+    mem_fail_after(0);
+    struct payload *payload = payload_copy("twelve bytes", 12);
+    assert_int_equal(mem_fail_after(0), 1);
+    assert_memory_equal(payload->data, "twelve bytes", 12);
+    struct payload *slice = payload_slice(payload, 1, 3);
+    assert_int_equal(mem_fail_after(0), 1);
+    payload_unref(&slice);
+    payload_unref(&payload);
+}
+
+static void empty_ones_have_no_data(void **state)
+{
+    (void)state;
+    struct payload *empty = payload_create(0), *copy = payload_copy(NULL, 0);
+    assert_null(empty->data);
+    assert_null(copy->data);
+    assert_int_equal(copy->size, 0);
+    struct payload *slice = payload_slice(empty, 0, 0);
+    assert_int_equal(slice->size, 0);
+    payload_unref(&slice);
+    payload_unref(&empty);
+    payload_unref(&copy);
+}
+
+static void foreign_bytes_are_released_once(void **state)
+{
+    (void)state;
+    static const char bytes[] = "foreign";
+    int released = 0;
+    struct payload *payload = payload_wrap(bytes, sizeof bytes, count_release, &released);
+    struct payload *other = payload_ref(payload);
+    assert_ptr_equal(other, payload);
+    payload_unref(&payload);
+    assert_int_equal(released, 0);
+    assert_memory_equal(other->data, bytes, sizeof bytes);
+    payload_unref(&other);
+    assert_int_equal(released, 1);
+    assert_null(payload_ref(NULL));
+}
+
+static void slices_keep_the_root_alive(void **state)
+{
+    (void)state;
+    static const char bytes[] = "0123456789";
+    int released = 0;
+    struct payload *root = payload_wrap(bytes, 10, count_release, &released);
+    struct payload *slice = payload_slice(root, 2, 6);
+    struct payload *inner = payload_slice(slice, 1, 3);
+    assert_ptr_equal(slice->parent, root);
+    assert_ptr_equal(inner->parent, root);
+    assert_memory_equal(inner->data, "345", 3);
+    payload_unref(&root);
+    payload_unref(&slice);
+    assert_int_equal(released, 0);
+    assert_memory_equal(inner->data, "345", 3);
+    payload_unref(&inner);
+    assert_int_equal(released, 1);
+}
+
+static void a_slice_of_all_is_the_payload(void **state)
+{
+    (void)state;
+    int released = 0;
+    struct payload *root = payload_wrap("abc", 3, count_release, &released);
+    struct payload *all = payload_slice(root, 0, 3);
+    assert_ptr_equal(all, root);
+    payload_unref(&root);
+    assert_int_equal(released, 0);
+    payload_unref(&all);
+    assert_int_equal(released, 1);
+}
+
+static void a_slice_of_nothing_keeps_nothing(void **state)
+{
+    (void)state;
+    int released = 0;
+    struct payload *root = payload_wrap("abc", 3, count_release, &released);
+    struct payload *none = payload_slice(root, 3, 0);
+    payload_unref(&root);
+    assert_int_equal(released, 1);
+    assert_int_equal(none->size, 0);
+    payload_unref(&none);
+}
+
+static void no_memory_leaves_references_alone(void **state)
+{
+    (void)state;
+    int released = 0;
+    struct payload *root = payload_wrap("abc", 3, count_release, &released);
+    mem_fail_after(1);
+    assert_null(payload_slice(root, 0, 2));
+    mem_fail_after(1);
+    assert_null(payload_create(5));
+    mem_fail_after(1);
+    assert_null(payload_copy("x", 1));
+    mem_fail_after(1);
+    assert_null(payload_wrap("x", 1, count_release, &released));
+    mem_fail_after(0);
+    assert_null(payload_create(SIZE_MAX));
+    assert_int_equal(atomic_load(&root->refs), 1);
+    assert_int_equal(released, 0);
+    payload_unref(&root);
+    assert_int_equal(released, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(own_bytes),
+        cmocka_unit_test(one_allocation_each),
+        cmocka_unit_test(empty_ones_have_no_data),
+        cmocka_unit_test(foreign_bytes_are_released_once),
+        cmocka_unit_test(slices_keep_the_root_alive),
+        cmocka_unit_test(a_slice_of_all_is_the_payload),
+        cmocka_unit_test(a_slice_of_nothing_keeps_nothing),
+        cmocka_unit_test(no_memory_leaves_references_alone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_internal.h: what the files of the worker's core share. Nobody else includes it.
+ *
+ *   core.c          create, step, deadline, counts, effects
+ *   core_link.c     hello, welcome, heartbeat, HELD, drain and stop
+ *   core_pool.c     pools and jobs: open, close, fail, forget
+ *   core_program.c  programs: opened, fetched, ready
+ *   core_piece.c    tasks held here: where each is, splitting and moving
+ *   core_tasks.c    TASKS, CANCEL, RECALL and giving back
+ *   core_process.c  processes: their states, what the host reports of them
+ *   core_feed.c     starting processes and giving them tasks
+ *   core_watch.c    task timeouts, cancelled tasks that run, LOAD
+ *   core_result.c   results until they are ACKed
+ *   core_check.c    every invariant
+ *
+ * How a step stays all or nothing: an event first does what may run out of memory (cuts
+ * pieces, which changes no task; reserves effects; makes results) and then moves things,
+ * which never fails, since every container is intrusive. Messages are made by FLUSH, in
+ * small parts, each of them all or nothing. */
+#ifndef FARPOOL_WORKER_CORE_INTERNAL_H
+#define FARPOOL_WORKER_CORE_INTERNAL_H
+
+#include "common/base/mem.h"
+#include "common/base/span.h"
+#include "worker/core.h"
+
+#include <bsd/sys/tree.h>
+#include <stdarg.h>
+#include <sys/queue.h>
+
+#define LOAD_PERIOD_MS 200
+#define FETCH_AGAIN_MS 5000     /* a piece of a program that has not come is asked again */
+#define FETCH_BYTES 1048576
+#define ACK_WAIT_MS 10000       /* for the last ACKs of a drain, or of a pool's end */
+#define CLOSE_TIMEOUT_MS 5000   /* a process that was told to end is killed then */
+#define SURPLUS_IDLE_MS 1000    /* how long an idle process beyond the share may stay */
+#define START_PAUSE_MS 1000     /* after failed starts, while others of the pool live */
+#define KILL_SAMPLE_MS 10       /* looking whether a task to be killed runs by now */
+#define AHEAD_ONE_NS 5000000    /* tasks shorter than this have one waiting behind them */
+#define CLAIM_NS 50000          /* work that a process claims at a time */
+#define CLAIM_MAX 1024
+#define PIECES_AHEAD_MAX 64     /* pieces given to one process */
+#define WEIGHT_MAX 4096         /* tasks in the fading average of a job's task time */
+#define OUTLIER 8               /* one record counts at most so many times the average */
+#define BLOCKED_PER_SLOT 8      /* further processes for blocked ones, in each pool */
+#define POOLS_MAX 4096
+#define JOBS_MAX 1048576        /* of all pools */
+#define BATCH_BYTES 1048576     /* bodies of one DONE message, unless one is larger */
+#define BATCH_LOOK 256          /* results looked at for one message */
+#define RECENT_FUNCTIONS 8
+
+enum core_state {
+    CORE_WORKING,
+    CORE_DRAINING,
+    CORE_STOPPING, /* BYE is sent, the processes are being killed */
+    CORE_STOPPED,
+};
+
+enum link_state {
+    LINK_DOWN,
+    LINK_HELLO, /* HELLO_WORKER is sent */
+    LINK_UP,    /* WELCOME came */
+};
+
+/* Where a task is here. Queued and given tasks of a job are disjoint; a cancelled one is
+ * only remembered because its process still has it.
+ *
+ *   NEW -> QUEUED <-> GIVEN -> (result)
+ *                       |-> MARKED, DOOMED -> (dropped) */
+enum piece_state {
+    PIECE_NEW,    /* of a TASKS message that is being taken */
+    PIECE_QUEUED, /* in job->queued */
+    PIECE_GIVEN,  /* in job->given and process->pieces */
+    PIECE_MARKED, /* cancelled, may end by itself: in process->pieces */
+    PIECE_DOOMED, /* cancelled, killed if it runs: in process->pieces */
+};
+
+struct piece {
+    enum piece_state state;
+    struct job *job;
+    uint64_t first; /* what is left of it: [first, first + count) */
+    uint32_t count;
+    uint32_t attempt;
+    struct payload *sizes, *data; /* of the span it came in */
+    uint64_t element; /* bytes of an input when sizes are absent */
+    uint32_t place;   /* of `first` in sizes */
+    uint64_t offset;  /* of its bytes in data */
+    uint64_t bytes;   /* of what is left */
+    struct process *process;
+    uint64_t give;
+    uint32_t given; /* tasks of the whole give */
+    RB_ENTRY(piece) by_index;
+    TAILQ_ENTRY(piece) link;
+};
+RB_HEAD(worker_pieces, piece);
+TAILQ_HEAD(piece_list, piece);
+
+enum job_state {
+    JOB_OPEN,
+    JOB_CLOSED, /* only here until its last given tasks are gone */
+};
+
+enum recall_state {
+    RECALL_NONE,
+    RECALL_WANTED,
+    RECALL_ASKED, /* processes are giving back what they have not begun */
+};
+
+struct job {
+    enum job_state state;
+    struct pool *pool;
+    uint64_t number;
+    uint64_t serial; /* order of opening */
+    char function[FUNCTION_NAME_MAX + 1];
+    uint32_t chunk;  /* 0: adaptive */
+    uint64_t timeout_ms;
+    int32_t priority;
+    bool once;
+    struct worker_pieces queued, given;
+    uint64_t queued_tasks, given_tasks;
+    uint64_t pieces;       /* all of them, also cancelled ones */
+    uint64_t sum_ns, sum_tasks; /* fading */
+    uint64_t limit;        /* tasks in a give, until more is known */
+    enum recall_state recall;
+    uint64_t recall_tasks;
+    uint32_t recall_answers;
+    bool announce; /* HELD is due */
+    uint64_t running, share_ppm;           /* counted for each LOAD */
+    uint64_t told_running, told_share_ppm; /* in the last one */
+    RB_ENTRY(job) by_number; /* in pool->jobs while open */
+    RB_ENTRY(job) by_turn;   /* in pool->waiting while it has queued tasks */
+    TAILQ_ENTRY(job) link;   /* in pool->closed when closed */
+};
+RB_HEAD(worker_jobs, job);
+RB_HEAD(worker_turns, job);
+TAILQ_HEAD(job_list, job);
+
+/*   STARTING -> IDLE <-> RUNNING -> YIELDING -> IDLE
+ *                |        ^  |         |
+ *                v        |  v         v
+ *             CLOSING    BLOCKED <-----+          any of them -> KILLED */
+enum process_state {
+    PROCESS_STARTING,
+    PROCESS_IDLE,
+    PROCESS_RUNNING,
+    PROCESS_YIELDING, /* runs, and is given no more: another pool waits for its slot */
+    PROCESS_BLOCKED,  /* its task waits for a nested job: holds no slot */
+    PROCESS_CLOSING,
+    PROCESS_KILLED,
+    PROCESS_STATES
+};
+
+enum kill_reason {
+    KILL_NONE,
+    KILL_START,   /* was not ready in time */
+    KILL_TIMEOUT, /* its task ran too long: blame_give, blame_first */
+    KILL_CANCEL,  /* its task was cancelled with kill */
+    KILL_END,     /* its pool or the worker ends */
+};
+
+struct process {
+    uint64_t number;
+    struct pool *pool;
+    enum process_state state;
+    enum kill_reason reason;
+    uint64_t blame_give, blame_first, blame_limit_ms;
+    int pid;
+    bool ready; /* it was, once */
+    uint64_t since_ms;      /* in this state */
+    struct piece_list pieces; /* in the order given */
+    uint64_t given_tasks, given_bytes;
+    uint32_t given_pieces;
+    uint32_t cancelled_pieces;
+    uint64_t gives;
+    uint64_t life_tasks;    /* given in its life and not taken back */
+    uint64_t want_back;     /* tasks to ask back at the next FLUSH */
+    uint64_t asked_back;    /* tasks asked back, the answer is on its way; 0: none */
+    uint64_t got_back;
+    bool fruitless;         /* gave back less than asked, and nothing changed since */
+    bool mark;              /* PROCESS_CANCEL is due */
+    bool sampling;          /* asked, the answer is on its way */
+    uint64_t due_ms;        /* look at it then; UINT64_MAX: no need */
+    uint64_t head_since_ms; /* the task it runs began then, or later */
+    uint64_t share_ppm;
+    RB_ENTRY(process) by_number;
+    TAILQ_ENTRY(process) link; /* in pool->processes[state] */
+};
+RB_HEAD(worker_processes, process);
+TAILQ_HEAD(process_list, process);
+
+enum program_state {
+    PROGRAM_OPENED,   /* the shell looks into its cache */
+    PROGRAM_FETCHING, /* a piece is wanted from the client */
+    PROGRAM_READY,
+};
+
+struct program {
+    struct hash hash;
+    enum program_state state;
+    struct msg_file *files;
+    uint32_t files_count;
+    uint32_t want_file;
+    uint64_t want_offset;
+    uint64_t asked_ms;
+    bool asked;
+    TAILQ_HEAD(, pool) pools;
+    RB_ENTRY(program) by_hash;
+};
+RB_HEAD(worker_programs, program);
+
+/*   OPEN -> CLOSING, FAILED, ENDING, FORGOTTEN     CLOSING -> ENDING, FORGOTTEN
+ *   FAILED -> ENDING, FORGOTTEN                    ENDING -> FORGOTTEN */
+enum pool_state {
+    POOL_OPEN,
+    POOL_CLOSING,   /* finishes what it holds */
+    POOL_FAILED,    /* cannot run here: gives back what comes */
+    POOL_ENDING,    /* its processes are killed; then POOL_CLOSED */
+    POOL_FORGOTTEN, /* its processes are killed, nobody is told */
+    POOL_STATES
+};
+
+struct recent_function {
+    char function[FUNCTION_NAME_MAX + 1];
+    uint64_t task_ns, limit;
+};
+
+RB_HEAD(worker_results, result);
+RB_HEAD(worker_done_tasks, result);
+
+struct pool {
+    struct id id;
+    enum pool_state state;
+    struct program *program; /* NULL once failed for it */
+    char initializer[FUNCTION_NAME_MAX + 1];
+    struct payload *argument;
+    uint32_t share;          /* 0: every slot */
+    uint64_t tasks_per_process;
+    bool eager;              /* start processes before tasks come */
+    struct worker_jobs jobs;
+    struct worker_turns waiting;
+    struct job_list closed;
+    uint64_t jobs_count, queued_tasks, given_tasks;
+    struct process_list processes[PROCESS_STATES];
+    uint32_t counts[PROCESS_STATES];
+    uint32_t total;
+    uint64_t served; /* when it was last given a slot */
+    uint32_t start_failures;
+    uint32_t deaths; /* without a task begun, and none done since */
+    uint64_t start_after_ms;
+    int failed_code;
+    bool failed_fatal, tell_failed;
+    char failed_text[512];
+    bool announce; /* HELD is due */
+    uint64_t idle_since_ms; /* CLOSING: nothing is left but ACKs; UINT64_MAX: more is */
+    uint64_t next_seq;
+    struct worker_results results;
+    struct worker_done_tasks done_tasks;
+    uint64_t results_count;
+    struct recent_function recent[RECENT_FUNCTIONS];
+    uint32_t recent_next;
+    RB_ENTRY(pool) by_id;     /* unless forgotten */
+    TAILQ_ENTRY(pool) link;   /* in core->pools */
+    TAILQ_ENTRY(pool) in_program;
+};
+RB_HEAD(worker_pools, pool);
+TAILQ_HEAD(pool_list, pool);
+
+enum result_state {
+    RESULT_UNSENT, /* in core->unsent */
+    RESULT_SENT,
+};
+
+struct result {
+    enum result_state state;
+    enum message_kind kind; /* MSG_DONE or MSG_FAILED */
+    struct pool *pool;
+    uint64_t job, seq;
+    uint64_t first;
+    uint32_t count;
+    uint32_t attempt;
+    uint64_t elapsed_ns;
+    struct payload *sizes, *data;
+    int code, exit_status, signal, pid;
+    char *message, *backtrace;
+    uint64_t bytes;
+    RB_ENTRY(result) by_seq;
+    RB_ENTRY(result) by_task;
+    TAILQ_ENTRY(result) link;
+};
+TAILQ_HEAD(result_list, result);
+
+struct worker_core {
+    struct worker_config config;
+    enum core_state state;
+    uint64_t now_ms;
+    struct worker_effects *effects; /* of the present step */
+    bool again; /* memory ran out in a FLUSH: the deadline is now */
+
+    enum link_state link;
+    struct id coordinator; /* the one served last */
+    uint64_t heard_ms, sent_ms, heartbeats;
+    uint64_t heartbeat_ms, silence_ms, body_bytes_max, result_window;
+    bool drain_told;
+    uint64_t drained_ms; /* nothing is left but ACKs since; UINT64_MAX: more is */
+
+    struct worker_pools pools_by_id;
+    struct pool_list pools; /* all, in the order of their opening */
+    uint32_t pools_count;
+    uint64_t jobs_count, next_serial, next_served;
+    struct worker_programs programs;
+
+    struct worker_processes processes;
+    uint32_t counts[PROCESS_STATES], total;
+    uint64_t next_process, started;
+
+    uint64_t held_tasks, held_bytes; /* queued and given */
+
+    struct result_list unsent;
+    uint64_t sent_bytes, unacked_bytes, unacked;
+
+    bool load_changed;
+    uint64_t load_ms;
+};
+
+RB_PROTOTYPE(worker_pieces, piece, by_index, worker_piece_compare)
+RB_PROTOTYPE(worker_jobs, job, by_number, worker_job_compare)
+RB_PROTOTYPE(worker_turns, job, by_turn, worker_turn_compare)
+RB_PROTOTYPE(worker_processes, process, by_number, worker_process_compare)
+RB_PROTOTYPE(worker_programs, program, by_hash, worker_program_compare)
+RB_PROTOTYPE(worker_pools, pool, by_id, worker_pool_compare)
+RB_PROTOTYPE(worker_results, result, by_seq, worker_seq_compare)
+RB_PROTOTYPE(worker_done_tasks, result, by_task, worker_done_compare)
+
+/* core.c: effects. Reserve first (ENOMEM), then add, which cannot fail. */
+int worker_reserve(struct worker_core *core, size_t count);
+struct worker_effect *worker_add(struct worker_core *core, enum worker_effect_kind kind);
+/* Makes the message of a part of FLUSH and reserves its effect; NULL: out of memory. */
+struct message *worker_message(struct worker_core *core, enum message_kind kind);
+void worker_send(struct worker_core *core, struct message *message);
+uint64_t worker_after(uint64_t ms, uint64_t delay_ms); /* saturating sum */
+
+/* core_link.c */
+int worker_link_up(struct worker_core *core);
+void worker_link_down(struct worker_core *core);
+int worker_link_message(struct worker_core *core, struct message *message);
+/* The peer broke the protocol, or is silent: an effect, and the link is down. */
+int worker_relink(struct worker_core *core, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+int worker_drain(struct worker_core *core);
+int worker_stop(struct worker_core *core);
+int worker_flush_link_first(struct worker_core *core);
+int worker_flush_link_last(struct worker_core *core);
+int worker_flush_drain(struct worker_core *core);
+uint64_t worker_link_deadline(const struct worker_core *core);
+
+/* core_pool.c */
+struct pool *worker_pool_find(struct worker_core *core, const struct id *id);
+struct job *worker_job_find(struct pool *pool, uint64_t number);
+int worker_pool_open(struct worker_core *core, struct message *message);
+int worker_pool_close(struct worker_core *core, const struct message *message);
+int worker_job_open(struct worker_core *core, const struct message *message);
+int worker_job_close(struct worker_core *core, const struct message *message);
+void worker_job_release(struct worker_core *core, struct job *job);
+void worker_pool_fail(struct worker_core *core, struct pool *pool, int code, bool fatal,
+                      const char *text);
+/* Kills its processes and drops all else; effects for pool->total must be reserved. */
+void worker_pool_drop(struct worker_core *core, struct pool *pool, enum pool_state state);
+void worker_pool_free(struct worker_core *core, struct pool *pool);
+bool worker_pool_usable(const struct worker_core *core, const struct pool *pool);
+int worker_flush_pools(struct worker_core *core);
+int worker_flush_pool_ends(struct worker_core *core);
+
+/* core_program.c */
+int worker_program_attach(struct worker_core *core, struct pool *pool,
+                          struct message *message);
+void worker_program_detach(struct worker_core *core, struct pool *pool);
+int worker_program_event(struct worker_core *core, const struct worker_event *event);
+int worker_program_blob(struct worker_core *core, struct message *message);
+int worker_flush_programs(struct worker_core *core);
+void worker_programs_relinked(struct worker_core *core);
+uint64_t worker_programs_deadline(const struct worker_core *core);
+
+/* core_piece.c */
+struct piece *worker_piece_create(struct job *job, const struct msg_span *span);
+void worker_piece_free(struct piece *piece); /* in state NEW */
+/* Cuts a piece: it keeps its first `count` tasks, the rest becomes a piece behind it, in
+ * the same place. NULL: out of memory, nothing changed. */
+struct piece *worker_piece_split(struct piece *piece, uint32_t count);
+/* Cuts until [first, first + count), within `piece`, is a piece of its own. */
+struct piece *worker_piece_isolate(struct piece *piece, uint64_t first, uint32_t count);
+int worker_piece_span(const struct piece *piece, struct msg_span *ret_span);
+uint64_t worker_piece_bytes(const struct piece *piece, uint32_t count);
+uint32_t worker_piece_fit(const struct piece *piece, uint64_t bytes);
+void worker_piece_queue(struct worker_core *core, struct piece *piece);
+void worker_piece_give(struct worker_core *core, struct piece *piece,
+                       struct process *process, uint64_t give);
+void worker_piece_cancel(struct worker_core *core, struct piece *piece, bool kill);
+void worker_piece_drop(struct worker_core *core, struct piece *piece);
+/* The first `count` tasks of a given or cancelled piece have ended. */
+void worker_piece_finish(struct worker_core *core, struct piece *piece, uint32_t count);
+struct piece *worker_piece_overlap(struct worker_pieces *pieces, uint64_t first,
+                                   uint64_t last);
+static inline uint64_t piece_last(const struct piece *piece)
+{
+    return piece->first + (piece->count - 1);
+}
+
+/* core_tasks.c */
+int worker_tasks(struct worker_core *core, const struct message *message);
+int worker_cancel(struct worker_core *core, const struct message *message);
+int worker_recall(struct worker_core *core, const struct message *message);
+int worker_cancel_range(struct worker_core *core, struct job *job, uint64_t first,
+                        uint64_t last, uint32_t attempt, bool kill, bool commit);
+int worker_flush_returns(struct worker_core *core);
+
+/* core_process.c */
+struct process *worker_process_start(struct worker_core *core, struct pool *pool);
+void worker_process_move(struct worker_core *core, struct process *process,
+                         enum process_state state);
+void worker_process_settle(struct worker_core *core, struct process *process);
+void worker_process_changed(struct worker_core *core, struct process *process);
+void worker_process_kill(struct worker_core *core, struct process *process,
+                         enum kill_reason reason);
+void worker_process_close(struct worker_core *core, struct process *process);
+int worker_process_event(struct worker_core *core, struct worker_event *event);
+struct piece *worker_process_find(struct process *process, uint64_t give, uint64_t first);
+uint32_t worker_processes_allowed(const struct worker_core *core, const struct pool *pool);
+uint32_t worker_running_max(const struct worker_core *core, const struct pool *pool);
+int worker_flush_processes(struct worker_core *core);
+uint64_t worker_processes_deadline(const struct worker_core *core);
+
+/* core_feed.c */
+uint64_t worker_task_ns(const struct job *job); /* 0: not measured */
+void worker_measure(struct job *job, uint64_t count, uint64_t elapsed_ns);
+int worker_flush_feed(struct worker_core *core);
+int worker_flush_take_back(struct worker_core *core);
+
+/* core_watch.c */
+void worker_watch_given(struct worker_core *core, struct process *process,
+                        const struct job *job);
+int worker_sampled(struct worker_core *core, struct process *process,
+                   const struct worker_event *event);
+int worker_flush_watch(struct worker_core *core);
+int worker_flush_load(struct worker_core *core);
+uint64_t worker_watch_deadline(const struct worker_core *core);
+void worker_load_forget(struct worker_core *core);
+
+/* core_result.c: made by an event, kept from then on */
+struct result *worker_result_create(struct worker_core *core, enum message_kind kind,
+                                    const struct piece *piece, uint64_t first,
+                                    uint32_t count);
+int worker_result_say(struct result *result, const char *message, const char *backtrace);
+void worker_result_free(struct result *result);
+void worker_result_keep(struct worker_core *core, struct pool *pool,
+                        struct result *result);
+struct result *worker_result_overlap(struct pool *pool, uint64_t job, uint32_t attempt,
+                                     uint64_t first, uint64_t last);
+void worker_result_resend(struct worker_core *core, struct result *result);
+void worker_results_resend(struct worker_core *core, struct pool *pool);
+void worker_results_drop(struct worker_core *core, struct pool *pool);
+void worker_ack(struct worker_core *core, const struct message *message);
+bool worker_results_full(const struct worker_core *core);
+int worker_flush_results(struct worker_core *core);
+
+#endif

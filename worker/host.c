@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * host.c: the calls of worker/host.h: effects in, events out.
+ *
+ * host_apply changes the private tables and the rings; whatever it has to answer waits
+ * for the next host_poll, which goes through the processes in the order they were
+ * started: what each has written, then the answers, then its end. host_sleep makes the
+ * processes ring their bells, and looks once more behind a full fence, so that nothing
+ * published before is missed.
+ *
+ * deliver must not call the host: effects are applied after host_poll. */
+#include "worker/host_internal.h"
+
+#include "common/base/error.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define EPOLL_EVENTS 64
+
+struct worker_event host_event(const struct host *host, const struct host_process *process,
+                               enum worker_event_kind kind)
+{
+    struct worker_event event = {.kind = kind,
+                                 .now_ms = host->now_ms,
+                                 .process = process->number,
+                                 .pid = (int)process->pid};
+    return event;
+}
+
+void host_deliver(struct host *host, struct worker_event *event)
+{
+    host->delivered++;
+    host->deliver(host->deliver_user, event);
+    payload_unref(&event->sizes);
+    payload_unref(&event->data);
+}
+
+int host_create(const struct host_config *config, struct host **ret_host,
+                farpool_error *error)
+{
+    struct host *host = mem_alloc(sizeof *host);
+    if (host == NULL)
+        return error_set(error, FARPOOL_ENOMEM, "host: out of memory");
+    host->config = *config;
+    if (host->config.payload_max == 0 || host->config.payload_max > BODY_BYTES_MAX)
+        host->config.payload_max = BODY_BYTES_MAX;
+    snprintf(host->node, sizeof host->node, "%s", config->node != NULL ? config->node : "");
+    host->generation = (uint32_t)getpid() << 8; /* differs between hosts, mostly */
+    host->epoll = -1;
+    host->environment = host_environment_copy();
+    if (host->environment == NULL) {
+        host_destroy(host);
+        return error_set(error, FARPOOL_ENOMEM, "host: out of memory");
+    }
+    host->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (host->epoll < 0) {
+        int number = errno;
+        struct rlimit limit = {0};
+        getrlimit(RLIMIT_NOFILE, &limit);
+        host_destroy(host);
+        return error_set(error, number == EMFILE ? FARPOOL_ENOFILES : FARPOOL_ESYSTEM,
+                         "host: epoll_create1: %s (at most %llu files may be open)",
+                         strerror(number), (unsigned long long)limit.rlim_cur);
+    }
+    *ret_host = host;
+    return 0;
+}
+
+static void destroy_program(struct host *host, struct host_program *program)
+{
+    if (program->hashed)
+        HASH_DELETE(hh, host->programs, program);
+    mem_free(program->path);
+    mem_free(program->folder);
+    mem_free(program);
+}
+
+void host_destroy(struct host *host)
+{
+    if (host == NULL)
+        return;
+    struct host_process *process, *next;
+    HASH_ITER(hh, host->processes, process, next) /* all at once, before waiting for any */
+        host_kill(process);
+    HASH_ITER(hh, host->processes, process, next)
+        host_process_destroy(host, process);
+    struct host_program *program, *next_program;
+    HASH_ITER(hh, host->programs, program, next_program)
+        destroy_program(host, program);
+    host_environment_free(host->environment);
+    mem_free(host->merge.data);
+    mem_free(host->merge.sizes);
+    if (host->epoll >= 0)
+        close(host->epoll);
+    mem_free(host);
+}
+
+int host_set_program(struct host *host, const struct hash *hash, const char *path,
+                     const char *folder)
+{
+    struct host_program *old, *program = mem_alloc(sizeof *program);
+    if (program == NULL)
+        return FARPOOL_ENOMEM;
+    program->program = *hash;
+    program->path = mem_strdup(path);
+    program->folder = folder != NULL ? mem_strdup(folder) : NULL;
+    if (program->path == NULL || (folder != NULL && program->folder == NULL)) {
+        destroy_program(host, program);
+        return FARPOOL_ENOMEM;
+    }
+    HASH_FIND(hh, host->programs, hash, sizeof *hash, old);
+    if (old != NULL)
+        destroy_program(host, old);
+    program->hashed = true;
+    HASH_ADD(hh, host->programs, program, sizeof program->program, program);
+    if (!program->hashed) {
+        destroy_program(host, program);
+        return FARPOOL_ENOMEM;
+    }
+    return 0;
+}
+
+/* Effects ------------------------------------------------------------------------- */
+
+static void start(struct host *host, struct worker_effect *effect)
+{
+    struct host_process *process = mem_alloc(sizeof *process);
+    bool added = process != NULL;
+    if (added) {
+        process->number = effect->process;
+        process->pidfd = process->bell = -1;
+        process->init_block = ARENA_NONE;
+        process->pipes[0] = (struct host_pipe){.fd = -1, .number = 1};
+        process->pipes[1] = (struct host_pipe){.fd = -1, .number = 2};
+        TAILQ_INIT(&process->gives);
+        STAILQ_INIT(&process->relays);
+        process->hashed = true;
+        HASH_ADD(hh, host->processes, number, sizeof process->number, process);
+        added = process->hashed;
+    }
+    if (!added) {
+        mem_free(process);
+        host->lost_start = true;
+        host->lost_process = effect->process;
+    } else if (!host_start(host, process, effect)) {
+        process->state = PROCESS_UNBORN;
+    }
+    payload_unref(&effect->data);
+}
+
+static void give(struct host *host, struct host_process *process,
+                 struct worker_effect *effect)
+{
+    if (process != NULL && process->state < PROCESS_ENDING) {
+        if (host_give(process, effect)) {
+            host_push(host, process);
+        } else {
+            /* Its tasks go back to the core with the process's end. */
+            process->state = PROCESS_ENDING;
+            process->code = FARPOOL_ENOMEM;
+            snprintf(process->text, sizeof process->text, "out of memory on this node");
+            host_kill(process);
+        }
+    }
+    payload_unref(&effect->span.sizes);
+    payload_unref(&effect->span.data);
+}
+
+void host_apply(struct host *host, struct worker_effect *effect)
+{
+    struct host_process *process;
+    HASH_FIND(hh, host->processes, &effect->process, sizeof effect->process, process);
+    if (effect->kind == WORKER_PROCESS_START)
+        start(host, effect);
+    else if (effect->kind == WORKER_PROCESS_GIVE)
+        give(host, process, effect);
+    else if (process == NULL)
+        return; /* it has ended, and that was told */
+    else if (effect->kind == WORKER_PROCESS_TAKE_BACK) {
+        process->take_back = true;
+        process->take_back_count += effect->count;
+    } else if (effect->kind == WORKER_PROCESS_CANCEL) {
+        host_cancel(process, effect);
+    } else if (effect->kind == WORKER_PROCESS_SAMPLE) {
+        process->sample = true;
+    } else if (effect->kind == WORKER_PROCESS_CLOSE) {
+        process->closing = true;
+        if (process->state < PROCESS_ENDING)
+            host_push(host, process);
+    } else if (effect->kind == WORKER_PROCESS_KILL) {
+        process->killed = true;
+        host_kill(process);
+    }
+}
+
+/* Events -------------------------------------------------------------------------- */
+
+/* What an epoll event of a process may have been about. */
+static void look_at(struct host *host, uint64_t number)
+{
+    struct host_process *process;
+    HASH_FIND(hh, host->processes, &number, sizeof number, process);
+    if (process == NULL)
+        return; /* UINT64_MAX: a bell, which only has to wake */
+    struct pollfd exit = {.fd = process->pidfd, .events = POLLIN};
+    host_output_read(host, process, &process->pipes[0]);
+    host_output_read(host, process, &process->pipes[1]);
+    if (process->pidfd >= 0 && poll(&exit, 1, 0) == 1)
+        process->exited = true;
+}
+
+static void look_at_files(struct host *host)
+{
+    struct epoll_event events[EPOLL_EVENTS];
+    int count;
+    do {
+        count = epoll_wait(host->epoll, events, EPOLL_EVENTS, 0);
+        for (int i = 0; i < count; i++)
+            look_at(host, events[i].data.u64);
+    } while (count == EPOLL_EVENTS);
+}
+
+static void deliver_sample(struct host *host, struct host_process *process)
+{
+    struct worker_event event = host_event(host, process, WORKER_PROCESS_SAMPLED);
+    process->sample = false;
+    if (process->map != NULL && process->state == PROCESS_SERVING)
+        event.running = host_running(process, &event.give, &event.first, &event.began_ms,
+                                     &event.share_ppm);
+    host_deliver(host, &event);
+}
+
+static void poll_process(struct host *host, struct host_process *process)
+{
+    bool ended = process->exited || process->state == PROCESS_UNBORN;
+    if (process->state < PROCESS_ENDING)
+        host_drain(host, process);
+    if (host->merge.process != NULL)
+        return; /* no memory for what it published: nothing may overtake that */
+    if (ended && process->state < PROCESS_ENDING && ring_ready(&process->out))
+        return; /* no memory for the rest */
+    if (ended) {
+        host_gone(host, process);
+        return;
+    }
+    if (process->take_back)
+        host_take_back(host, process);
+    if (process->sample)
+        deliver_sample(host, process);
+    if (process->state < PROCESS_ENDING)
+        host_push(host, process);
+}
+
+/* A process for which there was not even memory to remember it. */
+static void deliver_lost_start(struct host *host)
+{
+    struct host_process nothing = {.number = host->lost_process};
+    struct worker_event event = host_event(host, &nothing, WORKER_PROCESS_GONE);
+    host->lost_start = false;
+    event.exit_status = -1;
+    event.code = FARPOOL_ENOMEM;
+    event.text = "cannot start a process: out of memory";
+    host_deliver(host, &event);
+}
+
+int host_poll(struct host *host, uint64_t now_ms,
+              void (*deliver)(void *user, struct worker_event *event), void *user)
+{
+    host->now_ms = now_ms;
+    host->deliver = deliver;
+    host->deliver_user = user;
+    host->delivered = 0;
+    host->no_memory = false;
+    if (host->woken || now_ms != host->looked_ms) {
+        host->woken = false;
+        host->looked_ms = now_ms;
+        look_at_files(host);
+    }
+    if (host->lost_start)
+        deliver_lost_start(host);
+    struct host_process *process, *next;
+    HASH_ITER(hh, host->processes, process, next) {
+        if (!host_merge_flush(host))
+            break;
+        poll_process(host, process);
+    }
+    return host->delivered;
+}
+
+/* Sleeping ------------------------------------------------------------------------ */
+
+int host_fd(const struct host *host)
+{
+    return host->epoll;
+}
+
+static void set_asleep(struct host *host, uint32_t asleep)
+{
+    struct host_process *process, *next;
+    HASH_ITER(hh, host->processes, process, next)
+        if (process->map != NULL)
+            atomic_store_explicit(&process->map->control->host_asleep, asleep,
+                                  memory_order_relaxed);
+}
+
+static bool has_news(struct host *host, struct host_process *process)
+{
+    if (process->state == PROCESS_UNBORN || process->take_back || process->sample)
+        return true;
+    if (process->exited)
+        return true;
+    if (process->state == PROCESS_ENDING)
+        return false; /* its pidfd tells */
+    host_push(host, process);
+    return ring_ready(&process->out);
+}
+
+bool host_sleep(struct host *host)
+{
+    set_asleep(host, 1);
+    atomic_thread_fence(memory_order_seq_cst);
+    bool news = host->no_memory || host->lost_start || host->merge.process != NULL;
+    struct host_process *process, *next;
+    HASH_ITER(hh, host->processes, process, next)
+        news = news || has_news(host, process);
+    if (news)
+        host_wake(host);
+    return !news;
+}
+
+void host_wake(struct host *host)
+{
+    set_asleep(host, 0);
+    host->woken = true;
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * host_start.c: starting a process of a pool.
+ *
+ * By posix_spawn, whose cost does not grow with the caller's memory. A process gets its
+ * shared memory and the host's bell at fixed descriptors, /dev/null as stdin, and no
+ * other descriptor; no blocked or ignored signal; a process group of its own, so that a
+ * kill reaches what it started. Everything is made before the spawn, and unmade when
+ * something fails. Why an executable could not be started is found out in host_why.c. */
+#include "worker/host_internal.h"
+
+#include "common/base/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+extern char **environ;
+
+#define FD_HIGH 16 /* above every number that a process expects something at */
+#define FD_FIRST_CLOSED 5
+
+struct start {
+    int memory, bell;
+    int ends[2]; /* the process's ends of its pipes */
+    char variable[96];
+    char *library_path;
+    char **environment; /* borrowed strings */
+};
+
+char **host_environment_copy(void)
+{
+    size_t count = 0;
+    while (environ != NULL && environ[count] != NULL)
+        count++;
+    char **copy = mem_alloc((count + 1) * sizeof *copy);
+    for (size_t i = 0, n = 0; copy != NULL && i < count; i++) {
+        if (strncmp(environ[i], CHANNEL_ENVIRONMENT "=", sizeof CHANNEL_ENVIRONMENT) == 0)
+            continue;
+        if ((copy[n++] = mem_strdup(environ[i])) == NULL) {
+            host_environment_free(copy);
+            return NULL;
+        }
+    }
+    return copy;
+}
+
+void host_environment_free(char **environment)
+{
+    for (size_t i = 0; environment != NULL && environment[i] != NULL; i++)
+        mem_free(environment[i]);
+    mem_free(environment);
+}
+
+static const char *find_variable(char *const *environment, const char *name)
+{
+    size_t length = strlen(name);
+    for (; *environment != NULL; environment++)
+        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
+            return *environment + length + 1;
+    return NULL;
+}
+
+/* LD_LIBRARY_PATH with the program's folder in front: its files may be libraries. */
+static bool make_library_path(struct start *start, char *const *environment,
+                              const char *folder)
+{
+    const char *old = find_variable(environment, "LD_LIBRARY_PATH");
+    bool more = old != NULL && *old != '\0';
+    size_t size = sizeof "LD_LIBRARY_PATH=:" + strlen(folder) + (more ? strlen(old) : 0);
+    start->library_path = mem_alloc(size);
+    if (start->library_path == NULL)
+        return false;
+    snprintf(start->library_path, size, "LD_LIBRARY_PATH=%s%s%s", folder, more ? ":" : "",
+             more ? old : "");
+    return true;
+}
+
+static bool make_environment(struct start *start, char **environment, const char *folder)
+{
+    size_t count = 0, n = 0;
+    while (environment[count] != NULL)
+        count++;
+    start->environment = mem_alloc((count + 3) * sizeof *start->environment);
+    if (start->environment == NULL)
+        return false;
+    if (folder != NULL && !make_library_path(start, environment, folder))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (folder == NULL || strncmp(environment[i], "LD_LIBRARY_PATH=", 16) != 0)
+            start->environment[n++] = environment[i];
+    if (folder != NULL)
+        start->environment[n++] = start->library_path;
+    start->environment[n] = start->variable;
+    return true;
+}
+
+/* A descriptor out of the way of the fixed numbers; closes the given one. */
+static int raise_fd(int fd)
+{
+    if (fd < 0 || fd >= FD_HIGH)
+        return fd;
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH);
+    int number = errno;
+    close(fd);
+    errno = number;
+    return high;
+}
+
+static bool watch(const struct host *host, int fd, uint32_t events, uint64_t number)
+{
+    struct epoll_event event = {.events = events, .data.u64 = number};
+    return epoll_ctl(host->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static bool open_pipe(const struct host *host, struct host_process *process, int which,
+                      struct start *start)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return false;
+    start->ends[which] = raise_fd(ends[1]);
+    process->pipes[which].fd = ends[0];
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    return start->ends[which] >= 0 && watch(host, ends[0], EPOLLIN, process->number);
+}
+
+static bool open_files(struct host *host, struct host_process *process,
+                       struct start *start)
+{
+    start->memory = raise_fd(start->memory);
+    process->bell = raise_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    start->bell = process->bell;
+    /* Edge: each ring of the bell is told once, and nobody need read it. */
+    if (start->memory < 0 || start->bell < 0 ||
+        !watch(host, process->bell, EPOLLIN | EPOLLET, UINT64_MAX))
+        return false;
+    for (int which = 0; host->config.capture_output && which < 2; which++)
+        if (!open_pipe(host, process, which, start))
+            return false;
+    return true;
+}
+
+static int make_actions(posix_spawn_file_actions_t *actions, const struct start *start,
+                        const char *folder)
+{
+    int failed = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
+    for (int which = 0; which < 2; which++)
+        if (!failed && start->ends[which] >= 0)
+            failed = posix_spawn_file_actions_adddup2(actions, start->ends[which],
+                                                      which + 1);
+    if (!failed)
+        failed = posix_spawn_file_actions_adddup2(actions, start->memory,
+                                                  CHANNEL_FD_MEMORY);
+    if (!failed)
+        failed = posix_spawn_file_actions_adddup2(actions, start->bell, CHANNEL_FD_BELL);
+    if (!failed)
+        failed = posix_spawn_file_actions_addclosefrom_np(actions, FD_FIRST_CLOSED);
+    if (!failed && folder != NULL)
+        failed = posix_spawn_file_actions_addchdir_np(actions, folder);
+    return failed;
+}
+
+static int make_attributes(posix_spawnattr_t *attributes)
+{
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    int failed = posix_spawnattr_setsigmask(attributes, &none);
+    if (!failed)
+        failed = posix_spawnattr_setsigdefault(attributes, &all);
+    if (!failed)
+        failed = posix_spawnattr_setpgroup(attributes, 0);
+    if (!failed)
+        failed = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK |
+                                                          POSIX_SPAWN_SETSIGDEF |
+                                                          POSIX_SPAWN_SETPGROUP);
+    return failed;
+}
+
+/* 0 or an error number. */
+static int spawn(const struct start *start, const struct host_program *program,
+                 pid_t *ret_pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    if (posix_spawn_file_actions_init(&actions) != 0)
+        return ENOMEM;
+    if (posix_spawnattr_init(&attributes) != 0) {
+        posix_spawn_file_actions_destroy(&actions);
+        return ENOMEM;
+    }
+    int failed = make_actions(&actions, start, program->folder);
+    if (!failed)
+        failed = make_attributes(&attributes);
+    char *arguments[] = {program->path, NULL};
+    if (!failed)
+        failed = posix_spawn(ret_pid, program->path, &actions, &attributes, arguments,
+                             start->environment);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    return failed;
+}
+
+static bool fail(struct host_process *process, int code, const char *what)
+{
+    process->code = code;
+    snprintf(process->text, sizeof process->text, "cannot start a process: %s", what);
+    return false;
+}
+
+static bool fail_errno(struct host_process *process, int number)
+{
+    return fail(process,
+                number == EMFILE || number == ENFILE ? FARPOOL_ENOFILES
+                : number == ENOMEM                   ? FARPOOL_ENOMEM
+                                                     : FARPOOL_ESYSTEM,
+                strerror(number));
+}
+
+static bool make_channel(struct host *host, struct host_process *process,
+                         const struct id *pool, struct start *start)
+{
+    farpool_error error;
+    uint32_t generation = ++host->generation;
+    int code = host_map_create(host, pool, generation, &process->map, &start->memory, &error);
+    if (code != 0) {
+        process->code = code;
+        snprintf(process->text, sizeof process->text, "%s", error.text);
+        return false;
+    }
+    struct host_map *map = process->map;
+    struct channel_control *control = map->control;
+    ring_init(&process->in, &control->in, map->base + map->at.in, CHANNEL_RING_BYTES,
+              (uint16_t)generation);
+    ring_init(&process->relay, &control->relay, map->base + map->at.relay,
+              CHANNEL_RING_BYTES, (uint16_t)generation);
+    ring_init(&process->out, &control->out, map->base + map->at.out, CHANNEL_RING_BYTES,
+              (uint16_t)generation);
+    if (arena_init(&process->in_arena, 0, map->at.in_arena_bytes) != 0)
+        return fail(process, FARPOOL_ENOMEM, "out of memory");
+    snprintf(start->variable, sizeof start->variable, CHANNEL_ENVIRONMENT "=%u:%d:%d:%d:%u",
+             CHANNEL_VERSION, CHANNEL_FD_MEMORY, CHANNEL_FD_BELL, (int)getpid(), generation);
+    return true;
+}
+
+static bool start_program(struct host *host, struct host_process *process,
+                          const struct host_program *program, struct start *start)
+{
+    int number = spawn(start, program, &process->pid);
+    if (number != 0) {
+        process->pid = 0;
+        process->code = host_why_not_started(program->path, number, process->text,
+                                             sizeof process->text);
+        return false;
+    }
+    process->pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0);
+    if (process->pidfd < 0 && errno == ESRCH) {
+        process->exited = true; /* reaped by someone else in this process already */
+        host->no_memory = true; /* so that the next sleep is refused */
+        return true;
+    }
+    if (process->pidfd < 0 || !watch(host, process->pidfd, EPOLLIN, process->number)) {
+        fail_errno(process, errno);
+        host_kill(process);
+        return false;
+    }
+    return true;
+}
+
+static void finish(struct start *start)
+{
+    int fds[] = {start->memory, start->ends[0], start->ends[1]};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    mem_free(start->library_path);
+    mem_free(start->environment);
+}
+
+bool host_start(struct host *host, struct host_process *process,
+                const struct worker_effect *effect)
+{
+    struct start start = {.memory = -1, .bell = -1, .ends = {-1, -1}};
+    struct host_program *program;
+    HASH_FIND(hh, host->programs, &effect->program, sizeof effect->program, program);
+    if (program == NULL)
+        return fail(process, FARPOOL_EPROGRAM, "its program is not on this node");
+    snprintf(process->program, sizeof process->program, "%s", program->path);
+    snprintf(process->initializer, sizeof process->initializer, "%s", effect->name);
+
+    bool started = make_channel(host, process, &effect->pool, &start);
+    if (started && !host_push_init(process, effect->name, effect->data))
+        started = fail(process, FARPOOL_ENOMEM, "no room for the initializer's argument");
+    if (started && !make_environment(&start, host->environment, program->folder))
+        started = fail(process, FARPOOL_ENOMEM, "out of memory");
+    if (started && !open_files(host, process, &start))
+        started = fail_errno(process, errno);
+    if (started)
+        started = start_program(host, process, program, &start);
+    finish(&start);
+    return started;
+}
