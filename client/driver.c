@@ -19,6 +19,7 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 
 #define SPIN_NS 40000      /* about one wake-up's worth */
 #define GRACE_NS 2000000   /* a caller is expected back within it */
@@ -279,7 +280,7 @@ int driver_wait(farpool_pool *pool, bool (*done)(void *arg), void *arg,
     while (!done(arg)) {
         if (!pool->driving && pool->transport != NULL)
             return drive(pool, done, arg, until_ms);
-        if (sys_now_ms() >= until_ms)
+        if (sys_now_ms() >= until_ms || pool->transport == NULL)
             return FARPOOL_ETIMEDOUT;
         if (is_thread(pool) && has_starts(pool) && take_turn(pool)) {
             wake_driver(pool);
@@ -370,7 +371,7 @@ static void *serve(void *arg)
     farpool_pool *pool = arg;
 
     pthread_mutex_lock(&pool->mutex);
-    while (!pool->stop)
+    while (!pool->stop || !TAILQ_EMPTY(&pool->callbacks))
         serve_once(pool);
     pthread_mutex_unlock(&pool->mutex);
     return NULL;

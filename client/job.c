@@ -57,7 +57,8 @@ static void take_typed(farpool_job *job, const struct msg_span *span)
     uint64_t size = job->output_size;
 
     if (span->sizes == NULL && span_bytes(span) == span->count * size) {
-        memcpy(job->outputs + span->first * size, span->data->data, span->count * size);
+        if (size > 0)
+            memcpy(job->outputs + span->first * size, span->data->data, span->count * size);
         set_bits(job->good, span->first, span->count);
         return;
     }

@@ -25,9 +25,10 @@
 #include "common/base/span.h"
 #include "worker/core.h"
 
+#include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
 #include <stdarg.h>
-#include <sys/queue.h>
+
 
 #define LOAD_PERIOD_MS 200
 #define FETCH_AGAIN_MS 5000     /* a piece of a program that has not come is asked again */
@@ -122,9 +123,8 @@ struct job {
     uint64_t pieces;       /* all of them, also cancelled ones */
     uint64_t sum_ns, sum_tasks; /* fading */
     uint64_t limit;        /* tasks in a give, until more is known */
-    enum recall_state recall;
+    enum recall_state recall; /* not NONE: one answer is due */
     uint64_t recall_tasks;
-    uint32_t recall_answers;
     bool announce; /* HELD is due */
     uint64_t running, share_ppm;           /* counted for each LOAD */
     uint64_t told_running, told_share_ppm; /* in the last one */
@@ -241,6 +241,7 @@ struct pool {
     struct worker_turns waiting;
     struct job_list closed;
     uint64_t jobs_count, queued_tasks, given_tasks;
+    uint64_t recalls; /* jobs with a recall that is not answered */
     struct process_list processes[PROCESS_STATES];
     uint32_t counts[PROCESS_STATES];
     uint32_t total;
@@ -409,9 +410,9 @@ static inline uint64_t piece_last(const struct piece *piece)
 /* core_tasks.c */
 int worker_tasks(struct worker_core *core, const struct message *message);
 int worker_cancel(struct worker_core *core, const struct message *message);
+void worker_recall_move(struct job *job, enum recall_state state);
 int worker_recall(struct worker_core *core, const struct message *message);
-int worker_cancel_range(struct worker_core *core, struct job *job, uint64_t first,
-                        uint64_t last, uint32_t attempt, bool kill, bool commit);
+void worker_cancel_job(struct worker_core *core, struct job *job);
 int worker_flush_returns(struct worker_core *core);
 
 /* core_process.c */

@@ -60,9 +60,7 @@ void worker_link_down(struct worker_core *core)
         struct job *job;
         pool->announce = false;
         RB_FOREACH (job, worker_jobs, &pool->jobs) {
-            job->recall = RECALL_NONE;
-            job->recall_answers = 0;
-            job->recall_tasks = 0;
+            worker_recall_move(job, RECALL_NONE);
             job->announce = false;
         }
     }
@@ -92,8 +90,7 @@ static int start_afresh(struct worker_core *core)
     return 0;
 }
 
-/* Another one, which knows nothing: a pool that failed here may be tried again, and the
- * others are announced. */
+/* Another one, which knows nothing of what is here. */
 static void tell_again(struct worker_core *core)
 {
     struct pool *pool, *next;
@@ -102,6 +99,7 @@ static void tell_again(struct worker_core *core)
         if (pool->state == POOL_ENDING || pool->state == POOL_FORGOTTEN)
             continue;
         pool->announce = true;
+        pool->tell_failed = pool->state == POOL_FAILED;
         RB_FOREACH (job, worker_jobs, &pool->jobs)
             job->announce = job->queued_tasks + job->given_tasks > 0;
         worker_results_resend(core, pool);
@@ -109,13 +107,15 @@ static void tell_again(struct worker_core *core)
     worker_programs_relinked(core);
 }
 
+/* A pool that failed here is tried again when the other coordinator opens it, unless
+ * something of it runs or was not told yet. */
 static int drop_failed(struct worker_core *core)
 {
     struct pool *pool, *next;
     if (worker_reserve(core, core->total) != 0)
         return FARPOOL_ENOMEM;
     TAILQ_FOREACH_SAFE (pool, &core->pools, link, next)
-        if (pool->state == POOL_FAILED)
+        if (pool->state == POOL_FAILED && pool->given_tasks + pool->results_count == 0)
             worker_pool_drop(core, pool, POOL_FORGOTTEN);
     return 0;
 }
@@ -223,7 +223,7 @@ static int tell_held(struct worker_core *core, struct job *job,
     while (piece != NULL) {
         struct message *message = worker_message(core, MSG_HELD);
         struct msg_range *ranges =
-            message ? mem_alloc((LIST_MAX + 1) * sizeof *ranges) : NULL;
+            message ? mem_alloc(LIST_MAX * sizeof *ranges) : NULL;
         if (ranges == NULL) {
             message_free(&message);
             while (core->effects->count > before)

@@ -113,7 +113,7 @@ void host_map_wake(struct host_map *map, uint32_t least)
     if (atomic_load_explicit(&control->asleep, memory_order_relaxed) < least)
         return;
     atomic_fetch_add_explicit(&control->wake, 1, memory_order_relaxed);
-    syscall(SYS_futex, (uint32_t *)&control->wake, FUTEX_WAKE, 1, NULL, NULL, 0);
+    syscall(SYS_futex, (uintptr_t)&control->wake, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 /* A process that does not read its queue loses the block, which is its own affair. */

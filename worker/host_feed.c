@@ -224,8 +224,10 @@ static uint32_t take_from(struct host_process *process, struct give *give, uint6
 void host_take_back(struct host *host, struct host_process *process)
 {
     uint64_t left = process->take_back_count;
-    struct give *give, *before;
-    TAILQ_FOREACH_REVERSE_SAFE(give, &process->gives, give_list, link, before) {
+    struct give *before;
+    for (struct give *give = TAILQ_LAST(&process->gives, give_list); give != NULL;
+         give = before) {
+        before = TAILQ_PREV(give, give_list, link);
         uint32_t count = left > 0 && process->state < PROCESS_ENDING
                              ? take_from(process, give, left)
                              : 0;

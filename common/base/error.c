@@ -13,8 +13,8 @@
 const char *farpool_error_name(int code)
 {
     switch (code) {
-#define NAME(name, value, text)                                                      \
-    case value:                                                                      \
+#define NAME(name, value, text)                                                          \
+    case value:                                                                          \
         return #name;
         FARPOOL_ERRORS(NAME)
 #undef NAME
@@ -26,8 +26,8 @@ const char *farpool_error_name(int code)
 const char *farpool_error_text(int code)
 {
     switch (code) {
-#define TEXT(name, value, text)                                                      \
-    case value:                                                                      \
+#define TEXT(name, value, text)                                                          \
+    case value:                                                                          \
         return text;
         FARPOOL_ERRORS(TEXT)
 #undef TEXT

@@ -8,10 +8,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-void *mem_alloc(size_t size);                      /* zeroed; NULL: out of memory */
-void *mem_realloc(void *memory, size_t size);      /* not zeroed */
+void *mem_alloc(size_t size);                 /* zeroed; NULL: out of memory */
+void *mem_realloc(void *memory, size_t size); /* not zeroed */
 char *mem_strdup(const char *text);
-void mem_free(void *memory);                       /* NULL allowed */
+void mem_free(void *memory); /* NULL allowed */
 
 /* Makes room in a growing array for `need` elements of `size` bytes each: doubles
  * *capacity; the new elements are zero. false: out of memory, nothing changed. */

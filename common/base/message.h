@@ -27,13 +27,13 @@
 #define MSG_FIELD_text(name, bound) char *name;
 #define MSG_FIELD_body(name, bound) struct payload *name;
 #define MSG_FIELD(type, name, bound, doc) MSG_FIELD_##type(name, bound)
-#define MSG_LIST(record, name, bound, doc)                                           \
-    struct msg_##record *name;                                                       \
+#define MSG_LIST(record, name, bound, doc)                                               \
+    struct msg_##record *name;                                                           \
     uint32_t name##_count;
 
-#define MSG_RECORD_STRUCT(name, doc)                                                 \
-    struct msg_##name {                                                              \
-        RECORD_##name(MSG_FIELD)                                                     \
+#define MSG_RECORD_STRUCT(name, doc)                                                     \
+    struct msg_##name {                                                                  \
+        RECORD_##name(MSG_FIELD)                                                         \
     };
 RECORDS(MSG_RECORD_STRUCT)
 
@@ -42,15 +42,15 @@ enum message_kind {
 #define MSG_KIND(KIND, name, who, doc) MSG_##KIND,
     MESSAGES(MSG_KIND)
 #undef MSG_KIND
-    MESSAGE_KINDS
+        MESSAGE_KINDS
 };
 
 struct message {
     enum message_kind kind;
     union {
-#define MSG_MEMBER(KIND, name, who, doc)                                             \
-    struct {                                                                         \
-        MESSAGE_##KIND(MSG_FIELD, MSG_LIST)                                          \
+#define MSG_MEMBER(KIND, name, who, doc)                                                 \
+    struct {                                                                             \
+        MESSAGE_##KIND(MSG_FIELD, MSG_LIST)                                              \
     } name;
         MESSAGES(MSG_MEMBER)
 #undef MSG_MEMBER

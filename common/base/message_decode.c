@@ -211,7 +211,8 @@ static bool get_text(struct reader *reader, uint64_t bound, struct token *token)
     return true;
 }
 
-static bool get_str(struct reader *reader, const struct message_field *field, char *ret_str)
+static bool get_str(struct reader *reader, const struct message_field *field,
+                    char *ret_str)
 {
     struct token token;
     if (!get_text(reader, field->bound, &token))
@@ -311,7 +312,8 @@ static bool get_list(struct reader *reader, const struct message_field *field, v
     return true;
 }
 
-static bool get_field(struct reader *reader, const struct message_field *field, void *base)
+static bool get_field(struct reader *reader, const struct message_field *field,
+                      void *base)
 {
     void *at = field_at(field, base);
     uint64_t value = 0;
@@ -362,8 +364,7 @@ static bool get_layout(struct reader *reader, enum message_kind *ret_kind,
 {
     struct token token;
     uint64_t kind = 0;
-    if (!expect(reader, TOKEN_ARRAY, &token) ||
-        !get_number(reader, UINT32_MAX, &kind))
+    if (!expect(reader, TOKEN_ARRAY, &token) || !get_number(reader, UINT32_MAX, &kind))
         return false;
     const struct message_layout *layout =
         kind < MESSAGE_KINDS ? message_layout_find((enum message_kind)kind) : NULL;

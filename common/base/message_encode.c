@@ -15,16 +15,16 @@
 #define BUFFER_FIRST 2048
 
 struct buffer {
+    char *first; /* on the stack */
     char *bytes; /* `first`, or on the heap */
     size_t size, capacity;
     int error; /* why a write failed */
-    char first[BUFFER_FIRST];
 };
 
 struct encoder {
     struct buffer buffer;
     msgpack_packer packer;
-    struct payload *bodies[MESSAGE_BODIES_MAX]; /* borrowed */
+    struct payload **bodies; /* MESSAGE_BODIES_MAX, borrowed */
     size_t bodies_count;
 };
 
@@ -219,12 +219,11 @@ static int make_frames(const struct encoder *encoder, struct frames *ret_frames)
 
 int message_encode(const struct message *message, struct frames *ret_frames)
 {
-    struct encoder encoder; /* its arrays are large: only what is read is set */
-    encoder.buffer.bytes = encoder.buffer.first;
-    encoder.buffer.size = 0;
-    encoder.buffer.capacity = sizeof encoder.buffer.first;
-    encoder.buffer.error = 0;
-    encoder.bodies_count = 0;
+    char first[BUFFER_FIRST];
+    struct payload *bodies[MESSAGE_BODIES_MAX];
+    struct encoder encoder = {
+        .buffer = {.first = first, .bytes = first, .capacity = sizeof first},
+        .bodies = bodies};
     msgpack_packer_init(&encoder.packer, &encoder.buffer, buffer_write);
     int error = put_message(&encoder, message);
     if (!error)

@@ -17,11 +17,14 @@ struct page {
 static const char opening[] =
     "# Protocol\n"
     "\n"
-    "<!-- Written by the program protocol_page from common/base/messages.def: do not edit. "
+    "<!-- Written by the program protocol_page from common/base/messages.def: do not "
+    "edit. "
     "-->\n"
     "\n"
-    "What client (C), coordinator (K) and worker (W) say to each other: each message, who\n"
-    "sends it, and every field with its type and bound. The embedded pool passes the same\n"
+    "What client (C), coordinator (K) and worker (W) say to each other: each message, "
+    "who\n"
+    "sends it, and every field with its type and bound. The embedded pool passes the "
+    "same\n"
     "messages in memory. When they are sent, and what is done about them, is in\n"
     "[scheduling](scheduling.md) and [failure](failure.md); links, envelopes and how\n"
     "messages share one are in [transport](transport.md).\n"
@@ -32,22 +35,26 @@ static const char opening[] =
     "\n"
     "    [kind, field, field, ...]\n"
     "\n"
-    "with every field of the message's table, in that order: nothing is left out, nothing\n"
+    "with every field of the message's table, in that order: nothing is left out, "
+    "nothing\n"
     "is added. A list is an array of records, a record an array of its fields. Bytes of\n"
-    "inputs, outputs and files are not in the header: each travels as a body, a frame of\n"
+    "inputs, outputs and files are not in the header: each travels as a body, a frame "
+    "of\n"
     "its own behind the header, in the order in which the header mentions them.\n"
     "\n"
     "A TASKS of one span with two 8-byte inputs:\n"
     "\n"
     "    frame 0   [%d, <16 bytes>, 1, [[0, 2, 1, nil, 16]]]\n"
     "               kind  pool     job   |  |  |  |    data: frame 1 has 16 bytes\n"
-    "                                    |  |  |  sizes: absent, so all inputs are alike\n"
+    "                                    |  |  |  sizes: absent, so all inputs are "
+    "alike\n"
     "                                    |  |  attempt\n"
     "                                    |  count\n"
     "                                    first\n"
     "    frame 1   <16 bytes>\n"
     "\n"
-    "The protocol's version is %d; HELLO and WELCOME carry it, and both sides must have the\n"
+    "The protocol's version is %d; HELLO and WELCOME carry it, and both sides must have "
+    "the\n"
     "same. Adding a field or changing an order is a new version.\n"
     "\n"
     "## Types\n"
@@ -63,17 +70,22 @@ static const char opening[] =
     "| body | nil: absent; or an integer: the bytes of its frame | bytes |\n"
     "| list of R | array of records R | records |\n"
     "\n"
-    "Integers, texts and arrays may be packed in any width; \"any\" as a bound is what the\n"
+    "Integers, texts and arrays may be packed in any width; \"any\" as a bound is what "
+    "the\n"
     "type can hold.\n"
     "\n"
     "## What a receiver refuses\n"
     "\n"
-    "A header of more than %d bytes; an item of another type than the table's, or over its\n"
-    "bound; a list longer than the bytes left could hold; another number of fields; a body\n"
-    "without its frame, or whose frame has another size; bytes behind the header's end and\n"
+    "A header of more than %d bytes; an item of another type than the table's, or over "
+    "its\n"
+    "bound; a list longer than the bytes left could hold; another number of fields; a "
+    "body\n"
+    "without its frame, or whose frame has another size; bytes behind the header's end "
+    "and\n"
     "frames behind the last body; a kind that the sender's role does not send. Also:\n"
     "\n"
-    "- a span or done record with count 0, with first + count over 2^64 - 1, whose `sizes`\n"
+    "- a span or done record with count 0, with first + count over 2^64 - 1, whose "
+    "`sizes`\n"
     "  is not 4 bytes a task, or whose sizes (or equal parts) do not make up `data`;\n"
     "- a range or seqs record with count 0, or with first + count over 2^64 - 1;\n"
     "- a file whose name is empty, `.`, `..`, or has a slash.\n"
@@ -90,7 +102,7 @@ static const char opening[] =
     "\n";
 
 __attribute__((format(printf, 2, 3))) static void put(const struct page *page,
-                                                       const char *format, ...)
+                                                      const char *format, ...)
 {
     char text[sizeof opening + 256];
     va_list arguments;
@@ -123,6 +135,8 @@ static void put_bound(const struct page *page, const struct message_field *field
     default:
         if (field->bound == (field->type == FIELD_u32 ? UINT32_MAX : UINT64_MAX))
             put(page, "any");
+        else if (field->bound == UINT64_MAX - 1)
+            put(page, "2^64 - 2");
         else
             put(page, "%" PRIu64, field->bound);
     }
@@ -148,7 +162,8 @@ static void put_overview(const struct page *page)
 {
     put(page, "| kind | message | sender | meaning |\n|---|---|---|---|\n");
     for (int kind = 0; kind < MESSAGE_KINDS; kind++) {
-        const struct message_layout *layout = message_layout_find((enum message_kind)kind);
+        const struct message_layout *layout =
+            message_layout_find((enum message_kind)kind);
         if (layout)
             put(page, "| %d | [%s](#%s) | %s | %s |\n", kind, layout->name, layout->name,
                 layout->who, layout->doc);
@@ -162,7 +177,8 @@ void message_write_page(void (*write)(void *user, const char *text), void *user)
     put_overview(&page);
     put(&page, "\n## Messages\n");
     for (int kind = 0; kind < MESSAGE_KINDS; kind++) {
-        const struct message_layout *layout = message_layout_find((enum message_kind)kind);
+        const struct message_layout *layout =
+            message_layout_find((enum message_kind)kind);
         if (!layout)
             continue;
         put(&page, "\n<a id=\"%s\"></a>\n### %d %s\n\n%s: %s\n\n", layout->name, kind,

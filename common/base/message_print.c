@@ -20,8 +20,8 @@ static bool full(const struct line *line)
     return line->used + 1 >= line->size;
 }
 
-__attribute__((format(printf, 2, 3))) static void add(struct line *line, const char *format,
-                                                       ...)
+__attribute__((format(printf, 2, 3))) static void add(struct line *line,
+                                                      const char *format, ...)
 {
     const size_t room = line->size - line->used;
     va_list arguments;
@@ -58,7 +58,8 @@ static void add_body(struct line *line, const struct payload *body)
 static void add_fields(struct line *line, const struct message_field *fields,
                        uint32_t count, const void *base);
 
-static void add_list(struct line *line, const struct message_field *field, const void *base)
+static void add_list(struct line *line, const struct message_field *field,
+                     const void *base)
 {
     const struct message_record *record = field->record;
     uint32_t count;

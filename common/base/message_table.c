@@ -25,6 +25,7 @@
  * So the macro that is handed in as FIELD is two joined together: IN_RECORD(span) leaves
  * an initializer open right behind `offsetof(struct msg_span,`, and FIELD_REST, its last
  * word, takes the arguments and closes it. */
+/* clang-format off */
 #define IN_RECORD(name) {__builtin_offsetof(struct msg_##name, FIELD_REST
 #define IN_MESSAGE(name) {__builtin_offsetof(struct message, name. FIELD_REST
 #define LIST_IN_MESSAGE(name) {__builtin_offsetof(struct message, name. LIST_REST
@@ -33,28 +34,29 @@
 #define LIST_REST(record, name, bound, doc)                                          \
     name), FIELD_list, sizeof(void *), (bound), #name, #record, doc,                 \
         &message_records[RECORD_KIND_##record]},
+/* clang-format on */
 
-#define RECORD_FIELDS(name, doc)                                                     \
-    static const struct message_field fields_of_##name[] = {                         \
+#define RECORD_FIELDS(name, doc)                                                         \
+    static const struct message_field fields_of_##name[] = {                             \
         RECORD_##name(IN_RECORD(name))};
 RECORDS(RECORD_FIELDS)
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 const struct message_record message_records[RECORD_KINDS] = {
-#define RECORD_ENTRY(name, doc)                                                      \
-    {RECORD_KIND_##name, #name, doc, sizeof(struct msg_##name), fields_of_##name,    \
-     COUNT(fields_of_##name)},
+#define RECORD_ENTRY(name, doc)                                                          \
+    {RECORD_KIND_##name,        COUNT(fields_of_##name), #name, doc,                     \
+     sizeof(struct msg_##name), fields_of_##name},
     RECORDS(RECORD_ENTRY)};
 
-#define MESSAGE_FIELDS(KIND, name, who, doc)                                         \
-    static const struct message_field message_fields_of_##name[] = {                 \
+#define MESSAGE_FIELDS(KIND, name, who, doc)                                             \
+    static const struct message_field message_fields_of_##name[] = {                     \
         MESSAGE_##KIND(IN_MESSAGE(name), LIST_IN_MESSAGE(name))};
 MESSAGES(MESSAGE_FIELDS)
 
 static const struct message_layout layouts[MESSAGE_KINDS] = {
-#define MESSAGE_ENTRY(KIND, name, who, doc)                                          \
-    [MSG_##KIND] = {#KIND, who, doc, message_fields_of_##name,                       \
+#define MESSAGE_ENTRY(KIND, name, who, doc)                                              \
+    [MSG_##KIND] = {#KIND, who, doc, message_fields_of_##name,                           \
                     COUNT(message_fields_of_##name)},
     MESSAGES(MESSAGE_ENTRY)};
 
@@ -90,14 +92,16 @@ const char *message_record_wrong(const struct message_record *record, const void
     case RECORD_KIND_span:
         return span_valid(values) ? NULL : "a span whose count, sizes and data disagree";
     case RECORD_KIND_done:
-        return done_valid(values) ? NULL : "a result whose count, sizes and data disagree";
+        return done_valid(values) ? NULL
+                                  : "a result whose count, sizes and data disagree";
     case RECORD_KIND_range: {
         const struct msg_range *range = values;
         return run_valid(range->first, range->count) ? NULL : "a range that is none";
     }
     case RECORD_KIND_seqs: {
         const struct msg_seqs *seqs = values;
-        return run_valid(seqs->first, seqs->count) ? NULL : "result numbers that are none";
+        return run_valid(seqs->first, seqs->count) ? NULL
+                                                   : "result numbers that are none";
     }
     case RECORD_KIND_file: {
         const struct msg_file *file = values;

@@ -40,15 +40,15 @@ enum record_kind {
 #define RECORD_KIND(name, doc) RECORD_KIND_##name,
     RECORDS(RECORD_KIND)
 #undef RECORD_KIND
-    RECORD_KINDS
+        RECORD_KINDS
 };
 
 struct message_record {
     enum record_kind kind;
+    uint32_t fields_count;
     const char *name, *doc;
     size_t size;
     const struct message_field *fields;
-    uint32_t fields_count;
 };
 
 struct message_layout {
@@ -63,7 +63,8 @@ extern const struct message_record message_records[RECORD_KINDS];
 const struct message_layout *message_layout_find(enum message_kind kind);
 
 /* What a record breaks beyond the bounds of its fields (a span whose sizes and data
- * disagree, an empty range, a file name that leaves its folder): a static text, or NULL. */
+ * disagree, an empty range, a file name that leaves its folder): a static text, or NULL.
+ */
 const char *message_record_wrong(const struct message_record *record, const void *values);
 
 static inline void *field_at(const struct message_field *field, void *base)

@@ -12,11 +12,11 @@
 
 struct payload {
     atomic_uint refs;
-    const uint8_t *data; /* NULL only if size is 0 */
-    size_t size;         /* bytes */
-    struct payload *parent;                 /* of a slice: whose bytes these are */
+    const uint8_t *data;                      /* NULL only if size is 0 */
+    size_t size;                              /* bytes */
+    struct payload *parent;                   /* of a slice: whose bytes these are */
     void (*release)(struct payload *payload); /* of a foreign one: called before free */
-    void *owner;                            /* for release */
+    void *owner;                              /* for release */
 };
 
 /* Bytes of its own (not zeroed), to be written through payload_bytes before it is shared.
@@ -33,7 +33,7 @@ struct payload *payload_wrap(const void *data, size_t size,
 /* Part of another one, which it keeps alive. offset + size must be within it. */
 struct payload *payload_slice(struct payload *payload, size_t offset, size_t size);
 
-struct payload *payload_ref(struct payload *payload);  /* NULL allowed, returns it */
-void payload_unref(struct payload **payload);          /* sets NULL; NULL inside allowed */
+struct payload *payload_ref(struct payload *payload); /* NULL allowed, returns it */
+void payload_unref(struct payload **payload);         /* sets NULL; NULL inside allowed */
 
 #endif

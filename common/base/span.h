@@ -54,13 +54,14 @@ struct span_item {
 int span_set_create(struct span_set **ret_set);
 void span_set_destroy(struct span_set *set); /* NULL allowed; drops what is in it */
 
-size_t span_set_items(const struct span_set *set);    /* spans */
-uint64_t span_set_tasks(const struct span_set *set);  /* tasks */
-uint64_t span_set_bytes(const struct span_set *set);  /* bytes of inputs */
+size_t span_set_items(const struct span_set *set);   /* spans */
+uint64_t span_set_tasks(const struct span_set *set); /* tasks */
+uint64_t span_set_bytes(const struct span_set *set); /* bytes of inputs */
 
 /* Adds a span, taking over its references (the caller's is zeroed on success). It must
  * not overlap any in the set: EINVAL. Spans are not merged. */
-int span_set_add(struct span_set *set, struct msg_span *span, uint64_t tag, uint64_t tag2);
+int span_set_add(struct span_set *set, struct msg_span *span, uint64_t tag,
+                 uint64_t tag2);
 
 /* The span with the lowest index, the one holding `index`, the first one at or behind
  * `index`, and the one behind another; NULL: none. Borrowed until the set changes. */

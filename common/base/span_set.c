@@ -38,7 +38,8 @@ static int compare(const struct node *a, const struct node *b)
     return (first_a > first_b) - (first_a < first_b);
 }
 
-/* Not RB_GENERATE_STATIC: it needs a macro __unused, which clashes with system headers. */
+/* Not RB_GENERATE_STATIC: it needs a macro __unused, which clashes with system headers.
+ */
 RB_GENERATE_INTERNAL(tree, node, entry, compare, FARPOOL_UNUSED static)
 
 static struct node *node_get(struct span_set *set)
@@ -205,7 +206,8 @@ int span_set_add(struct span_set *set, struct msg_span *span, uint64_t tag, uint
     return 0;
 }
 
-static void take_whole(struct span_set *set, struct node *node, struct span_item *ret_item)
+static void take_whole(struct span_set *set, struct node *node,
+                       struct span_item *ret_item)
 {
     count_out(set, &node->item.span);
     RB_REMOVE(tree, &set->tree, node);

@@ -39,7 +39,8 @@ static int check_tcp(const char *address, bool listen, farpool_error *error)
     const char *rest = address + strlen("tcp://"), *colon = strrchr(rest, ':');
     char host[128];
     if (colon == NULL || (size_t)(colon - rest) >= sizeof host || colon == rest)
-        return error_set(error, FARPOOL_EADDRESS, "\"%s\" is not tcp://HOST:PORT", address);
+        return error_set(error, FARPOOL_EADDRESS, "\"%s\" is not tcp://HOST:PORT",
+                         address);
     snprintf(host, sizeof host, "%.*s", (int)(colon - rest), rest);
     if (!is_port(colon + 1, listen))
         return error_set(error, FARPOOL_EADDRESS, "\"%s\": \"%s\" is not a port", address,
@@ -73,7 +74,7 @@ int net_check_address(const char *address, bool listen, farpool_error *error)
 }
 
 /* ZeroMQ does not look up names that it binds to. */
-void address_target(const char *address, char *target, size_t size)
+void net_address_target(const char *address, char *target, size_t size)
 {
     static const char name[] = "tcp://localhost:";
     if (strncmp(address, name, sizeof name - 1) == 0)

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-void assembly_fini(struct assembly *assembly)
+void net_assembly_fini(struct assembly *assembly)
 {
     payload_unref(&assembly->whole);
     assembly->total = assembly->offset = 0;
@@ -24,7 +24,8 @@ static uint64_t get_number(const uint8_t *text, int bytes)
 }
 
 /* Whether the sizes at the start of the whole add up to it. */
-static bool sizes_agree(const uint8_t *text, uint64_t total, uint64_t header, uint64_t bodies)
+static bool sizes_agree(const uint8_t *text, uint64_t total, uint64_t header,
+                        uint64_t bodies)
 {
     if (bodies > ENVELOPE_FRAMES_MAX || total < 8 + 8 * bodies)
         return false;
@@ -79,7 +80,7 @@ static int finish(struct assembly *assembly, struct frames *ret_frames,
     } else {
         *ret_frames = frames;
     }
-    assembly_fini(assembly);
+    net_assembly_fini(assembly);
     return result;
 }
 
@@ -90,13 +91,14 @@ static const char *check(const struct assembly *assembly, uint64_t total, uint64
         return "bad size of a message that comes in parts";
     if (size == 0 || offset > total || size > total - offset)
         return "a part beyond its message";
-    if (offset != assembly->offset || (assembly->whole != NULL && total != assembly->total))
+    if (offset != assembly->offset ||
+        (assembly->whole != NULL && total != assembly->total))
         return "a part out of order";
     return NULL;
 }
 
-int assembly_add(struct assembly *assembly, const struct message *part,
-                 struct frames *ret_frames, const char **ret_reason)
+int net_assembly_add(struct assembly *assembly, const struct message *part,
+                     struct frames *ret_frames, const char **ret_reason)
 {
     const struct payload *data = part->part.data;
     uint64_t total = part->part.total, offset = part->part.offset;

@@ -29,7 +29,7 @@ static uint32_t get_u32(const uint8_t *text)
            (uint32_t)text[3] << 24;
 }
 
-void envelope_clear(struct envelope *envelope)
+void net_envelope_clear(struct envelope *envelope)
 {
     for (size_t i = 0; i < envelope->bodies_count; i++)
         payload_unref(&envelope->bodies[i]);
@@ -39,15 +39,15 @@ void envelope_clear(struct envelope *envelope)
     envelope->bytes = 0;
 }
 
-void envelope_fini(struct envelope *envelope)
+void net_envelope_fini(struct envelope *envelope)
 {
-    envelope_clear(envelope);
+    net_envelope_clear(envelope);
     mem_free(envelope->text);
     mem_free(envelope->bodies);
     memset(envelope, 0, sizeof *envelope);
 }
 
-bool envelope_fits(const struct envelope *envelope, uint64_t bytes, size_t bodies)
+bool net_envelope_fits(const struct envelope *envelope, uint64_t bytes, size_t bodies)
 {
     if (envelope->messages == 0)
         return true;
@@ -56,12 +56,13 @@ bool envelope_fits(const struct envelope *envelope, uint64_t bytes, size_t bodie
            envelope->bytes + bytes <= ENVELOPE_BYTES_MAX;
 }
 
-bool envelope_add(struct envelope *envelope, const struct frames *frames)
+bool net_envelope_add(struct envelope *envelope, const struct frames *frames)
 {
     size_t size = frames->header->size;
     size_t start = envelope->messages == 0 ? PROLOGUE : envelope->used;
     size_t bodies = envelope->bodies_count + frames->bodies_count;
-    if (!mem_reserve(&envelope->text, &envelope->capacity, start + ITEM_PROLOGUE + size, 1) ||
+    if (!mem_reserve(&envelope->text, &envelope->capacity, start + ITEM_PROLOGUE + size,
+                     1) ||
         !mem_reserve(&envelope->bodies, &envelope->bodies_capacity, bodies,
                      sizeof *envelope->bodies))
         return false;
@@ -81,7 +82,7 @@ bool envelope_add(struct envelope *envelope, const struct frames *frames)
     return true;
 }
 
-bool envelope_next(struct envelope_reader *reader, struct envelope_item *ret_item)
+bool net_envelope_next(struct envelope_reader *reader, struct envelope_item *ret_item)
 {
     if (reader->messages == 0 || reader->left < ITEM_PROLOGUE)
         return false;
@@ -97,8 +98,8 @@ bool envelope_next(struct envelope_reader *reader, struct envelope_item *ret_ite
     return true;
 }
 
-const char *envelope_open(const void *data, size_t size, size_t bodies_count,
-                          struct envelope_reader *ret_reader)
+const char *net_envelope_open(const void *data, size_t size, size_t bodies_count,
+                              struct envelope_reader *ret_reader)
 {
     struct envelope_reader reader = {data, size, 0};
     if (size < PROLOGUE || memcmp(data, magic, 2) != 0)
@@ -113,7 +114,7 @@ const char *envelope_open(const void *data, size_t size, size_t bodies_count,
     struct envelope_reader check = reader;
     struct envelope_item item;
     size_t bodies = 0;
-    while (envelope_next(&check, &item)) {
+    while (net_envelope_next(&check, &item)) {
         if (item.bodies_count > bodies_count - bodies)
             return "bodies missing in an envelope";
         bodies += item.bodies_count;

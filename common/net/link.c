@@ -17,21 +17,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-void deliver_event(struct delivery *delivery, struct net_event *event)
+void net_deliver_event(struct delivery *delivery, struct net_event *event)
 {
     delivery->count++;
     delivery->deliver(delivery->user, event);
     message_free(&event->message);
 }
 
-int link_create(struct net *net, const uint8_t *routing_id, struct link **ret_link)
+int net_link_create(struct net *net, const uint8_t *routing_id, struct link **ret_link)
 {
     struct link *link = mem_alloc(sizeof *link);
     if (link == NULL)
         return FARPOOL_ENOMEM;
     link->number = net->last_link + 1;
     link->fd = -1;
-    queue_init(&link->queue);
+    net_queue_init(&link->queue);
     HASH_ADD(hh, net->by_number, number, sizeof link->number, link);
     if (link->hh.tbl == NULL) {
         mem_free(link);
@@ -56,15 +56,15 @@ static void drop_outgoing(struct net *net, struct link *link)
     if (link->dirty)
         TAILQ_REMOVE(&net->dirty, link, dirty_entry);
     link->dirty = false;
-    queue_fini(&link->queue);
-    envelope_clear(&link->envelope);
+    net_queue_fini(&link->queue);
+    net_envelope_clear(&link->envelope);
 }
 
 static void drop_all(struct net *net, struct link *link)
 {
     drop_outgoing(net, link);
-    envelope_fini(&link->envelope);
-    assembly_fini(&link->assembly);
+    net_envelope_fini(&link->envelope);
+    net_assembly_fini(&link->assembly);
 }
 
 static void unlist(struct net *net, struct link *link)
@@ -97,7 +97,7 @@ static void set_state(struct net *net, struct link *link, enum link_state state)
     link->listed = true;
 }
 
-void link_free(struct net *net, struct link *link)
+void net_link_free(struct net *net, struct link *link)
 {
     unlist(net, link);
     drop_all(net, link);
@@ -112,21 +112,21 @@ void link_free(struct net *net, struct link *link)
     mem_free(link);
 }
 
-struct link *link_find(const struct net *net, uint64_t number)
+struct link *net_link_find(const struct net *net, uint64_t number)
 {
     struct link *link;
     HASH_FIND(hh, net->by_number, &number, sizeof number, link);
     return link;
 }
 
-struct link *link_find_id(const struct net *net, const uint8_t *routing_id)
+struct link *net_link_find_id(const struct net *net, const uint8_t *routing_id)
 {
     struct link *link;
     HASH_FIND(hh_id, net->by_id, routing_id, ROUTING_ID_SIZE, link);
     return link;
 }
 
-void link_mark_dirty(struct net *net, struct link *link)
+void net_link_mark_dirty(struct net *net, struct link *link)
 {
     if (link->dirty)
         return;
@@ -134,7 +134,7 @@ void link_mark_dirty(struct net *net, struct link *link)
     link->dirty = true;
 }
 
-void link_cut(struct link *link)
+void net_link_cut(struct link *link)
 {
     if (link->fd < 0 || link->cookie == 0)
         return;
@@ -143,12 +143,13 @@ void link_cut(struct link *link)
         return;
     uint64_t cookie = 0;
     socklen_t size = sizeof cookie;
-    if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 && cookie == link->cookie)
+    if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 &&
+        cookie == link->cookie)
         shutdown(fd, SHUT_RDWR);
     close(fd);
 }
 
-void link_break(struct net *net, struct link *link, const char *format, ...)
+void net_link_break(struct net *net, struct link *link, const char *format, ...)
 {
     if (link->state != LINK_UP && link->state != LINK_LOST)
         return;
@@ -157,11 +158,11 @@ void link_break(struct net *net, struct link *link, const char *format, ...)
     vsnprintf(link->text, sizeof link->text, format, arguments);
     va_end(arguments);
     drop_all(net, link);
-    link_cut(link);
+    net_link_cut(link);
     set_state(net, link, LINK_BROKEN);
 }
 
-void link_lost(struct net *net, struct link *link, const char *text)
+void net_link_lost(struct net *net, struct link *link, const char *text)
 {
     switch (link->state) {
     case LINK_UP:
@@ -180,12 +181,12 @@ void link_lost(struct net *net, struct link *link, const char *text)
     drop_outgoing(net, link);
 }
 
-void link_close(struct net *net, struct link *link)
+void net_link_close(struct net *net, struct link *link)
 {
     switch (link->state) {
     case LINK_UP:
         link->close_by_ms = net->now_ms + CLOSING_MS;
-        assembly_fini(&link->assembly);
+        net_assembly_fini(&link->assembly);
         set_state(net, link, LINK_CLOSING);
         break;
     case LINK_BROKEN:
@@ -204,7 +205,7 @@ void link_close(struct net *net, struct link *link)
 static void tell_down(struct link *link, struct delivery *delivery)
 {
     struct net_event event = {.kind = NET_DOWN, .link = link->number, .text = link->text};
-    deliver_event(delivery, &event);
+    net_deliver_event(delivery, &event);
 }
 
 /* Ends one link of net->ending. The state is changed before the user is told, who may
@@ -213,11 +214,11 @@ static void finish(struct net *net, struct link *link, struct delivery *delivery
 {
     bool owes_down = link->state == LINK_BROKEN || link->state == LINK_LOST;
     if (owes_down)
-        link_close(net, link);
+        net_link_close(net, link);
     if (owes_down)
         tell_down(link, delivery);
     if (link->state != LINK_CUT)
-        link_free(net, link);
+        net_link_free(net, link);
 }
 
 /* The first link whose end can be told: when the connection is gone, all that came before
@@ -233,13 +234,14 @@ static struct link *find_finishable(const struct net *net, bool drained)
     return NULL;
 }
 
-void links_finish(struct net *net, bool drained, struct delivery *delivery)
+void net_links_finish(struct net *net, bool drained, struct delivery *delivery)
 {
     struct link *link;
     while ((link = find_finishable(net, drained)) != NULL)
         finish(net, link, delivery);
-    while ((link = TAILQ_FIRST(&net->closing)) != NULL && link->close_by_ms <= net->now_ms) {
-        link_cut(link);
+    while ((link = TAILQ_FIRST(&net->closing)) != NULL &&
+           link->close_by_ms <= net->now_ms) {
+        net_link_cut(link);
         set_state(net, link, LINK_CUT);
         drop_all(net, link);
     }

@@ -11,7 +11,8 @@
  * connection or a later one. A later one shows by an open slot whose link has another
  * socket cookie, or by a message of a new peer on a slot that has a link.
  *
- * The reading end has no high-water mark: ZeroMQ's I/O thread waits for room otherwise. */
+ * The reading end has no high-water mark: ZeroMQ's I/O thread waits for room otherwise.
+ */
 #include "common/base/error.h"
 #include "common/net/net_internal.h"
 
@@ -20,13 +21,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define EVENTS                                                                       \
-    (ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED |                \
-     ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |                     \
-     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |    \
+#define EVENTS                                                                           \
+    (ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED |                    \
+     ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |                         \
+     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |        \
      ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
 
-int monitor_open(struct net *net, farpool_error *error)
+int net_monitor_open(struct net *net, farpool_error *error)
 {
     char endpoint[64];
     int unlimited = 0;
@@ -41,7 +42,7 @@ int monitor_open(struct net *net, farpool_error *error)
                      "cannot watch a ZeroMQ socket: %s", zmq_strerror(errno));
 }
 
-void monitor_close(struct net *net)
+void net_monitor_close(struct net *net)
 {
     if (net->monitor == NULL)
         return;
@@ -52,13 +53,7 @@ void monitor_close(struct net *net)
 
 static bool reserve_fd(struct net *net, size_t fd)
 {
-    size_t before = net->fds_capacity;
-    if (fd < before)
-        return true;
-    if (!mem_reserve(&net->fds, &net->fds_capacity, fd + 1, sizeof *net->fds))
-        return false;
-    memset(net->fds + before, 0, (net->fds_capacity - before) * sizeof *net->fds);
-    return true;
+    return mem_reserve(&net->fds, &net->fds_capacity, fd + 1, sizeof *net->fds);
 }
 
 static void unbind(struct net *net, struct fd_slot *slot)
@@ -68,7 +63,7 @@ static void unbind(struct net *net, struct fd_slot *slot)
     if (link == NULL)
         return;
     link->fd = -1;
-    link_lost(net, link, "connection closed");
+    net_link_lost(net, link, "connection closed");
 }
 
 static void listener_event(struct net *net, uint16_t event, uint32_t value)
@@ -91,7 +86,7 @@ static void dialer_up(struct net *net)
     struct link *link;
     if (net->dial != DIAL_CONNECTING)
         return;
-    if (link_create(net, NULL, &link) != 0) {
+    if (net_link_create(net, NULL, &link) != 0) {
         net->dial_ended = true;
         return;
     }
@@ -107,7 +102,7 @@ static void dialer_event(struct net *net, uint16_t event)
     }
     net->dial_ended = true;
     if (net->dialled != NULL)
-        link_lost(net, net->dialled, "connection closed");
+        net_link_lost(net, net->dialled, "connection closed");
 }
 
 /* An event is two frames: u16 event and u32 value in this machine's order; an address. */
@@ -134,7 +129,7 @@ static bool read_event(struct net *net, uint16_t *ret_event, uint32_t *ret_value
     return found;
 }
 
-void monitor_drain(struct net *net)
+void net_monitor_drain(struct net *net)
 {
     uint16_t event;
     uint32_t value;
@@ -146,14 +141,14 @@ void monitor_drain(struct net *net)
     }
 }
 
-void monitor_bind(struct net *net, struct link *link, int fd)
+void net_monitor_bind(struct net *net, struct link *link, int fd)
 {
     if (fd < 0 || !reserve_fd(net, (size_t)fd))
         return;
     struct fd_slot *slot = &net->fds[fd];
     unbind(net, slot);
     if (!slot->open) {
-        link_lost(net, link, "connection closed");
+        net_link_lost(net, link, "connection closed");
         return;
     }
     uint64_t cookie = 0;
@@ -163,5 +158,6 @@ void monitor_bind(struct net *net, struct link *link, int fd)
     link->fd = fd;
     link->cookie = cookie;
     slot->link = link;
-    monitor_drain(net); /* gone meanwhile: then the cookie may be another's, and is not used */
+    net_monitor_drain(
+        net); /* gone meanwhile: then the cookie may be another's, and is not used */
 }

@@ -24,7 +24,7 @@ static int create(const struct net_config *config, bool listener, struct net **r
     net->listener = listener;
     net->role = config->role;
     snprintf(net->address, sizeof net->address, "%s", config->address);
-    address_target(config->address, net->target, sizeof net->target);
+    net_address_target(config->address, net->target, sizeof net->target);
     net->queue_bytes_max = config->queue_bytes_max;
     net->seed = config->seed;
     net->redial_first_ms = config->redial_first_ms > 0 ? config->redial_first_ms : 50;
@@ -43,14 +43,15 @@ static uint64_t clock_ms(void)
     return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
 }
 
-int net_listen(const struct net_config *config, struct net **ret_net, farpool_error *error)
+int net_listen(const struct net_config *config, struct net **ret_net,
+               farpool_error *error)
 {
     struct net *net = NULL;
     int result = create(config, true, &net, error);
     if (result == 0)
-        result = socket_open_context(net, error);
+        result = net_socket_open_context(net, error);
     if (result == 0)
-        result = socket_listen(net, error);
+        result = net_socket_listen(net, error);
     if (result != 0) {
         net_close(net, 0);
         return result;
@@ -72,9 +73,9 @@ int net_dial(const struct net_config *config, struct net **ret_net, farpool_erro
     struct net *net = NULL;
     int result = create(config, false, &net, error);
     if (result == 0)
-        result = socket_open_context(net, error);
+        result = net_socket_open_context(net, error);
     if (result == 0)
-        result = socket_dial(net, error);
+        result = net_socket_dial(net, error);
     if (result != 0) {
         net_close(net, 0);
         return result;
@@ -94,7 +95,7 @@ const char *net_address(const struct net *net)
 
 int net_send(struct net *net, uint64_t number, struct message **message)
 {
-    struct link *link = link_find(net, number);
+    struct link *link = net_link_find(net, number);
     struct frames frames = {0};
     int result = FARPOOL_ECLOSED;
     if (link != NULL && link->state == LINK_UP) {
@@ -103,16 +104,16 @@ int net_send(struct net *net, uint64_t number, struct message **message)
         else
             result = message_encode(*message, &frames);
         if (result == 0)
-            result = queue_add(&link->queue, (*message)->kind, &frames);
+            result = net_queue_add(&link->queue, (*message)->kind, &frames);
         /* A link that lost one message must not go on: its peer would wait for ever. */
         if (result == FARPOOL_EFULL)
-            link_break(net, link, "more than %llu bytes wait to go out",
-                       (unsigned long long)net->queue_bytes_max);
+            net_link_break(net, link, "more than %llu bytes wait to go out",
+                           (unsigned long long)net->queue_bytes_max);
         else if (result != 0)
-            link_break(net, link, "cannot send %s: %s", message_name((*message)->kind),
-                       farpool_error_text(result));
+            net_link_break(net, link, "cannot send %s: %s",
+                           message_name((*message)->kind), farpool_error_text(result));
         else
-            link_mark_dirty(net, link);
+            net_link_mark_dirty(net, link);
     }
     frames_fini(&frames);
     message_free(message);
@@ -122,17 +123,18 @@ int net_send(struct net *net, uint64_t number, struct message **message)
 /* true: its queue has gone out, or is of no use any more. */
 static bool flush_link(struct net *net, struct link *link)
 {
-    while (link->envelope.messages > 0 || !queue_empty(&link->queue)) {
-        if (link->envelope.messages == 0 && queue_fill(&link->queue, &link->envelope) != 0)
+    while (link->envelope.messages > 0 || !net_queue_empty(&link->queue)) {
+        if (link->envelope.messages == 0 &&
+            net_queue_fill(&link->queue, &link->envelope) != 0)
             return false;
-        int result = socket_send(net, link);
+        int result = net_socket_send(net, link);
         if (result == FARPOOL_END || result == FARPOOL_ENOMEM)
             return false;
         if (result != 0) {
-            link_lost(net, link, "connection closed");
+            net_link_lost(net, link, "connection closed");
             return true;
         }
-        envelope_clear(&link->envelope);
+        net_envelope_clear(&link->envelope);
         net->blocked_ms = 0;
     }
     return true;
@@ -164,10 +166,10 @@ void net_flush(struct net *net)
 void net_drop(struct net *net, uint64_t number, const char *text)
 {
     (void)text; /* nobody is told: the caller knows why */
-    struct link *link = link_find(net, number);
+    struct link *link = net_link_find(net, number);
     if (link == NULL)
         return;
-    link_close(net, link);
+    net_link_close(net, link);
     net_flush(net);
 }
 
@@ -188,7 +190,7 @@ static uint64_t redial_pause(struct net *net)
 
 static void end_dial(struct net *net, int linger_ms)
 {
-    socket_close(net, linger_ms);
+    net_socket_close(net, linger_ms);
     net->dial = DIAL_WAITING;
     net->redial_at_ms = net->now_ms + redial_pause(net);
 }
@@ -208,7 +210,7 @@ static void continue_dial(struct net *net)
     case DIAL_WAITING:
         if (!late)
             break;
-        if (socket_dial(net, NULL) == 0)
+        if (net_socket_dial(net, NULL) == 0)
             begin_dial(net);
         else
             end_dial(net, 0);
@@ -225,11 +227,11 @@ int net_poll(struct net *net, uint64_t now_ms,
     net->now_ms = now_ms;
     if (!TAILQ_EMPTY(&net->dirty))
         net_flush(net);
-    monitor_drain(net);
+    net_monitor_drain(net);
     if (!net->listener)
-        link_announce(net, &delivery);
-    bool drained = receive_batch(net, &delivery);
-    links_finish(net, drained, &delivery);
+        net_link_announce(net, &delivery);
+    bool drained = net_receive_batch(net, &delivery);
+    net_links_finish(net, drained, &delivery);
     if (!net->listener)
         continue_dial(net);
     return delivery.count;
@@ -240,8 +242,9 @@ int net_poll_items(struct net *net, zmq_pollitem_t *items)
     if (net->socket == NULL)
         return 0;
     bool writable = !net->listener && net->blocked;
-    items[0] = (zmq_pollitem_t){.socket = net->socket,
-                                .events = (short)(ZMQ_POLLIN | (writable ? ZMQ_POLLOUT : 0))};
+    items[0] =
+        (zmq_pollitem_t){.socket = net->socket,
+                         .events = (short)(ZMQ_POLLIN | (writable ? ZMQ_POLLOUT : 0))};
     items[1] = (zmq_pollitem_t){.socket = net->monitor, .events = ZMQ_POLLIN};
     return 2;
 }
@@ -302,9 +305,9 @@ void net_close(struct net *net, int linger_ms)
     if (linger_ms > 0)
         drain(net, linger_ms);
     struct link *link, *next;
-    HASH_ITER(hh, net->by_number, link, next)
-        link_free(net, link);
-    socket_close(net, linger_ms);
+    HASH_ITER (hh, net->by_number, link, next)
+        net_link_free(net, link);
+    net_socket_close(net, linger_ms);
     if (net->context != NULL)
         end_context(net->context);
     mem_free(net->fds);

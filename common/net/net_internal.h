@@ -20,17 +20,17 @@
 #include <uthash.h>
 
 #define MIB 1048576u
-#define PLAIN_BYTES_MAX (MIB + 65536)  /* a message above goes in PARTs */
-#define PART_BYTES_MAX MIB             /* data of one PART */
-#define ENVELOPE_MESSAGES_MAX 256      /* messages in an envelope */
-#define ENVELOPE_FRAMES_MAX 1024       /* bodies in an envelope */
-#define ENVELOPE_BYTES_MAX MIB         /* packing stops there */
-#define FRAME_BYTES_MAX (2 * MIB)      /* ZMQ_MAXMSGSIZE: of one frame */
-#define RECEIVED_BYTES_MAX (4 * MIB)   /* of an envelope that came */
+#define PLAIN_BYTES_MAX (MIB + 65536) /* a message above goes in PARTs */
+#define PART_BYTES_MAX MIB            /* data of one PART */
+#define ENVELOPE_MESSAGES_MAX 256     /* messages in an envelope */
+#define ENVELOPE_FRAMES_MAX 1024      /* bodies in an envelope */
+#define ENVELOPE_BYTES_MAX MIB        /* packing stops there */
+#define FRAME_BYTES_MAX (2 * MIB)     /* ZMQ_MAXMSGSIZE: of one frame */
+#define RECEIVED_BYTES_MAX (4 * MIB)  /* of an envelope that came */
 #define ASSEMBLY_BYTES_MAX ((uint64_t)BODY_BYTES_MAX + 16 * MIB)
-#define HWM_MESSAGES 64                /* envelopes in ZeroMQ's own queues, each way */
-#define BODY_COPY_MAX 8192             /* bodies up to this are copied */
-#define ROUTING_ID_SIZE 5              /* as a ROUTER makes them */
+#define HWM_MESSAGES 64    /* envelopes in ZeroMQ's own queues, each way */
+#define BODY_COPY_MAX 8192 /* bodies up to this are copied */
+#define ROUTING_ID_SIZE 5  /* as a ROUTER makes them */
 #define CLOSING_MS 1000
 #define DIAL_TIMEOUT_MS 5000
 #define BLOCKED_MS_MAX 16
@@ -46,11 +46,11 @@ struct envelope {
     uint64_t bytes;
 };
 
-void envelope_clear(struct envelope *envelope); /* keeps the memory */
-void envelope_fini(struct envelope *envelope);
-bool envelope_fits(const struct envelope *envelope, uint64_t bytes, size_t bodies);
+void net_envelope_clear(struct envelope *envelope); /* keeps the memory */
+void net_envelope_fini(struct envelope *envelope);
+bool net_envelope_fits(const struct envelope *envelope, uint64_t bytes, size_t bodies);
 /* Adds a message's wire form; false: out of memory, nothing changed. */
-bool envelope_add(struct envelope *envelope, const struct frames *frames);
+bool net_envelope_add(struct envelope *envelope, const struct frames *frames);
 
 /* Reading: the places of the messages in a frame 0. */
 struct envelope_reader {
@@ -64,9 +64,9 @@ struct envelope_item {
     size_t bodies_count;
 };
 /* Checks all of frame 0 against the number of frames behind it; NULL or what is wrong. */
-const char *envelope_open(const void *data, size_t size, size_t bodies_count,
-                          struct envelope_reader *ret_reader);
-bool envelope_next(struct envelope_reader *reader, struct envelope_item *ret_item);
+const char *net_envelope_open(const void *data, size_t size, size_t bodies_count,
+                              struct envelope_reader *ret_reader);
+bool net_envelope_next(struct envelope_reader *reader, struct envelope_item *ret_item);
 
 /* -------------------------------------------------------------------- queue.c */
 
@@ -89,13 +89,13 @@ struct queue {
     uint64_t bytes; /* of everything in the queue */
 };
 
-void queue_init(struct queue *queue);
-void queue_fini(struct queue *queue); /* drops what is in it; usable again */
-bool queue_empty(const struct queue *queue);
+void net_queue_init(struct queue *queue);
+void net_queue_fini(struct queue *queue); /* drops what is in it; usable again */
+bool net_queue_empty(const struct queue *queue);
 /* Takes over the frames. ENOMEM, ETOOBIG: nothing changed. */
-int queue_add(struct queue *queue, enum message_kind kind, struct frames *frames);
+int net_queue_add(struct queue *queue, enum message_kind kind, struct frames *frames);
 /* Moves what fits into an empty envelope. ENOMEM: and nothing could be moved. */
-int queue_fill(struct queue *queue, struct envelope *envelope);
+int net_queue_fill(struct queue *queue, struct envelope *envelope);
 
 /* ----------------------------------------------------------------- assembly.c */
 
@@ -104,11 +104,11 @@ struct assembly {
     uint64_t total, offset;
 };
 
-void assembly_fini(struct assembly *assembly);
+void net_assembly_fini(struct assembly *assembly);
 /* Adds the piece in a PART. 0: more to come; FARPOOL_END: complete, *ret_frames filled;
  * EPROTOCOL with *ret_reason; ENOMEM. */
-int assembly_add(struct assembly *assembly, const struct message *part,
-                 struct frames *ret_frames, const char **ret_reason);
+int net_assembly_add(struct assembly *assembly, const struct message *part,
+                     struct frames *ret_frames, const char **ret_reason);
 
 /* --------------------------------------------------------------- link.c, net.c */
 
@@ -126,8 +126,8 @@ enum link_state { LINK_UP, LINK_CLOSING, LINK_BROKEN, LINK_LOST, LINK_CUT, LINK_
 struct link {
     uint64_t number;
     enum link_state state;
-    char role; /* of the peer: 'C', 'W', 'K'; 0: it has not said hello */
-    int fd;    /* listener: the connection's, in ZeroMQ's hands; -1: not known */
+    char role;       /* of the peer: 'C', 'W', 'K'; 0: it has not said hello */
+    int fd;          /* listener: the connection's, in ZeroMQ's hands; -1: not known */
     uint64_t cookie; /* listener: the kernel's number of that socket, 0: not known */
     uint8_t routing_id[ROUTING_ID_SIZE];
     struct queue queue;
@@ -190,62 +190,62 @@ struct delivery {
     void *user;
     int count;
 };
-void deliver_event(struct delivery *delivery, struct net_event *event);
+void net_deliver_event(struct delivery *delivery, struct net_event *event);
 
-int link_create(struct net *net, const uint8_t *routing_id, struct link **ret_link);
-void link_free(struct net *net, struct link *link);
-struct link *link_find(const struct net *net, uint64_t number);
-struct link *link_find_id(const struct net *net, const uint8_t *routing_id);
-void link_mark_dirty(struct net *net, struct link *link);
+int net_link_create(struct net *net, const uint8_t *routing_id, struct link **ret_link);
+void net_link_free(struct net *net, struct link *link);
+struct link *net_link_find(const struct net *net, uint64_t number);
+struct link *net_link_find_id(const struct net *net, const uint8_t *routing_id);
+void net_link_mark_dirty(struct net *net, struct link *link);
 /* The peer, or we ourselves, cannot go on: NET_DOWN follows, the connection is cut. */
-void link_break(struct net *net, struct link *link, const char *format, ...)
+void net_link_break(struct net *net, struct link *link, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* The transport lost the connection. */
-void link_lost(struct net *net, struct link *link, const char *text);
+void net_link_lost(struct net *net, struct link *link, const char *text);
 /* net_drop. */
-void link_close(struct net *net, struct link *link);
+void net_link_close(struct net *net, struct link *link);
 /* Closes the connection under a listener's link. */
-void link_cut(struct link *link);
+void net_link_cut(struct link *link);
 /* Ends links whose time has come; `drained`: nothing is left in the socket. */
-void links_finish(struct net *net, bool drained, struct delivery *delivery);
+void net_links_finish(struct net *net, bool drained, struct delivery *delivery);
 
 /* ------------------------------------------------------------------- address.c */
 
 /* What ZeroMQ takes for an address that net_check_address has passed. */
-void address_target(const char *address, char *target, size_t size);
+void net_address_target(const char *address, char *target, size_t size);
 
 /* -------------------------------------------------------------------- socket.c */
 
-int socket_open_context(struct net *net, farpool_error *error);
+int net_socket_open_context(struct net *net, farpool_error *error);
 /* ESYSTEM with errno's text (port taken, named). */
-int socket_listen(struct net *net, farpool_error *error);
-int socket_dial(struct net *net, farpool_error *error);
-void socket_close(struct net *net, int linger_ms);
+int net_socket_listen(struct net *net, farpool_error *error);
+int net_socket_dial(struct net *net, farpool_error *error);
+void net_socket_close(struct net *net, int linger_ms);
 /* Sends link->envelope: 0; FARPOOL_END: the socket does not take it now; ECLOSED: the
  * connection is gone; ENOMEM. */
-int socket_send(struct net *net, struct link *link);
+int net_socket_send(struct net *net, struct link *link);
 
 /* One envelope into net->frames; *ret_count frames, to be closed by frames_close. false:
  * nothing is there. *ret_reason: not NULL if it broke a bound (frames beyond were
  * dropped). */
-bool socket_receive(struct net *net, uint8_t routing_id[ROUTING_ID_SIZE], int *ret_fd,
-                    size_t *ret_count, const char **ret_reason);
-void frames_close(struct net *net, size_t count);
+bool net_socket_receive(struct net *net, uint8_t routing_id[ROUTING_ID_SIZE], int *ret_fd,
+                        size_t *ret_count, const char **ret_reason);
+void net_frames_close(struct net *net, size_t count);
 
 /* ------------------------------------------------------------------- monitor.c */
 
-int monitor_open(struct net *net, farpool_error *error);
-void monitor_close(struct net *net);
+int net_monitor_open(struct net *net, farpool_error *error);
+void net_monitor_close(struct net *net);
 /* Reads every event that is there. */
-void monitor_drain(struct net *net);
+void net_monitor_drain(struct net *net);
 /* Binds a new listener's link to its connection; the monitor has been drained. */
-void monitor_bind(struct net *net, struct link *link, int fd);
+void net_monitor_bind(struct net *net, struct link *link, int fd);
 
 /* ------------------------------------------------------------------- receive.c */
 
 /* Delivers a dialer's NET_UP if it is due. */
-void link_announce(struct net *net, struct delivery *delivery);
+void net_link_announce(struct net *net, struct delivery *delivery);
 /* Receives a bounded batch; true: nothing is left in the socket. */
-bool receive_batch(struct net *net, struct delivery *delivery);
+bool net_receive_batch(struct net *net, struct delivery *delivery);
 
 #endif

@@ -14,10 +14,11 @@
 
 #include <string.h>
 
-#define PART_SHARE (ENVELOPE_BYTES_MAX / 2) /* of an envelope: a PART is added up to there,
-                                               and so much may pass each PART */
+#define PART_SHARE                                                                       \
+    (ENVELOPE_BYTES_MAX / 2) /* of an envelope: a PART is added up to there,             \
+                                and so much may pass each PART */
 
-void queue_init(struct queue *queue)
+void net_queue_init(struct queue *queue)
 {
     memset(queue, 0, sizeof *queue);
     STAILQ_INIT(&queue->urgent);
@@ -40,16 +41,16 @@ static void list_fini(struct outgoing_list *list)
     }
 }
 
-void queue_fini(struct queue *queue)
+void net_queue_fini(struct queue *queue)
 {
     list_fini(&queue->urgent);
     list_fini(&queue->normal);
     outgoing_free(queue->large);
     payload_unref(&queue->head);
-    queue_init(queue);
+    net_queue_init(queue);
 }
 
-bool queue_empty(const struct queue *queue)
+bool net_queue_empty(const struct queue *queue)
 {
     return STAILQ_EMPTY(&queue->urgent) && STAILQ_EMPTY(&queue->normal) &&
            queue->large == NULL;
@@ -68,7 +69,7 @@ static size_t head_size(const struct frames *frames)
     return 8 + 8 * frames->bodies_count + frames->header->size;
 }
 
-int queue_add(struct queue *queue, enum message_kind kind, struct frames *frames)
+int net_queue_add(struct queue *queue, enum message_kind kind, struct frames *frames)
 {
     uint64_t bytes = frames_bytes(frames);
     if (bytes + 8 + 8 * frames->bodies_count > ASSEMBLY_BYTES_MAX ||
@@ -127,7 +128,7 @@ static bool move_first(struct queue *queue, struct outgoing_list *list,
                        struct envelope *envelope)
 {
     struct outgoing *outgoing = STAILQ_FIRST(list);
-    if (!envelope_add(envelope, &outgoing->frames))
+    if (!net_envelope_add(envelope, &outgoing->frames))
         return false;
     STAILQ_REMOVE_HEAD(list, entry);
     queue->bytes -= outgoing->bytes;
@@ -137,12 +138,13 @@ static bool move_first(struct queue *queue, struct outgoing_list *list,
 
 static bool fits(const struct envelope *envelope, const struct outgoing *outgoing)
 {
-    return envelope_fits(envelope, outgoing->bytes, outgoing->frames.bodies_count);
+    return net_envelope_fits(envelope, outgoing->bytes, outgoing->frames.bodies_count);
 }
 
 static bool move_urgent(struct queue *queue, struct envelope *envelope)
 {
-    while (!STAILQ_EMPTY(&queue->urgent) && fits(envelope, STAILQ_FIRST(&queue->urgent))) {
+    while (!STAILQ_EMPTY(&queue->urgent) &&
+           fits(envelope, STAILQ_FIRST(&queue->urgent))) {
         if (!move_first(queue, &queue->urgent, envelope))
             return false;
     }
@@ -168,7 +170,8 @@ static bool begin_large(struct queue *queue)
     put_number(text + 4, frames->bodies_count, 4);
     for (size_t i = 0; i < frames->bodies_count; i++)
         put_number(text + 8 + 8 * i, frames->bodies[i]->size, 8);
-    memcpy(text + 8 + 8 * frames->bodies_count, frames->header->data, frames->header->size);
+    memcpy(text + 8 + 8 * frames->bodies_count, frames->header->data,
+           frames->header->size);
     STAILQ_REMOVE_HEAD(&queue->normal, entry);
     queue->large = outgoing;
     queue->head = head;
@@ -201,7 +204,8 @@ static int encode_part(const struct queue *queue, size_t size, struct frames *re
     part->part.total = queue->total;
     part->part.offset = queue->offset;
     part->part.data = payload_slice(piece_at(queue), queue->piece_offset, size);
-    int result = part->part.data == NULL ? FARPOOL_ENOMEM : message_encode(part, ret_frames);
+    int result =
+        part->part.data == NULL ? FARPOOL_ENOMEM : message_encode(part, ret_frames);
     message_free(&part);
     return result;
 }
@@ -222,7 +226,7 @@ static int move_part(struct queue *queue, struct envelope *envelope)
     int result = encode_part(queue, size, &frames);
     if (result != 0)
         return result;
-    bool added = envelope_add(envelope, &frames);
+    bool added = net_envelope_add(envelope, &frames);
     frames_fini(&frames);
     if (!added)
         return FARPOOL_ENOMEM;
@@ -256,7 +260,8 @@ static bool passes(const struct queue *queue, const struct envelope *envelope,
 static int fill_parts(struct queue *queue, struct envelope *envelope)
 {
     struct outgoing *first;
-    while ((first = STAILQ_FIRST(&queue->normal)) != NULL && passes(queue, envelope, first)) {
+    while ((first = STAILQ_FIRST(&queue->normal)) != NULL &&
+           passes(queue, envelope, first)) {
         if (!move_first(queue, &queue->normal, envelope))
             return FARPOOL_ENOMEM;
     }
@@ -297,7 +302,7 @@ static int fill(struct queue *queue, struct envelope *envelope)
     }
 }
 
-int queue_fill(struct queue *queue, struct envelope *envelope)
+int net_queue_fill(struct queue *queue, struct envelope *envelope)
 {
     int result = fill(queue, envelope);
     return result == FARPOOL_ENOMEM && envelope->messages == 0 ? FARPOOL_ENOMEM : 0;

@@ -43,7 +43,7 @@ static bool check_kind(struct net *net, struct link *link, enum message_kind kin
 {
     if (link->role == 0) {
         if (kind != MSG_HELLO_CLIENT && kind != MSG_HELLO_WORKER) {
-            link_break(net, link, "%s before a hello", message_name(kind));
+            net_link_break(net, link, "%s before a hello", message_name(kind));
             return false;
         }
         link->role = kind == MSG_HELLO_CLIENT ? 'C' : 'W';
@@ -51,14 +51,15 @@ static bool check_kind(struct net *net, struct link *link, enum message_kind kin
     }
     bool to_us = net->role == 'K' || kind != MSG_RELAY || net->role == 'W';
     if (kind == MSG_PART || !to_us || !message_allowed(kind, link->role)) {
-        link_break(net, link, "%s is not for this peer to send", message_name(kind));
+        net_link_break(net, link, "%s is not for this peer to send", message_name(kind));
         return false;
     }
     return true;
 }
 
-static void receive_message(struct net *net, struct link *link, const struct frames *frames,
-                            bool assembled, struct delivery *delivery);
+static void receive_message(struct net *net, struct link *link,
+                            const struct frames *frames, bool assembled,
+                            struct delivery *delivery);
 
 static void receive_part(struct net *net, struct link *link, const struct message *part,
                          struct delivery *delivery)
@@ -66,32 +67,33 @@ static void receive_part(struct net *net, struct link *link, const struct messag
     struct frames frames = {0};
     const char *reason = "";
     if (link->role == 0) {
-        link_break(net, link, "PART before a hello");
+        net_link_break(net, link, "PART before a hello");
         return;
     }
-    int result = assembly_add(&link->assembly, part, &frames, &reason);
+    int result = net_assembly_add(&link->assembly, part, &frames, &reason);
     if (result == FARPOOL_END)
         receive_message(net, link, &frames, true, delivery);
     else if (result == FARPOOL_EPROTOCOL)
-        link_break(net, link, "%s", reason);
+        net_link_break(net, link, "%s", reason);
     else if (result != 0)
-        link_break(net, link, "out of memory for a message of %llu bytes",
-                   (unsigned long long)part->part.total);
+        net_link_break(net, link, "out of memory for a message of %llu bytes",
+                       (unsigned long long)part->part.total);
     frames_fini(&frames);
 }
 
-static void receive_message(struct net *net, struct link *link, const struct frames *frames,
-                            bool assembled, struct delivery *delivery)
+static void receive_message(struct net *net, struct link *link,
+                            const struct frames *frames, bool assembled,
+                            struct delivery *delivery)
 {
     struct message *message = NULL;
     const char *reason = "";
     int result = message_decode(frames, &message, &reason);
     if (result == FARPOOL_EPROTOCOL) {
-        link_break(net, link, "bad message: %s", reason);
+        net_link_break(net, link, "bad message: %s", reason);
         return;
     }
     if (result != 0) {
-        link_break(net, link, "out of memory for a message");
+        net_link_break(net, link, "out of memory for a message");
         return;
     }
     if (message->kind == MSG_PART && !assembled) {
@@ -100,7 +102,7 @@ static void receive_message(struct net *net, struct link *link, const struct fra
         struct net_event event = {
             .kind = NET_MESSAGE, .link = link->number, .message = message};
         message = NULL;
-        deliver_event(delivery, &event);
+        net_deliver_event(delivery, &event);
     }
     message_free(&message);
 }
@@ -112,10 +114,10 @@ static void receive_messages(struct net *net, struct link *link,
     struct envelope_item item;
     size_t first = 0;
     while ((link->state == LINK_UP || link->state == LINK_LOST) &&
-           envelope_next(reader, &item)) {
+           net_envelope_next(reader, &item)) {
         struct payload *header = payload_wrap(item.header, item.header_size, NULL, NULL);
         if (header == NULL) {
-            link_break(net, link, "out of memory for a message");
+            net_link_break(net, link, "out of memory for a message");
             return;
         }
         struct frames frames = {header, net->bodies + first, item.bodies_count};
@@ -144,14 +146,14 @@ static void receive_envelope(struct net *net, struct link *link, size_t count,
     struct envelope_reader reader;
     const char *reason = "an empty message";
     if (count > 0)
-        reason = envelope_open(zmq_msg_data(&net->frames[0]), zmq_msg_size(&net->frames[0]),
-                               count - 1, &reader);
+        reason = net_envelope_open(zmq_msg_data(&net->frames[0]),
+                                   zmq_msg_size(&net->frames[0]), count - 1, &reader);
     if (reason != NULL) {
-        link_break(net, link, "%s", reason);
+        net_link_break(net, link, "%s", reason);
         return;
     }
     if (!wrap_bodies(net, count - 1)) {
-        link_break(net, link, "out of memory for %zu bodies", count - 1);
+        net_link_break(net, link, "out of memory for %zu bodies", count - 1);
         return;
     }
     net->redials = 0;
@@ -165,23 +167,23 @@ static struct link *accept_link(struct net *net, const uint8_t *routing_id, int 
                                 struct delivery *delivery)
 {
     struct link *link;
-    monitor_drain(net);
-    if (link_create(net, routing_id, &link) != 0)
+    net_monitor_drain(net);
+    if (net_link_create(net, routing_id, &link) != 0)
         return NULL; /* its hello is lost, and it will dial again */
-    monitor_bind(net, link, fd);
+    net_monitor_bind(net, link, fd);
     struct net_event event = {.kind = NET_UP, .link = link->number};
-    deliver_event(delivery, &event);
+    net_deliver_event(delivery, &event);
     return link;
 }
 
-void link_announce(struct net *net, struct delivery *delivery)
+void net_link_announce(struct net *net, struct delivery *delivery)
 {
     struct link *link = net->dialled;
     if (link == NULL || link->role != 0)
         return;
     link->role = 'K';
     struct net_event event = {.kind = NET_UP, .link = link->number};
-    deliver_event(delivery, &event);
+    net_deliver_event(delivery, &event);
 }
 
 static struct link *find_link(struct net *net, const uint8_t *routing_id, int fd,
@@ -190,13 +192,13 @@ static struct link *find_link(struct net *net, const uint8_t *routing_id, int fd
     static const uint8_t own_choice[ROUTING_ID_SIZE];
     if (!net->listener) {
         if (net->dialled == NULL)
-            monitor_drain(net);
-        link_announce(net, delivery);
+            net_monitor_drain(net);
+        net_link_announce(net, delivery);
         return net->dialled;
     }
     if (memcmp(routing_id, own_choice, ROUTING_ID_SIZE) == 0)
         return NULL;
-    struct link *link = link_find_id(net, routing_id);
+    struct link *link = net_link_find_id(net, routing_id);
     return link != NULL ? link : accept_link(net, routing_id, fd, delivery);
 }
 
@@ -208,22 +210,23 @@ static size_t frames_bytes(struct net *net, size_t count)
     return bytes;
 }
 
-bool receive_batch(struct net *net, struct delivery *delivery)
+bool net_receive_batch(struct net *net, struct delivery *delivery)
 {
     uint8_t routing_id[ROUTING_ID_SIZE];
     size_t count, bytes = 0;
     const char *reason;
     int fd;
     for (int i = 0; i < BATCH_ENVELOPES && bytes < BATCH_BYTES; i++) {
-        if (!socket_receive(net, routing_id, &fd, &count, &reason))
+        if (!net_socket_receive(net, routing_id, &fd, &count, &reason))
             return true;
         bytes += frames_bytes(net, count);
         struct link *link = find_link(net, routing_id, fd, delivery);
-        if (link != NULL && reason != NULL)
-            link_break(net, link, "%s", reason);
-        else if (link != NULL)
+        bool read = link != NULL && (link->state == LINK_UP || link->state == LINK_LOST);
+        if (read && reason != NULL)
+            net_link_break(net, link, "%s", reason);
+        else if (read)
             receive_envelope(net, link, count, delivery);
-        frames_close(net, count);
+        net_frames_close(net, count);
     }
     return false;
 }

@@ -29,7 +29,6 @@ static const struct option common_options[] = {
     {ZMQ_SNDHWM, HWM_MESSAGES},
     {ZMQ_RCVHWM, HWM_MESSAGES},
     {ZMQ_IMMEDIATE, 1},
-    {ZMQ_IPV6, 1},
     {ZMQ_HANDSHAKE_IVL, 5000},
     {ZMQ_TCP_KEEPALIVE, 1},
     {ZMQ_TCP_KEEPALIVE_IDLE, 30},
@@ -73,7 +72,7 @@ static int check_files(farpool_error *error)
                      FILES_NEEDED, strerror(failed));
 }
 
-int socket_open_context(struct net *net, farpool_error *error)
+int net_socket_open_context(struct net *net, farpool_error *error)
 {
     int result = check_files(error);
     if (result != 0)
@@ -89,6 +88,7 @@ static int open_socket(struct net *net, int type, const struct option *options,
                        size_t count, farpool_error *error)
 {
     int64_t bytes_max = FRAME_BYTES_MAX;
+    int ipv6 = strchr(net->target, '[') != NULL; /* else 127.0.0.1 is told as ::ffff: */
     net->socket = zmq_socket(net->context, type);
     if (net->socket == NULL)
         return error_set(error, errno == EMFILE ? FARPOOL_ENOFILES : FARPOOL_ESYSTEM,
@@ -96,10 +96,11 @@ static int open_socket(struct net *net, int type, const struct option *options,
     size_t common = sizeof common_options / sizeof common_options[0];
     if (set_options(net->socket, common_options, common) != 0 ||
         set_options(net->socket, options, count) != 0 ||
+        zmq_setsockopt(net->socket, ZMQ_IPV6, &ipv6, sizeof ipv6) != 0 ||
         zmq_setsockopt(net->socket, ZMQ_MAXMSGSIZE, &bytes_max, sizeof bytes_max) != 0)
         return error_set(error, FARPOOL_ESYSTEM, "cannot set a ZeroMQ option: %s",
                          zmq_strerror(errno));
-    return monitor_open(net, error);
+    return net_monitor_open(net, error);
 }
 
 /* ZeroMQ takes the path of an ipc address away from whoever listens on it. */
@@ -117,7 +118,7 @@ static bool ipc_is_taken(const char *target)
     return taken;
 }
 
-int socket_listen(struct net *net, farpool_error *error)
+int net_socket_listen(struct net *net, farpool_error *error)
 {
     size_t count = sizeof listener_options / sizeof listener_options[0];
     int result = open_socket(net, ZMQ_ROUTER, listener_options, count, error);
@@ -134,7 +135,7 @@ int socket_listen(struct net *net, farpool_error *error)
     return 0;
 }
 
-int socket_dial(struct net *net, farpool_error *error)
+int net_socket_dial(struct net *net, farpool_error *error)
 {
     size_t count = sizeof dialer_options / sizeof dialer_options[0];
     int result = open_socket(net, ZMQ_DEALER, dialer_options, count, error);
@@ -144,9 +145,9 @@ int socket_dial(struct net *net, farpool_error *error)
     return result;
 }
 
-void socket_close(struct net *net, int linger_ms)
+void net_socket_close(struct net *net, int linger_ms)
 {
-    monitor_close(net);
+    net_monitor_close(net);
     if (net->socket == NULL)
         return;
     zmq_setsockopt(net->socket, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
@@ -190,8 +191,8 @@ static int send_body(void *socket, struct payload *body, int flags)
         return send_copy(socket, body->data, body->size, flags);
     zmq_msg_t message;
     void *bytes = (void *)(uintptr_t)body->data; /* ZeroMQ only reads them */
-    if (zmq_msg_init_data(&message, bytes, body->size, release_body,
-                          payload_ref(body)) != 0) {
+    if (zmq_msg_init_data(&message, bytes, body->size, release_body, payload_ref(body)) !=
+        0) {
         release_body(NULL, body);
         errno = ENOMEM;
         return -1;
@@ -199,7 +200,7 @@ static int send_body(void *socket, struct payload *body, int flags)
     return send_frame(socket, &message, flags);
 }
 
-int socket_send(struct net *net, struct link *link)
+int net_socket_send(struct net *net, struct link *link)
 {
     const struct envelope *envelope = &link->envelope;
     int more = envelope->bodies_count > 0 ? ZMQ_SNDMORE : 0;
@@ -249,14 +250,14 @@ static bool receive_id(struct net *net, uint8_t *routing_id, bool *ret_more)
     return true;
 }
 
-void frames_close(struct net *net, size_t count)
+void net_frames_close(struct net *net, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         zmq_msg_close(&net->frames[i]);
 }
 
-bool socket_receive(struct net *net, uint8_t routing_id[ROUTING_ID_SIZE], int *ret_fd,
-                    size_t *ret_count, const char **ret_reason)
+bool net_socket_receive(struct net *net, uint8_t routing_id[ROUTING_ID_SIZE], int *ret_fd,
+                        size_t *ret_count, const char **ret_reason)
 {
     bool more = true;
     size_t count = 0, bytes = 0;

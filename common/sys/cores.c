@@ -63,7 +63,8 @@ static void limit_memory(struct cgroup_limits *limits, long long bytes)
         limits->memory_bytes = (uint64_t)bytes;
 }
 
-static void read_v2_folder(const char *root, const char *folder, struct cgroup_limits *limits)
+static void read_v2_folder(const char *root, const char *folder,
+                           struct cgroup_limits *limits)
 {
     char path[2 * PATH_SIZE + 64], text[128];
     snprintf(path, sizeof path, "%s/cpu.max", folder);
@@ -75,7 +76,8 @@ static void read_v2_folder(const char *root, const char *folder, struct cgroup_l
         limit_memory(limits, bytes);
 }
 
-static void read_v1_folder(const char *root, const char *folder, struct cgroup_limits *limits)
+static void read_v1_folder(const char *root, const char *folder,
+                           struct cgroup_limits *limits)
 {
     long long quota, period, bytes;
     if (read_number(root, folder, "cpu.cfs_quota_us", &quota) &&
@@ -115,7 +117,8 @@ static bool parse_mount(const char *line, const char *controller, struct mount *
         return false;
     if (!v2 && !option_listed(super, controller))
         return false;
-    return sscanf(line, "%*s %*s %*s %4095s %4095s", ret_mount->root, ret_mount->point) == 2;
+    return sscanf(line, "%*s %*s %*s %4095s %4095s", ret_mount->root, ret_mount->point) ==
+           2;
 }
 
 /* controller "": the v2 hierarchy. */

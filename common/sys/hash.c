@@ -14,7 +14,8 @@
 
 void sys_hash(const void *data, size_t size, struct hash *ret_hash)
 {
-    crypto_generichash_blake2b(ret_hash->bytes, sizeof ret_hash->bytes, data, size, NULL, 0);
+    crypto_generichash_blake2b(ret_hash->bytes, sizeof ret_hash->bytes, data, size, NULL,
+                               0);
 }
 
 /* Adds the whole file; 0 or an errno. */

@@ -28,8 +28,8 @@ static struct {
 } state = {"farpool", LOG_INFO, false};
 
 static const char *const level_names[] = {"error", "warning", "info", "debug", "trace"};
-static const char *const level_colours[] = {"\033[31m", "\033[33m", "\033[36m", "\033[90m",
-                                            "\033[90m"};
+static const char *const level_colours[] = {"\033[31m", "\033[33m", "\033[36m",
+                                            "\033[90m", "\033[90m"};
 
 void log_open(const char *program, enum log_level level)
 {

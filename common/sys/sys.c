@@ -54,8 +54,8 @@ void sys_random_id(struct id *ret_id)
 char *sys_host(char *text, size_t size)
 {
     struct utsname name;
-    const char *host = uname(&name) == 0 && name.nodename[0] != '\0' ? name.nodename
-                                                                     : "localhost";
+    const char *host =
+        uname(&name) == 0 && name.nodename[0] != '\0' ? name.nodename : "localhost";
     snprintf(text, size, "%s", host);
     return text;
 }

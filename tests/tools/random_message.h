@@ -115,7 +115,8 @@ static inline void random_obey(uint64_t *rng, enum record_kind kind, void *value
         random_run(rng, &seqs->first, &seqs->count);
     } else if (kind == RECORD_KIND_file) {
         struct msg_file *file = values;
-        snprintf(file->name, sizeof file->name, "file-%u", (unsigned)rng_below(rng, 1000));
+        snprintf(file->name, sizeof file->name, "file-%u",
+                 (unsigned)rng_below(rng, 1000));
     }
 }
 
@@ -129,13 +130,15 @@ static inline void random_list(uint64_t *rng, const struct message_field *field,
     char *values = count ? mem_alloc(count * record->size) : NULL;
     assert(values || !count);
     for (uint32_t i = 0; i < count; i++) {
-        random_fields(rng, record->fields, record->fields_count, values + i * record->size);
+        random_fields(rng, record->fields, record->fields_count,
+                      values + i * record->size);
         random_obey(rng, record->kind, values + i * record->size);
     }
     list_set(field, base, values, count);
 }
 
-static inline void random_field(uint64_t *rng, const struct message_field *field, void *base)
+static inline void random_field(uint64_t *rng, const struct message_field *field,
+                                void *base)
 {
     void *at = field_at(field, base);
     switch (field->type) {
@@ -167,7 +170,8 @@ static inline void random_field(uint64_t *rng, const struct message_field *field
         break;
     case FIELD_body:
         *(struct payload **)at =
-            rng_below(rng, 3) ? random_payload(rng, rng_below(rng, RANDOM_BODY_MAX)) : NULL;
+            rng_below(rng, 3) ? random_payload(rng, rng_below(rng, RANDOM_BODY_MAX))
+                              : NULL;
         break;
     case FIELD_list:
         random_list(rng, field, base, (uint32_t)rng_below(rng, RANDOM_RECORDS_MAX + 1));
@@ -208,7 +212,8 @@ static inline bool lists_equal(const struct message_field *field, const void *a,
 {
     const struct message_record *record = field->record;
     uint32_t count_a, count_b;
-    const char *list_a = list_of(field, a, &count_a), *list_b = list_of(field, b, &count_b);
+    const char *list_a = list_of(field, a, &count_a),
+               *list_b = list_of(field, b, &count_b);
     bool equal = count_a == count_b;
     for (uint32_t i = 0; i < count_a && equal; i++)
         equal = fields_equal(record->fields, record->fields_count,
@@ -227,7 +232,8 @@ static inline bool field_equal(const struct message_field *field, const void *a,
         return strcmp(text_a ? text_a : "", text_b ? text_b : "") == 0;
     }
     if (field->type == FIELD_body)
-        return payload_equal(*(struct payload *const *)at_a, *(struct payload *const *)at_b);
+        return payload_equal(*(struct payload *const *)at_a,
+                             *(struct payload *const *)at_b);
     if (field->type == FIELD_list)
         return lists_equal(field, a, b);
     return memcmp(at_a, at_b, field->size) == 0;

@@ -34,7 +34,8 @@ static inline struct client_effect *script_peek(struct script *script)
                                                  : NULL;
 }
 
-/* The next effect, which must be of that kind; owned by the script, until the next step. */
+/* The next effect, which must be of that kind; owned by the script, until the next step.
+ */
 static inline struct client_effect *script_take(struct script *script,
                                                 enum client_effect_kind kind)
 {
@@ -198,8 +199,8 @@ static inline struct msg_span script_span(uint64_t first, uint32_t count, uint32
 {
     struct msg_span span = {.first = first, .count = count};
     if (size) {
-        span.data = payload_create((size_t)count * size);
-        assert_non_null(span.data);
+        while (!(span.data = payload_create((size_t)count * size)))
+            ;
         memset(payload_bytes(span.data), 0, span.data->size);
     }
     return span;
@@ -258,7 +259,8 @@ static inline struct message *script_make_done(struct script *script, uint64_t j
     while (!(done->data = payload_create((size_t)count * size)))
         ;
     for (uint32_t i = 0; i < count; i++)
-        memset(payload_bytes(done->data) + (size_t)i * size, (int)((first + i) & 255), size);
+        memset(payload_bytes(done->data) + (size_t)i * size, (int)((first + i) & 255),
+               size);
     message->done.results = done;
     message->done.results_count = 1;
     return message;
@@ -271,7 +273,8 @@ static inline void script_result(struct script *script, uint64_t job, uint64_t f
 }
 
 static inline struct message *script_make_failed(struct script *script, uint64_t job,
-                                                 uint64_t index, uint32_t attempt, int code)
+                                                 uint64_t index, uint32_t attempt,
+                                                 int code)
 {
     struct message *message = script_make(MSG_FAILED);
     message->failed.pool = SCRIPT_POOL;
@@ -348,8 +351,9 @@ static inline void script_took(struct script *script, uint64_t job, uint64_t fir
 }
 
 /* The next effect is a FAILED of many. */
-static inline const struct client_effect *
-script_gave_up(struct script *script, uint64_t job, uint64_t first, uint64_t count, int code)
+static inline const struct client_effect *script_gave_up(struct script *script,
+                                                         uint64_t job, uint64_t first,
+                                                         uint64_t count, int code)
 {
     const struct client_effect *effect = script_take(script, CLIENT_FAILED);
     assert_int_equal(effect->job, job);

@@ -48,7 +48,8 @@ static void set_fills_code_and_text_and_clears_the_rest(void **state)
     (void)state;
     farpool_error error;
     memset(&error, 0x55, sizeof error);
-    assert_int_equal(error_set(&error, FARPOOL_EFULL, "%d of %s", 7, "them"), FARPOOL_EFULL);
+    assert_int_equal(error_set(&error, FARPOOL_EFULL, "%d of %s", 7, "them"),
+                     FARPOOL_EFULL);
     assert_int_equal(error.code, FARPOOL_EFULL);
     assert_string_equal(error.text, "7 of them");
     assert_int_equal(error.exit_status, -1);

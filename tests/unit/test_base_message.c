@@ -11,9 +11,6 @@
 
 #include <cmocka.h>
 
-#define FOR_EACH_KIND(kind)                                                          \
-    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++)
-
 static struct message *there_and_back(const struct message *message)
 {
     struct frames frames;
@@ -29,7 +26,7 @@ static struct message *there_and_back(const struct message *message)
 static void every_message_there_and_back(void **state)
 {
     (void)state;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         for (uint64_t seed = 0; seed < 200; seed++) {
             uint64_t rng = seed;
             struct message *message = random_message(&rng, kind);
@@ -48,7 +45,7 @@ static void every_message_there_and_back(void **state)
 static void empty_messages_there_and_back(void **state)
 {
     (void)state;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         struct message *message = message_create(kind);
         struct message *decoded = there_and_back(message);
         assert_true(message_equal(message, decoded));
@@ -93,7 +90,7 @@ static void bodies_are_shared(void **state)
 static void copies_are_equal_and_their_own(void **state)
 {
     (void)state;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         for (uint64_t seed = 0; seed < 20; seed++) {
             uint64_t rng = seed, again = seed;
             struct message *message = random_message(&rng, kind);
@@ -111,7 +108,7 @@ static void any_allocation_may_fail(void **state)
 {
     (void)state;
     size_t failures = 0;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         uint64_t rng = 3;
         struct message *message = random_message(&rng, kind);
         struct frames frames;
@@ -190,7 +187,7 @@ static void fields_over_their_bound_are_refused(void **state)
 {
     (void)state;
     size_t tried = 0;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         const struct message_layout *layout = message_layout_find(kind);
         for (uint32_t i = 0; i < layout->fields_count; i++) {
             uint64_t rng = 1;
@@ -208,7 +205,7 @@ static void fields_over_their_bound_are_refused(void **state)
 static void lists_over_their_bound_are_refused(void **state)
 {
     (void)state;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         const struct message_layout *layout = message_layout_find(kind);
         for (uint32_t i = 0; i < layout->fields_count; i++) {
             const struct message_field *field = &layout->fields[i];
@@ -234,7 +231,7 @@ static void lists_over_their_bound_are_refused(void **state)
 static void records_over_their_bound_are_refused(void **state)
 {
     (void)state;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         const struct message_layout *layout = message_layout_find(kind);
         for (uint32_t i = 0; i < layout->fields_count; i++) {
             const struct message_record *record = layout->fields[i].record;
@@ -289,7 +286,7 @@ static void who_may_send_what(void **state)
     assert_false(message_allowed(MSG_WELCOME, 'C') || message_allowed(MSG_WELCOME, 'W'));
     assert_true(message_allowed(MSG_RELAY, 'W') && message_allowed(MSG_RELAY, 'K'));
     assert_false(message_allowed(MSG_RELAY, 'C'));
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         assert_false(message_allowed(kind, 0) || message_allowed(kind, 'x'));
         assert_false(message_allowed(kind, '>') || message_allowed(kind, ' '));
         assert_true(message_allowed(kind, 'C') || message_allowed(kind, 'K') ||
@@ -324,8 +321,9 @@ static void print_is_one_line(void **state)
     message->tasks.spans[0] =
         (struct msg_span){.count = 8, .attempt = 1, .data = payload_copy("12345678", 8)};
     message->tasks.spans[1] = (struct msg_span){.first = 9, .count = 1, .attempt = 2};
-    const char *wanted = "TASKS pool=3f2a.. job=1 spans=[{first=0 count=8 attempt=1 sizes=- "
-                         "data=8B} {first=9 count=1 attempt=2 sizes=- data=-}]";
+    const char *wanted =
+        "TASKS pool=3f2a.. job=1 spans=[{first=0 count=8 attempt=1 sizes=- "
+        "data=8B} {first=9 count=1 attempt=2 sizes=- data=-}]";
     char text[400];
     assert_string_equal(message_print(message, text, sizeof text), wanted);
     for (size_t size = 1; size < sizeof text; size++) {
@@ -356,7 +354,7 @@ static void print_escapes_what_a_peer_wrote(void **state)
 static void every_message_prints(void **state)
 {
     (void)state;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         uint64_t rng = 2;
         struct message *message = random_message(&rng, kind);
         char text[300];

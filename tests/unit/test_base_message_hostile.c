@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_base_message_hostile.c: what the decoder must refuse, and that it refuses it before
- * it allocates anything.
+ * test_base_message_hostile.c: what the decoder must refuse, and that it refuses it
+ * before it allocates anything.
  *
  * A packer that checks nothing packs every message field by field as the tables say, but
  * one field is packed by an "attack" instead; so every field of every message and record
@@ -15,9 +15,6 @@
 
 #include <cmocka.h>
 
-#define FOR_EACH_KIND(kind)                                                          \
-    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++)
-
 /* Packs something instead of the field; false: makes no sense for this field. */
 typedef bool attack_function(msgpack_packer *packer, const struct message_field *field);
 
@@ -27,13 +24,13 @@ struct raw {
     struct payload *bodies[MESSAGE_BODIES_MAX]; /* borrowed */
     size_t bodies_count;
     attack_function *attack;
-    int target;  /* which field is attacked, counted in order of packing */
-    int at;      /* the next field */
-    bool tried;  /* the target was there, and the attack made sense */
+    int target; /* which field is attacked, counted in order of packing */
+    int at;     /* the next field */
+    bool tried; /* the target was there, and the attack made sense */
 };
 
-static void pack_fields(struct raw *raw, const struct message_field *fields, uint32_t count,
-                        const void *base);
+static void pack_fields(struct raw *raw, const struct message_field *fields,
+                        uint32_t count, const void *base);
 
 static void pack_text(struct raw *raw, const char *text)
 {
@@ -51,7 +48,8 @@ static void pack_body(struct raw *raw, struct payload *body)
     raw->bodies[raw->bodies_count++] = body;
 }
 
-static void pack_list(struct raw *raw, const struct message_field *field, const void *base)
+static void pack_list(struct raw *raw, const struct message_field *field,
+                      const void *base)
 {
     uint32_t count;
     const char *values = list_of(field, base, &count);
@@ -63,7 +61,8 @@ static void pack_list(struct raw *raw, const struct message_field *field, const 
     }
 }
 
-static void pack_field(struct raw *raw, const struct message_field *field, const void *base)
+static void pack_field(struct raw *raw, const struct message_field *field,
+                       const void *base)
 {
     const void *at = field_of(field, base);
     switch (field->type) {
@@ -99,8 +98,8 @@ static void pack_field(struct raw *raw, const struct message_field *field, const
     }
 }
 
-static void pack_fields(struct raw *raw, const struct message_field *fields, uint32_t count,
-                        const void *base)
+static void pack_fields(struct raw *raw, const struct message_field *fields,
+                        uint32_t count, const void *base)
 {
     for (uint32_t i = 0; i < count; i++) {
         if (raw->at++ == raw->target && raw->attack(&raw->packer, &fields[i]))
@@ -143,7 +142,7 @@ static void assert_refused(const struct frames *frames)
 static size_t attack_all(attack_function *attack)
 {
     size_t tried = 0;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         uint64_t rng = 11;
         struct message *message = random_message(&rng, kind);
         for (int target = 0;; target++) {
@@ -202,8 +201,8 @@ static bool pack_nil(msgpack_packer *packer, const struct message_field *field)
 
 static bool pack_wrong_scalar(msgpack_packer *packer, const struct message_field *field)
 {
-    if (field->type == FIELD_str || field->type == FIELD_text || field->type == FIELD_id ||
-        field->type == FIELD_hash || field->type == FIELD_list)
+    if (field->type == FIELD_str || field->type == FIELD_text ||
+        field->type == FIELD_id || field->type == FIELD_hash || field->type == FIELD_list)
         msgpack_pack_int(packer, 1);
     else
         msgpack_pack_array(packer, 0);
@@ -350,7 +349,8 @@ static bool pack_short_record(msgpack_packer *packer, const struct message_field
     return true;
 }
 
-static bool pack_body_without_frame(msgpack_packer *packer, const struct message_field *field)
+static bool pack_body_without_frame(msgpack_packer *packer,
+                                    const struct message_field *field)
 {
     if (field->type != FIELD_body)
         return false;
@@ -367,9 +367,9 @@ static bool never_used_byte(msgpack_packer *packer, const struct message_field *
 static void every_field_meets_every_attack(void **state)
 {
     (void)state;
-    attack_function *const general[] = {
-        pack_nothing, pack_float, pack_map, pack_ext,       pack_nil,
-        pack_deep,    pack_two,   never_used_byte, pack_wrong_scalar};
+    attack_function *const general[] = {pack_nothing, pack_float,      pack_map,
+                                        pack_ext,     pack_nil,        pack_deep,
+                                        pack_two,     never_used_byte, pack_wrong_scalar};
     for (size_t i = 0; i < sizeof general / sizeof general[0]; i++)
         assert_true(attack_all(general[i]) > 200);
     attack_function *const special[] = {
@@ -396,7 +396,7 @@ static struct frames random_frames(enum message_kind kind, uint64_t seed)
 static void truncated_anywhere(void **state)
 {
     (void)state;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         struct frames frames = random_frames(kind, 6);
         struct payload *whole = frames.header;
         for (size_t size = 0; size < whole->size; size++) {
@@ -412,7 +412,7 @@ static void truncated_anywhere(void **state)
 static void bytes_behind_the_end(void **state)
 {
     (void)state;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         struct frames frames = random_frames(kind, 6);
         struct payload *longer = payload_create(frames.header->size + 1);
         memcpy(payload_bytes(longer), frames.header->data, frames.header->size);
@@ -450,7 +450,7 @@ static void decode_flipped(const struct frames *frames)
 static void every_bit_flipped(void **state)
 {
     (void)state;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         struct frames frames = random_frames(kind, 9);
         uint8_t *bytes = payload_bytes(frames.header);
         for (size_t i = 0; i < frames.header->size; i++) {
@@ -467,7 +467,7 @@ static void every_bit_flipped(void **state)
 static void every_byte_replaced(void **state)
 {
     (void)state;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         struct frames frames = random_frames(kind, 2);
         uint8_t *bytes = payload_bytes(frames.header);
         for (size_t i = 0; i < frames.header->size && i < 300; i++) {
@@ -486,7 +486,7 @@ static void frames_missing_extra_or_of_another_size(void **state)
 {
     (void)state;
     size_t tried = 0;
-    FOR_EACH_KIND (kind) {
+    for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
         struct frames frames = random_frames(kind, 11), other = frames;
         struct payload *bodies[MESSAGE_BODIES_MAX + 1];
         other.bodies = bodies;
@@ -525,12 +525,12 @@ static void known_bad_headers(void **state)
         {"\xc6\xff\xff\xff\xff", 5}, /* 4 GiB of bytes */
         {"\xdb\xff\xff\xff\xff", 5},
         {"\xc9\xff\xff\xff\xff\x01", 6},
-        {"\x90", 1},             /* no kind */
-        {"\x05", 1},             /* no array */
-        {"\x92\x00\x00", 3},     /* kind 0 */
-        {"\x92\x7f\x00", 3},     /* kind 127 */
-        {"\x92\xff\x00", 3},     /* kind -1 */
-        {"\x92\xa1k\x00", 4},    /* kind "k" */
+        {"\x90", 1},          /* no kind */
+        {"\x05", 1},          /* no array */
+        {"\x92\x00\x00", 3},  /* kind 0 */
+        {"\x92\x7f\x00", 3},  /* kind 127 */
+        {"\x92\xff\x00", 3},  /* kind -1 */
+        {"\x92\xa1k\x00", 4}, /* kind "k" */
         {"\x92\xcf\xff\xff\xff\xff\xff\xff\xff\xff\x00", 11},
         {"\x92\xcf\x00\x00\x00\x01\x00\x00\x00\x05\x00", 11}, /* 2^32 + HEARTBEAT */
         {"\x91\x05", 2},         /* a HEARTBEAT without its field */
@@ -656,7 +656,8 @@ static void runs_that_are_none(void **state)
         message = message_create(MSG_ACK);
         message->ack.results = mem_alloc(sizeof(struct msg_seqs));
         message->ack.results_count = 1;
-        message->ack.results[0] = (struct msg_seqs){.first = bad[i][0], .count = bad[i][1]};
+        message->ack.results[0] =
+            (struct msg_seqs){.first = bad[i][0], .count = bad[i][1]};
         assert_breaks_a_rule(&message);
     }
 }
@@ -664,7 +665,8 @@ static void runs_that_are_none(void **state)
 static void file_names_that_leave_the_folder(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", ".", "..", "/", "a/b", "../x", "/etc/passwd", "x/"};
+    static const char *const bad[] = {"",    ".",    "..",          "/",
+                                      "a/b", "../x", "/etc/passwd", "x/"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct message *message = message_create(MSG_POOL_OPEN);
         message->pool_open.files = mem_alloc(sizeof(struct msg_file));

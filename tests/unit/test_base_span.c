@@ -74,7 +74,8 @@ static void every_part_of_a_span(void **state)
                 struct msg_span part, inner;
                 assert_int_equal(span_slice(&span, 1000 + begin, count, &part), 0);
                 check_span(&part, 1000 + begin, count, even);
-                assert_int_equal(span_slice(&part, 1000 + begin + count - 1, 1, &inner), 0);
+                assert_int_equal(span_slice(&part, 1000 + begin + count - 1, 1, &inner),
+                                 0);
                 check_span(&inner, 1000 + begin + count - 1, 1, even);
                 span_fini(&inner);
                 span_fini(&part);

@@ -34,7 +34,8 @@ static size_t task_size(const struct model *model, uint64_t index)
     return model->even ? 2 : index % 4;
 }
 
-static struct msg_span make_span(const struct model *model, uint64_t first, uint32_t count)
+static struct msg_span make_span(const struct model *model, uint64_t first,
+                                 uint32_t count)
 {
     struct msg_span span = {.first = first, .count = count, .attempt = 1};
     size_t total = 0;
@@ -229,7 +230,8 @@ static void step_take_first(struct model *model)
     assert_int_equal(error == FARPOOL_END, lowest == INDICES);
     if (error)
         return;
-    const uint64_t end = model_end(model, lowest), taken = item.span.first + item.span.count;
+    const uint64_t end = model_end(model, lowest),
+                   taken = item.span.first + item.span.count;
     const uint64_t limit = lowest + (tasks ? tasks : 1);
     assert_true(item.span.first == lowest && taken <= limit);
     if (taken != end && taken % chunk)
@@ -305,9 +307,9 @@ static void step_move(struct model *model)
 static void random_operations(void **state)
 {
     (void)state;
-    void (*const steps[])(struct model *) = {step_add,        step_add,       step_add,
-                                             step_take,       step_take,      step_take_first,
-                                             step_take_last,  step_cut,       step_move};
+    void (*const steps[])(struct model *) = {step_add,       step_add,  step_add,
+                                             step_take,      step_take, step_take_first,
+                                             step_take_last, step_cut,  step_move};
     for (uint64_t seed = 0; seed < 30; seed++) {
         struct model model = {.rng = seed, .even = seed % 2};
         assert_int_equal(span_set_create(&model.set), 0);
@@ -326,7 +328,8 @@ static void ends_of_the_index_range(void **state)
     (void)state;
     struct span_set *set;
     assert_int_equal(span_set_create(&set), 0);
-    struct msg_span none = {.first = 1, .count = 0}, over = {.first = UINT64_MAX, .count = 1};
+    struct msg_span none = {.first = 1, .count = 0},
+                    over = {.first = UINT64_MAX, .count = 1};
     assert_int_equal(span_set_add(set, &none, 0, 0), FARPOOL_EINVAL);
     assert_int_equal(span_set_add(set, &over, 0, 0), FARPOOL_EINVAL);
     struct msg_span top = {.first = UINT64_MAX - 2, .count = 2};

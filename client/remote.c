@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * remote.c: a pool on a cluster: the client core's messages over ZeroMQ (common/net).
+ * What is sent is queued here until a move, since only the thread that drives may touch
+ * the sockets; a connection that is lost is dialled again for ever by net. */
+#include "client/queue.h"
+#include "client/transport.h"
+#include "common/base/error.h"
+#include "common/base/mem.h"
+#include "common/net/net.h"
+#include "common/sys/sys.h"
+
+#include <unistd.h>
+
+#define QUEUE_BYTES_MAX (UINT64_C(4) << 30) /* the core's window is far below it */
+#define LINGER_MS 500
+
+struct remote {
+    struct transport transport;
+    struct net *net;
+    uint64_t link; /* 0: not connected */
+    struct queue queue;
+    const struct transport_turn *turn; /* while in move */
+    bool relink;   /* to be done by the next move */
+    char text[256];
+    bool happened;
+    int wake_fd;
+};
+
+static struct remote *of(const struct transport *transport)
+{
+    return (struct remote *)(uintptr_t)transport;
+}
+
+static void deliver(void *user, struct net_event *event)
+{
+    struct remote *remote = user;
+    struct client_event told = {.text = event->text};
+
+    remote->happened = true;
+    switch (event->kind) {
+    case NET_UP:
+        remote->link = event->link;
+        told.kind = CLIENT_LINK_UP;
+        break;
+    case NET_DOWN:
+        if (event->link != remote->link)
+            return;
+        remote->link = 0;
+        queue_drop(&remote->queue, 0);
+        told.kind = CLIENT_LINK_DOWN;
+        break;
+    case NET_MESSAGE:
+        if (event->link != remote->link)
+            return;
+        told.kind = CLIENT_MESSAGE;
+        told.message = event->message;
+        event->message = NULL;
+        break;
+    }
+    remote->turn->deliver(remote->turn->user, &told);
+}
+
+static void send_queued(struct remote *remote)
+{
+    struct message *message;
+
+    while ((message = queue_pop(&remote->queue, NULL)) != NULL) {
+        if (remote->link != 0)
+            net_send(remote->net, remote->link, &message);
+        message_free(&message);
+        remote->happened = true;
+    }
+    net_flush(remote->net);
+}
+
+static bool move(struct transport *transport, const struct transport_turn *turn)
+{
+    struct remote *remote = of(transport);
+
+    remote->turn = turn;
+    remote->happened = false;
+    send_queued(remote);
+    if (remote->relink) {
+        net_drop(remote->net, remote->link, remote->text);
+        remote->link = 0;
+        remote->relink = false;
+    }
+    net_poll(remote->net, turn->now_ms, deliver, remote);
+    return remote->happened;
+}
+
+static int send_message(struct transport *transport, struct message **message)
+{
+    struct remote *remote = of(transport);
+
+    if (remote->link == 0 || remote->relink) {
+        message_free(message); /* of a connection that is gone */
+        return 0;
+    }
+    return queue_push(&remote->queue, remote->link, message);
+}
+
+static void relink(struct transport *transport, const char *text)
+{
+    struct remote *remote = of(transport);
+
+    if (remote->link == 0)
+        return;
+    remote->relink = true;
+    snprintf(remote->text, sizeof remote->text, "%s", text != NULL ? text : "");
+}
+
+static uint64_t deadline(const struct transport *transport)
+{
+    return net_deadline(of(transport)->net);
+}
+
+static bool sleep_begins(struct transport *transport)
+{
+    return queue_empty(&of(transport)->queue);
+}
+
+static void wait(struct transport *transport, uint64_t until_ms)
+{
+    struct remote *remote = of(transport);
+    zmq_pollitem_t items[NET_POLL_ITEMS + 1] = {
+        {.fd = remote->wake_fd, .events = ZMQ_POLLIN}};
+    int count = 1 + net_poll_items(remote->net, &items[1]);
+
+    zmq_poll(items, count, wake_timeout(sys_now_ms(), until_ms));
+}
+
+static void woken(struct transport *transport)
+{
+    wake_clear(of(transport)->wake_fd);
+}
+
+static void wake(struct transport *transport)
+{
+    wake_send(of(transport)->wake_fd);
+}
+
+static int broken(const struct transport *transport)
+{
+    (void)transport;
+    return 0;
+}
+
+static void close_remote(struct transport *transport)
+{
+    struct remote *remote = of(transport);
+
+    if (remote == NULL)
+        return;
+    if (remote->net != NULL)
+        send_queued(remote);
+    net_close(remote->net, LINGER_MS);
+    queue_fini(&remote->queue);
+    if (remote->wake_fd >= 0)
+        close(remote->wake_fd);
+    mem_free(remote);
+}
+
+static const struct transport_kind remote_kind = {
+    .name = "remote",
+    .threaded = true,
+    .close = close_remote,
+    .send = send_message,
+    .relink = relink,
+    .move = move,
+    .deadline = deadline,
+    .sleep = sleep_begins,
+    .wait = wait,
+    .woken = woken,
+    .wake = wake,
+    .broken = broken,
+};
+
+int remote_open(const char *address, struct transport **ret_transport,
+                farpool_error *error)
+{
+    const struct net_config config = {
+        .address = address,
+        .role = 'C',
+        .queue_bytes_max = QUEUE_BYTES_MAX,
+        .seed = sys_random(),
+    };
+    struct remote *remote = mem_alloc(sizeof *remote);
+    int code;
+
+    if (remote == NULL)
+        return error_set(error, FARPOOL_ENOMEM, "open: out of memory");
+    remote->transport.kind = &remote_kind;
+    remote->wake_fd = code = wake_open(error);
+    if (code >= 0)
+        code = net_dial(&config, &remote->net, error);
+    if (code != 0) {
+        close_remote(&remote->transport);
+        return code;
+    }
+    *ret_transport = &remote->transport;
+    return 0;
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * options.c: the command line of farpool-coordinator. Every value is checked here, with
+ * the option named, before anything is opened. */
+#include "common/net/net.h"
+#include "common/sys/sys.h"
+#include "coordinator/shell.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PROGRAM "farpool-coordinator"
+
+static const char help[] =
+    "usage: " PROGRAM " [OPTION]...\n"
+    "Knows the workers of a cluster, and hands the tasks of clients to them.\n"
+    "\n"
+    "  -l, --listen ADDRESS    where workers and clients connect: tcp://HOST:PORT or\n"
+    "                          ipc://PATH, loopback only; PORT * takes a free one\n"
+    "                          (default " COORDINATOR_ADDRESS ")\n"
+    "      --workers-max N     refuse workers beyond N (default %u)\n"
+    "      --clients-max N     refuse clients beyond N (default %u)\n"
+    "      --memory BYTES      input bytes that one client may have under way, and\n"
+    "                          result bytes that one worker may have unacknowledged;\n"
+    "                          K, M, G or T may follow (default %lluM)\n"
+    "      --silence-ms N      a peer that is silent for so long is gone (default %u)\n"
+    "      --heartbeat-ms N    how often each side says that it is there\n"
+    "                          (default %u, or a fifth of --silence-ms if less)\n"
+    "      --settle-ms N       after a start, wait so long for workers to come back\n"
+    "                          before running tasks of resumed jobs (default %u)\n"
+    "  -v, --verbose           log more; twice: every message\n"
+    "  -h, --help              print this and exit\n"
+    "  -V, --version           print the version and exit\n"
+    "\n"
+    "Signals: SIGTERM or SIGINT: takes no new clients, and ends when those that are\n"
+    "there have gone; a second one: ends at once. It may be killed at any time: workers\n"
+    "and clients come back to the one that is started next.\n"
+    "\n"
+    "Exit codes: 0 ended as asked, 1 could not start or go on, 2 wrong usage.\n";
+
+enum {
+    OPTION_WORKERS_MAX = 256,
+    OPTION_CLIENTS_MAX,
+    OPTION_MEMORY,
+    OPTION_SILENCE,
+    OPTION_HEARTBEAT,
+    OPTION_SETTLE,
+};
+
+static const struct option table[] = {
+    {"listen", required_argument, NULL, 'l'},
+    {"workers-max", required_argument, NULL, OPTION_WORKERS_MAX},
+    {"clients-max", required_argument, NULL, OPTION_CLIENTS_MAX},
+    {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"silence-ms", required_argument, NULL, OPTION_SILENCE},
+    {"heartbeat-ms", required_argument, NULL, OPTION_HEARTBEAT},
+    {"settle-ms", required_argument, NULL, OPTION_SETTLE},
+    {"verbose", no_argument, NULL, 'v'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {NULL, 0, NULL, 0},
+};
+
+static void print_help(void)
+{
+    struct coordinator_config defaults;
+    coordinator_config_init(&defaults);
+    printf(help, defaults.workers_max, defaults.clients_max,
+           (unsigned long long)(defaults.client_bytes_max >> 20), defaults.silence_ms,
+           defaults.heartbeat_ms, defaults.settle_ms);
+}
+
+static int wrong(const char *name, const char *value, const char *want)
+{
+    fprintf(stderr, PROGRAM ": --%s %s: %s\n", name, value, want);
+    return EXIT_USAGE;
+}
+
+static int read_count(const char *name, uint32_t low, uint32_t high, uint32_t *ret_value)
+{
+    uint64_t value = 0;
+    char want[80];
+    snprintf(want, sizeof want, "a whole number from %u to %u is wanted", low, high);
+    if (!sys_parse_size(optarg, &value) ||
+        strspn(optarg, "0123456789") != strlen(optarg) || value < low || value > high)
+        return wrong(name, optarg, want);
+    *ret_value = (uint32_t)value;
+    return -1;
+}
+
+static int read_memory(struct coordinator_config *core)
+{
+    uint64_t bytes = 0;
+    if (!sys_parse_size(optarg, &bytes) || bytes < 1u << 20)
+        return wrong("memory", optarg, "a number of bytes of at least 1M is wanted");
+    core->client_bytes_max = bytes;
+    core->result_bytes_max = bytes;
+    return -1;
+}
+
+/* What getopt_long found; the exit code, or -1 to go on. */
+static int read_option(int option, struct coordinator_options *options,
+                       bool *heartbeat_given)
+{
+    struct coordinator_config *core = &options->core;
+    switch (option) {
+    case 'l':
+        options->address = optarg;
+        return -1;
+    case OPTION_WORKERS_MAX:
+        return read_count("workers-max", 1, 1000000, &core->workers_max);
+    case OPTION_CLIENTS_MAX:
+        return read_count("clients-max", 1, 1000000, &core->clients_max);
+    case OPTION_MEMORY:
+        return read_memory(core);
+    case OPTION_SILENCE:
+        return read_count("silence-ms", 100, 3600000, &core->silence_ms);
+    case OPTION_HEARTBEAT:
+        *heartbeat_given = true;
+        return read_count("heartbeat-ms", 10, 3600000, &core->heartbeat_ms);
+    case OPTION_SETTLE:
+        return read_count("settle-ms", 0, 3600000, &core->settle_ms);
+    case 'v':
+        options->level = options->level < LOG_DEBUG ? LOG_DEBUG : LOG_TRACE;
+        return -1;
+    case 'h':
+        print_help();
+        return EXIT_ENDED;
+    case 'V':
+        printf(PROGRAM " " FARPOOL_VERSION "\n");
+        return EXIT_ENDED;
+    default:
+        fprintf(stderr, "Try " PROGRAM " --help.\n");
+        return EXIT_USAGE;
+    }
+}
+
+static int check(struct coordinator_options *options, bool heartbeat_given)
+{
+    struct coordinator_config *core = &options->core;
+    farpool_error error;
+    if (!heartbeat_given && core->heartbeat_ms > core->silence_ms / 5)
+        core->heartbeat_ms = core->silence_ms / 5;
+    if (core->heartbeat_ms > core->silence_ms / 2) {
+        fprintf(stderr,
+                PROGRAM
+                ": --heartbeat-ms %u: at most half of --silence-ms (%u) is wanted\n",
+                core->heartbeat_ms, core->silence_ms);
+        return EXIT_USAGE;
+    }
+    if (net_check_address(options->address, true, &error) != 0) {
+        fprintf(stderr, PROGRAM ": --listen: %s\n", error.text);
+        return EXIT_USAGE;
+    }
+    return -1;
+}
+
+int coordinator_read_options(int argc, char **argv,
+                             struct coordinator_options *ret_options)
+{
+    struct coordinator_options options = {.address = COORDINATOR_ADDRESS,
+                                          .level = LOG_INFO};
+    bool heartbeat_given = false;
+    coordinator_config_init(&options.core);
+    int option, exit_code = -1;
+    optind = 0; /* getopt starts anew */
+    while (exit_code == -1 &&
+           (option = getopt_long(argc, argv, "l:vhV", table, NULL)) != -1)
+        exit_code = read_option(option, &options, &heartbeat_given);
+    if (exit_code != -1)
+        return exit_code;
+    if (optind < argc) {
+        fprintf(stderr, PROGRAM ": \"%s\" is not wanted. Try " PROGRAM " --help.\n",
+                argv[optind]);
+        return EXIT_USAGE;
+    }
+    exit_code = check(&options, heartbeat_given);
+    if (exit_code == -1)
+        *ret_options = options;
+    return exit_code;
+}

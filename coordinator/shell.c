@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shell.c: the coordinator's loop: wait, turn what happened into events, one step each,
+ * then FLUSH, then carry out the effects. It decides only what the core cannot know: how
+ * signals end it, and what is logged.
+ *
+ * Told to stop, it refuses new clients (the core does not hear of them) and ends when it
+ * has none left; told again, it ends at once. What it knows is soft state, so it has
+ * nothing to save. Out of memory: the link whose event could not be handled is dropped,
+ * since its peer would wait for ever otherwise; when that fails too, the daemon ends, as
+ * if it had been killed. */
+#include "coordinator/shell.h"
+#include "common/base/mem.h"
+#include "common/net/net.h"
+#include "common/sys/sys.h"
+#include "coordinator/relay.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define HASH_NONFATAL_OOM 1
+#define uthash_malloc(size) mem_alloc(size)
+#define uthash_free(memory, size) mem_free(memory)
+#define uthash_nonfatal_oom(element) ((void)(element))
+#include <uthash.h>
+
+#define FILES_BESIDES_PEERS 64
+#define QUEUE_BYTES_MAX (UINT64_C(4) << 30)
+#define LINGER_MS 500
+
+enum stage { SERVING, DRAINING, ENDED, FAILED };
+
+/* Whom a link is of, for the log; and that the core knows it. */
+struct peer {
+    uint64_t link;
+    bool worker;
+    char name[128];
+    UT_hash_handle hh;
+};
+
+struct shell {
+    const struct coordinator_options *options;
+    struct coordinator_core *core;
+    struct coordinator_effects effects;
+    struct net *net;
+    struct relay *relay;
+    struct peer *peers;
+    int signals; /* signalfd */
+    enum stage stage;
+    uint64_t now_ms;
+};
+
+static void trace(const char *event, uint64_t link, const struct message *message)
+{
+    char text[2048];
+    if (log_level() >= LOG_TRACE)
+        log_event(LOG_TRACE, event, "link=%llx %s", (unsigned long long)link,
+                  message_print(message, text, sizeof text));
+}
+
+/* ----------------------------------------------------------------------- peers */
+
+static struct peer *find_peer(struct shell *shell, uint64_t link)
+{
+    struct peer *peer;
+    HASH_FIND(hh, shell->peers, &link, sizeof link, peer);
+    return peer;
+}
+
+static bool add_peer(struct shell *shell, uint64_t link, const struct message *hello)
+{
+    struct peer *peer = mem_alloc(sizeof *peer);
+    if (peer == NULL)
+        return false;
+    peer->link = link;
+    peer->worker = hello->kind == MSG_HELLO_WORKER;
+    if (peer->worker)
+        snprintf(peer->name, sizeof peer->name, "node=%s", hello->hello_worker.node);
+    else
+        snprintf(peer->name, sizeof peer->name, "host=%s pid=%u",
+                 hello->hello_client.host, hello->hello_client.pid);
+    HASH_ADD(hh, shell->peers, link, sizeof peer->link, peer);
+    if (peer->hh.tbl == NULL) {
+        mem_free(peer);
+        return false;
+    }
+    return true;
+}
+
+static void remove_peer(struct shell *shell, struct peer *peer)
+{
+    HASH_DELETE(hh, shell->peers, peer);
+    mem_free(peer);
+}
+
+/* ---------------------------------------------------------------------- events */
+
+static void step_down(struct shell *shell, uint64_t link, const char *text)
+{
+    struct coordinator_event event = {.kind = COORDINATOR_LINK_DOWN,
+                                      .now_ms = shell->now_ms,
+                                      .link = link,
+                                      .text = text};
+    if (coordinator_core_step(shell->core, &event, &shell->effects) == 0)
+        return;
+    log_event(LOG_ERROR, "out-of-memory", "while=\"a peer goes\"");
+    shell->stage = FAILED;
+}
+
+/* A peer is over: of the core's own wish (`dropped`), or because its link went. */
+static void end_peer(struct shell *shell, uint64_t link, const char *text, bool dropped)
+{
+    struct peer *peer = find_peer(shell, link);
+    if (peer == NULL) {
+        log_event(LOG_WARNING, "peer-rejected", "link=%llx reason=\"%s\"",
+                  (unsigned long long)link, text);
+        return;
+    }
+    log_event(dropped ? LOG_WARNING : LOG_INFO,
+              peer->worker ? "worker-down" : "client-down", "%s link=%llx reason=\"%s\"",
+              peer->name, (unsigned long long)link, text);
+    if (peer->worker)
+        relay_worker_down(shell->relay, link, text);
+    remove_peer(shell, peer);
+    if (!dropped)
+        step_down(shell, link, text);
+}
+
+static void close_link(struct shell *shell, uint64_t link, const char *text)
+{
+    if (relay_is_link(link))
+        relay_drop(shell->relay, link);
+    else
+        net_drop(shell->net, link, text);
+}
+
+static void step_message(struct shell *shell, uint64_t link, struct message **message)
+{
+    struct coordinator_event event = {.kind = COORDINATOR_MESSAGE,
+                                      .now_ms = shell->now_ms,
+                                      .link = link,
+                                      .message = *message};
+    int result = coordinator_core_step(shell->core, &event, &shell->effects);
+    *message = event.message;
+    if (result == 0)
+        return;
+    log_event(LOG_ERROR, "out-of-memory", "while=%s link=%llx",
+              *message == NULL ? "a message" : message_name((*message)->kind),
+              (unsigned long long)link);
+    close_link(shell, link, "out of memory");
+    end_peer(shell, link, "out of memory", false);
+}
+
+static void send_to(struct shell *shell, uint64_t link, struct message **message)
+{
+    trace("sent", link, *message);
+    if (relay_is_link(link))
+        relay_send(shell->relay, link, message);
+    else
+        net_send(shell->net, link, message); /* a link that went tells so itself */
+}
+
+static void refuse_client(struct shell *shell, uint64_t link)
+{
+    struct message *refused = message_create(MSG_REFUSED);
+    log_event(LOG_INFO, "client-refused", "link=%llx reason=\"shutting down\"",
+              (unsigned long long)link);
+    if (refused != NULL) {
+        refused->refused.code = FARPOOL_ENOCOORDINATOR;
+        snprintf(refused->refused.text, sizeof refused->refused.text,
+                 "the coordinator is shutting down");
+        send_to(shell, link, &refused);
+    }
+    close_link(shell, link, "shutting down");
+}
+
+static void log_hello(uint64_t link, const struct message *hello)
+{
+    if (hello->kind == MSG_HELLO_WORKER)
+        log_event(LOG_INFO, "worker-up",
+                  "node=%s slots=%u machine=%s version=%s link=%llx",
+                  hello->hello_worker.node, hello->hello_worker.slots,
+                  hello->hello_worker.machine, hello->hello_worker.version,
+                  (unsigned long long)link);
+    else
+        log_event(LOG_INFO, "client-up", "host=%s pid=%u version=%s link=%llx",
+                  hello->hello_client.host, hello->hello_client.pid,
+                  hello->hello_client.version, (unsigned long long)link);
+}
+
+/* A message of a peer, relayed or not. */
+static void take_message(struct shell *shell, uint64_t link, struct message **message)
+{
+    enum message_kind kind = (*message)->kind;
+    trace("received", link, *message);
+    if (kind == MSG_HELLO_CLIENT || kind == MSG_HELLO_WORKER) {
+        if (kind == MSG_HELLO_CLIENT && shell->stage == DRAINING) {
+            refuse_client(shell, link);
+            return;
+        }
+        if (find_peer(shell, link) == NULL) {
+            if (!add_peer(shell, link, *message)) {
+                close_link(shell, link, "out of memory");
+                return;
+            }
+            log_hello(link, *message);
+        }
+    }
+    if (kind == MSG_RELAY)
+        relay_receive(shell->relay, link, *message);
+    else if (find_peer(shell, link) != NULL)
+        step_message(shell, link, message);
+}
+
+static void on_net(void *user, struct net_event *event)
+{
+    struct shell *shell = user;
+    switch (event->kind) {
+    case NET_UP:
+        log_event(LOG_DEBUG, "link-up", "link=%llx", (unsigned long long)event->link);
+        break;
+    case NET_DOWN:
+        end_peer(shell, event->link, event->text, false);
+        break;
+    case NET_MESSAGE:
+        take_message(shell, event->link, &event->message);
+        break;
+    }
+}
+
+static void on_relay_message(void *user, uint64_t link, struct message **message)
+{
+    take_message(user, link, message);
+}
+
+static void on_relay_down(void *user, uint64_t link, const char *text)
+{
+    end_peer(user, link, text, false);
+}
+
+static void on_relay_send(void *user, uint64_t link, struct message **message)
+{
+    struct shell *shell = user;
+    net_send(shell->net, link, message);
+}
+
+/* --------------------------------------------------------------------- effects */
+
+static void drop_peer(struct shell *shell, const struct coordinator_effect *effect)
+{
+    log_event(LOG_DEBUG, "drop", "link=%llx code=%s", (unsigned long long)effect->link,
+              farpool_error_name(effect->code));
+    end_peer(shell, effect->link, effect->text, true);
+    close_link(shell, effect->link, effect->text);
+}
+
+/* By place, since carrying one out may add others (a relayed client that ends). */
+static void carry_out(struct shell *shell)
+{
+    for (size_t i = 0; i < shell->effects.count; i++) {
+        struct coordinator_effect effect = shell->effects.items[i];
+        shell->effects.items[i].message = NULL;
+        if (effect.kind == COORDINATOR_SEND)
+            send_to(shell, effect.link, &effect.message);
+        else
+            drop_peer(shell, &effect);
+        message_free(&effect.message);
+    }
+    coordinator_effects_clear(&shell->effects);
+}
+
+static void flush(struct shell *shell)
+{
+    struct coordinator_event event = {.kind = COORDINATOR_FLUSH, .now_ms = shell->now_ms};
+    if (coordinator_core_step(shell->core, &event, &shell->effects) != 0)
+        log_event(LOG_WARNING, "out-of-memory", "while=\"handing out tasks\"");
+    carry_out(shell);
+    net_flush(shell->net);
+}
+
+/* --------------------------------------------------------------------- signals */
+
+static void take_signals(struct shell *shell)
+{
+    struct signalfd_siginfo info;
+    while (read(shell->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        log_event(LOG_INFO, "signal", "name=%s",
+                  info.ssi_signo == SIGINT ? "INT" : "TERM");
+        if (shell->stage == SERVING)
+            shell->stage = DRAINING;
+        else if (shell->stage == DRAINING)
+            shell->stage = ENDED;
+    }
+}
+
+static void end_if_idle(struct shell *shell)
+{
+    struct coordinator_counts counts;
+    coordinator_core_counts(shell->core, &counts);
+    if (shell->stage != DRAINING)
+        return;
+    if (counts.clients == 0)
+        shell->stage = ENDED;
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigprocmask(SIG_BLOCK, &set, NULL) != 0)
+        return -1;
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* ------------------------------------------------------------------------ loop */
+
+static long wait_ms(const struct shell *shell)
+{
+    uint64_t deadline = coordinator_core_deadline(shell->core);
+    if (net_deadline(shell->net) < deadline)
+        deadline = net_deadline(shell->net);
+    if (deadline == UINT64_MAX)
+        return -1;
+    uint64_t now = sys_now_ms();
+    if (deadline <= now)
+        return 0;
+    return deadline - now < INT_MAX ? (long)(deadline - now) : INT_MAX;
+}
+
+static void wait_for_events(struct shell *shell)
+{
+    zmq_pollitem_t items[NET_POLL_ITEMS + 1];
+    int count = net_poll_items(shell->net, items);
+    items[count] = (zmq_pollitem_t){.fd = shell->signals, .events = ZMQ_POLLIN};
+    if (zmq_poll(items, count + 1, wait_ms(shell)) < 0 && errno != EINTR) {
+        log_event(LOG_ERROR, "poll", "reason=\"%s\"", zmq_strerror(errno));
+        shell->stage = FAILED;
+    }
+}
+
+static void loop(struct shell *shell)
+{
+    while (shell->stage == SERVING || shell->stage == DRAINING) {
+        wait_for_events(shell);
+        shell->now_ms = sys_now_ms();
+        take_signals(shell);
+        net_poll(shell->net, shell->now_ms, on_net, shell);
+        flush(shell);
+        end_if_idle(shell);
+    }
+}
+
+static int fail(const char *event, const char *text)
+{
+    log_event(LOG_ERROR, event, "reason=\"%s\"", text);
+    return FARPOOL_ESYSTEM;
+}
+
+static int open_shell(struct shell *shell)
+{
+    farpool_error error;
+    const struct coordinator_options *options = shell->options;
+    uint64_t files = (uint64_t)options->core.workers_max + options->core.clients_max +
+                     FILES_BESIDES_PEERS;
+    if (sys_need_files(files, &error) != 0)
+        return fail("open-files", error.text);
+    struct coordinator_config config = options->core;
+    sys_random_id(&config.coordinator);
+    shell->now_ms = sys_now_ms();
+    if (coordinator_core_create(&config, shell->now_ms, &shell->core) != 0)
+        return fail("start", "out of memory");
+    struct relay_config relay = {config.clients_max, on_relay_message, on_relay_down,
+                                 on_relay_send, shell};
+    if (relay_create(&relay, &shell->relay) != 0)
+        return fail("start", "out of memory");
+    shell->signals = open_signals();
+    if (shell->signals < 0)
+        return fail("signals", strerror(errno));
+    struct net_config net = {.address = options->address,
+                             .role = 'K',
+                             .queue_bytes_max = QUEUE_BYTES_MAX,
+                             .seed = sys_random()};
+    if (net_listen(&net, &shell->net, &error) != 0)
+        return fail("listen", error.text);
+    log_event(LOG_INFO, "listening", "address=%s pid=%d version=%s",
+              net_address(shell->net), (int)getpid(), FARPOOL_VERSION);
+    return 0;
+}
+
+static void close_shell(struct shell *shell)
+{
+    struct peer *peer, *next;
+    HASH_ITER (hh, shell->peers, peer, next)
+        remove_peer(shell, peer);
+    net_close(shell->net, shell->stage == ENDED ? LINGER_MS : 0);
+    relay_destroy(shell->relay);
+    coordinator_effects_fini(&shell->effects);
+    if (shell->core != NULL)
+        coordinator_core_destroy(shell->core);
+    if (shell->signals >= 0)
+        close(shell->signals);
+}
+
+int coordinator_run(const struct coordinator_options *options)
+{
+    struct shell shell = {.options = options, .signals = -1, .stage = SERVING};
+    log_open("coordinator", options->level);
+    if (open_shell(&shell) == 0)
+        loop(&shell);
+    else
+        shell.stage = FAILED;
+    bool ended = shell.stage == ENDED;
+    if (ended)
+        log_event(LOG_INFO, "ended", "reason=\"as asked\"");
+    close_shell(&shell);
+    return ended ? EXIT_ENDED : EXIT_FAILED;
+}

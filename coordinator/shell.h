@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * coordinator/shell.h: the coordinator around its core: sockets, signals, log. */
+#ifndef FARPOOL_COORDINATOR_SHELL_H
+#define FARPOOL_COORDINATOR_SHELL_H
+
+#include "common/sys/log.h"
+#include "coordinator/core.h"
+
+struct coordinator_options {
+    struct coordinator_config core; /* its id is made by coordinator_run */
+    const char *address;            /* to listen on; borrowed */
+    enum log_level level;
+};
+
+#define COORDINATOR_ADDRESS "tcp://127.0.0.1:5764"
+
+/* Exit codes of the daemons. */
+enum { EXIT_ENDED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+/* Reads the command line. -1: *ret_options is filled, run; else the exit code, after
+ * having printed help, version or what is wrong. */
+int coordinator_read_options(int argc, char **argv, struct coordinator_options *ret_options);
+
+/* Runs until it is told to stop by signals (see farpool-coordinator --help). Returns the
+ * exit code; why it failed is in the log. */
+int coordinator_run(const struct coordinator_options *options);
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fuzz_coordinator.c: the coordinator core among peers that may say anything. Some links
+ * begin with a proper hello, so that what follows gets past the door; the clock runs, links
+ * come and go, memory runs out. No invariant may break and nothing may leak. */
+#include "coordinator/core.h"
+#include "tests/fuzz/fuzz_build.h"
+
+#include <stdio.h>
+
+#define LINKS 6
+
+struct cluster {
+    struct fuzz_input bytes;
+    struct coordinator_core *core;
+    struct coordinator_effects effects;
+    uint64_t now_ms, links_made;
+    uint64_t links[LINKS]; /* the present number in each place */
+};
+
+static void step(struct cluster *cluster, struct coordinator_event *event)
+{
+    int result;
+
+    event->now_ms = cluster->now_ms;
+    fuzz_arm(&cluster->bytes);
+    result = coordinator_core_step(cluster->core, event, &cluster->effects);
+    mem_fail_after(0);
+    coordinator_core_check(cluster->core);
+    if (result == FARPOOL_ENOMEM)
+        result = coordinator_core_step(cluster->core, event, &cluster->effects);
+    if (result != 0)
+        abort();
+    coordinator_core_check(cluster->core);
+    message_free(&event->message);
+}
+
+/* A dropped link's number is never used again; nor does a sent message fail to encode. */
+static void carry_out(struct cluster *cluster)
+{
+    for (size_t i = 0; i < cluster->effects.count; i++) {
+        struct coordinator_effect *effect = &cluster->effects.items[i];
+        struct frames frames = {0};
+
+        for (int k = 0; effect->kind == COORDINATOR_DROP && k < LINKS; k++)
+            if (cluster->links[k] == effect->link)
+                cluster->links[k] = ++cluster->links_made;
+        if (effect->message && message_encode(effect->message, &frames) != 0)
+            abort();
+        frames_fini(&frames);
+    }
+    coordinator_effects_clear(&cluster->effects);
+}
+
+static void flush(struct cluster *cluster)
+{
+    struct coordinator_event event = {.kind = COORDINATOR_FLUSH};
+
+    step(cluster, &event);
+    carry_out(cluster);
+    coordinator_core_deadline(cluster->core);
+}
+
+static void say(struct cluster *cluster, int place, struct message *message)
+{
+    struct coordinator_event event = {.kind = COORDINATOR_MESSAGE,
+                                      .link = cluster->links[place], .message = message};
+
+    if (message)
+        step(cluster, &event);
+}
+
+static struct message *hello(struct fuzz_input *bytes, bool worker)
+{
+    struct message *message = message_create(worker ? MSG_HELLO_WORKER : MSG_HELLO_CLIENT);
+
+    if (worker) {
+        message->hello_worker.protocol = PROTOCOL_VERSION;
+        fuzz_fill_id(bytes, message->hello_worker.worker.bytes);
+        message->hello_worker.worker.bytes[1] = 1;
+        fuzz_fill_id(bytes, message->hello_worker.previous.bytes);
+        message->hello_worker.slots = 1 + fuzz_take(bytes) % 4;
+        message->hello_worker.tasks_max = 1 + fuzz_value(bytes, 1000);
+        message->hello_worker.bytes_max = 1 + fuzz_value(bytes, 1000);
+        snprintf(message->hello_worker.node, sizeof message->hello_worker.node, "n");
+    } else {
+        message->hello_client.protocol = PROTOCOL_VERSION;
+        fuzz_fill_id(bytes, message->hello_client.client.bytes);
+        message->hello_client.client.bytes[1] = 2;
+    }
+    return fuzz_cross(&message);
+}
+
+static void act(struct cluster *cluster)
+{
+    uint8_t what = fuzz_take(&cluster->bytes);
+    int place = what / 16 % LINKS;
+
+    switch (what % 16) {
+    case 0:
+        step(cluster, &(struct coordinator_event){.kind = COORDINATOR_LINK_DOWN,
+                                                  .link = cluster->links[place],
+                                                  .text = "down"});
+        cluster->links[place] = ++cluster->links_made;
+        break;
+    case 1:
+    case 2:
+        say(cluster, place, hello(&cluster->bytes, what % 16 == 1));
+        break;
+    case 3:
+    case 4:
+        cluster->now_ms += fuzz_take(&cluster->bytes);
+        flush(cluster);
+        break;
+    case 5:
+        cluster->now_ms += 50 * (uint64_t)fuzz_take(&cluster->bytes);
+        flush(cluster);
+        break;
+    default:
+        say(cluster, place, fuzz_any(&cluster->bytes));
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct cluster cluster = {.bytes = {data, size}, .now_ms = 1000};
+    struct coordinator_config config;
+
+    coordinator_config_init(&config);
+    config.coordinator.bytes[0] = 1;
+    config.settle_ms = 100;
+    config.workers_max = config.clients_max = 4;
+    config.pools_max = config.jobs_max = 4;
+    config.client_tasks_max = 64;
+    config.client_bytes_max = 256;
+    for (int i = 0; i < LINKS; i++)
+        cluster.links[i] = ++cluster.links_made;
+    if (coordinator_core_create(&config, cluster.now_ms, &cluster.core) != 0)
+        abort();
+    while (cluster.bytes.left)
+        act(&cluster);
+    flush(&cluster);
+    coordinator_core_destroy(cluster.core);
+    coordinator_effects_fini(&cluster.effects);
+    return 0;
+}
