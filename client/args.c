@@ -74,25 +74,43 @@ static bool walk_head(struct walk *walk, uint64_t *ret_items)
     if (byte <= 0xbf)
         return skip(walk, byte & 0x1fu);
     switch (byte) {
-    case 0xc4: case 0xc5: case 0xc6: /* bin */
+    case 0xc4:
+    case 0xc5:
+    case 0xc6: /* bin */
         return skip_counted(walk, widths[byte - 0xc4], 0);
-    case 0xc7: case 0xc8: case 0xc9: /* ext: a type byte, too */
+    case 0xc7:
+    case 0xc8:
+    case 0xc9: /* ext: a type byte, too */
         return skip_counted(walk, widths[byte - 0xc7], 1);
     case 0xca:
         return skip(walk, 4);
     case 0xcb:
         return skip(walk, 8);
-    case 0xcc: case 0xcd: case 0xce: case 0xcf: /* unsigned */
+    case 0xcc:
+    case 0xcd:
+    case 0xce:
+    case 0xcf: /* unsigned */
         return skip(walk, widths[byte - 0xcc]);
-    case 0xd0: case 0xd1: case 0xd2: case 0xd3: /* signed */
+    case 0xd0:
+    case 0xd1:
+    case 0xd2:
+    case 0xd3: /* signed */
         return skip(walk, widths[byte - 0xd0]);
-    case 0xd4: case 0xd5: case 0xd6: case 0xd7: case 0xd8: /* ext of a fixed size */
+    case 0xd4:
+    case 0xd5:
+    case 0xd6:
+    case 0xd7:
+    case 0xd8: /* ext of a fixed size */
         return skip(walk, 1 + (UINT64_C(1) << (byte - 0xd4)));
-    case 0xd9: case 0xda: case 0xdb: /* str */
+    case 0xd9:
+    case 0xda:
+    case 0xdb: /* str */
         return skip_counted(walk, widths[byte - 0xd9], 0);
-    case 0xdc: case 0xdd: /* array */
+    case 0xdc:
+    case 0xdd: /* array */
         return read_count(walk, byte == 0xdc ? 2 : 4, 1, ret_items);
-    case 0xde: case 0xdf: /* map */
+    case 0xde:
+    case 0xdf: /* map */
         return read_count(walk, byte == 0xde ? 2 : 4, 2, ret_items);
     default:
         return false;
@@ -139,8 +157,8 @@ int process_call_args(farpool_task *task)
     if (!well_formed(task->input, task->input_size))
         return process_task_fail(task, FARPOOL_EINVAL,
                                  "its arguments are not one msgpack value");
-    msgpack_unpack_return unpacked =
-        msgpack_unpack((const char *)task->input, task->input_size, &offset, zone, &arguments);
+    msgpack_unpack_return unpacked = msgpack_unpack(
+        (const char *)task->input, task->input_size, &offset, zone, &arguments);
     if (unpacked != MSGPACK_UNPACK_SUCCESS) {
         msgpack_zone_clear(zone);
         return process_task_fail(task, FARPOOL_ENOMEM, "no memory for its arguments");
@@ -159,7 +177,8 @@ static bool to_signed(const msgpack_object *value, int64_t *ret)
 {
     if (value->type == MSGPACK_OBJECT_NEGATIVE_INTEGER)
         *ret = value->via.i64;
-    else if (value->type == MSGPACK_OBJECT_POSITIVE_INTEGER && value->via.u64 <= INT64_MAX)
+    else if (value->type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
+             value->via.u64 <= INT64_MAX)
         *ret = (int64_t)value->via.u64;
     else
         return false;
@@ -221,8 +240,8 @@ static bool unpack_one(const msgpack_object *value, char letter, struct values *
     case 'r': {
         const char **data = va_arg(values->list, const char **);
         size_t *size = va_arg(values->list, size_t *);
-        return to_bytes(value, letter == 's' ? MSGPACK_OBJECT_STR : MSGPACK_OBJECT_BIN, data,
-                        size);
+        return to_bytes(value, letter == 's' ? MSGPACK_OBJECT_STR : MSGPACK_OBJECT_BIN,
+                        data, size);
     }
     default:
         return false;
@@ -269,7 +288,8 @@ int farpool_unpack(farpool_task *task, const struct msgpack_object *arguments,
     va_end(values.list);
     if (i == count)
         return 0;
-    return task == NULL ? FARPOOL_EINVAL
-                        : process_task_fail(task, FARPOOL_EINVAL, "argument %zu is not %s",
-                                            i + 1, letter_meaning(format[i]));
+    return task == NULL
+               ? FARPOOL_EINVAL
+               : process_task_fail(task, FARPOOL_EINVAL, "argument %zu is not %s", i + 1,
+                                   letter_meaning(format[i]));
 }

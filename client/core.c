@@ -34,9 +34,8 @@ void client_core_destroy(struct client_core *core)
 {
     if (!core)
         return;
-    struct job *job, *next;
-    HASH_ITER (hh, core->jobs, job, next)
-        client_job_destroy(core, job);
+    while (core->jobs)
+        client_job_destroy(core, core->jobs);
     span_set_destroy(core->ended);
     span_set_destroy(core->again);
     mem_free(core->acks);

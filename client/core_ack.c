@@ -35,6 +35,7 @@ static size_t place_behind(const struct client_core *core, const struct id *work
 
 static void remove_at(struct client_core *core, size_t place)
 {
+    assert(core->acks && place < core->acks_count);
     core->acks_count--;
     memmove(&core->acks[place], &core->acks[place + 1],
             (core->acks_count - place) * sizeof *core->acks);
@@ -42,7 +43,7 @@ static void remove_at(struct client_core *core, size_t place)
 
 static void insert_at(struct client_core *core, size_t place, const struct ack *ack)
 {
-    assert(core->acks_count < core->acks_capacity);
+    assert(core->acks && core->acks_count < core->acks_capacity);
     memmove(&core->acks[place + 1], &core->acks[place],
             (core->acks_count - place) * sizeof *core->acks);
     core->acks[place] = *ack;

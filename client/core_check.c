@@ -98,12 +98,7 @@ void client_core_check(const struct client_core *core)
         over--;
     TAILQ_FOREACH (job, &core->lazy, lazy_entry)
         lazy--;
-    struct client_job_tree tree =
-        core->ready; /* its macros want one that may be changed */
-    for (job = RB_MIN(client_job_tree, &tree); job;
-         job = RB_NEXT(client_job_tree, &tree, job))
-        ready--;
-    assert(!ready && !over && !lazy);
+    assert(ready == client_job_count_ready(core) && !over && !lazy);
     assert(!span_set_tasks(core->ended) && !span_set_tasks(core->again));
     check_acks(core);
     check_pool(core);

@@ -92,8 +92,8 @@ static bool wants(const struct client_core *core, const struct job *job,
 
 int client_input_flush(struct client_core *core, struct client_effects *effects)
 {
-    struct job *job;
-    TAILQ_FOREACH (job, &core->lazy, lazy_entry) {
+    for (struct job *job = TAILQ_FIRST(&core->lazy); job;
+         job = TAILQ_NEXT(job, lazy_entry)) {
         uint64_t count, bytes;
         if (job->state != JOB_FILLING || job->wanted || !wants(core, job, &count, &bytes))
             continue;

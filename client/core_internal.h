@@ -99,7 +99,7 @@ struct job {
     UT_hash_handle hh;
 };
 
-RB_HEAD(client_job_tree, job);
+RB_HEAD(job_tree, job);
 TAILQ_HEAD(job_list, job);
 
 struct ack {
@@ -126,9 +126,9 @@ struct client_core {
     uint64_t tasks_max, bytes_max, body_bytes_max;
     uint64_t retry_ms; /* UINT64_MAX: the last FLUSH had the memory it needed */
 
-    struct job *jobs;             /* by number; in order of their numbers */
-    uint64_t jobs_opened;         /* ever */
-    struct client_job_tree ready; /* priority, then age */
+    struct job *jobs;      /* by number; in order of their numbers */
+    uint64_t jobs_opened;  /* ever */
+    struct job_tree ready; /* priority, then age */
     struct job_list over, lazy;
     uint64_t sent_tasks, sent_bytes; /* of all jobs */
 
@@ -171,6 +171,9 @@ void client_pool_terminate(struct client_core *core);
 int client_pool_flush(struct client_core *core, struct client_effects *effects);
 
 /* core_job.c */
+/* The job whose turn to send it is, and how many there are; NULL: none. */
+struct job *client_job_first_ready(struct client_core *core);
+size_t client_job_count_ready(const struct client_core *core);
 struct job *client_job_find(const struct client_core *core, uint64_t number);
 int client_job_open(struct client_core *core, struct client_event *event);
 int client_job_input(struct client_core *core, struct client_event *event);
@@ -203,11 +206,8 @@ int client_job_flush_fail(struct client_core *core, struct client_effects *effec
 int client_job_flush_over(struct client_core *core, struct client_effects *effects);
 
 /* core_send.c */
-int client_job_order(const struct job *a, const struct job *b);
 int client_send_flush_resume(struct client_core *core, struct client_effects *effects);
 int client_send_flush(struct client_core *core, struct client_effects *effects);
-
-RB_PROTOTYPE(client_job_tree, job, ready_entry, client_job_order)
 
 /* core_results.c */
 int client_results_handle_done(struct client_core *core, const struct message *message,

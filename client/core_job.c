@@ -10,6 +10,30 @@
 
 #include <stdio.h>
 
+/* Priority, then age. */
+static int compare(const struct job *a, const struct job *b)
+{
+    if (a->options.priority != b->options.priority)
+        return a->options.priority > b->options.priority ? -1 : 1;
+    return (a->number > b->number) - (a->number < b->number);
+}
+
+RB_GENERATE_INTERNAL(job_tree, job, ready_entry, compare, FARPOOL_UNUSED static)
+
+struct job *client_job_first_ready(struct client_core *core)
+{
+    return RB_MIN(job_tree, &core->ready);
+}
+
+size_t client_job_count_ready(const struct client_core *core)
+{
+    struct job_tree tree = core->ready; /* its macros want one that may be changed */
+    size_t count = 0;
+    for (struct job *job = RB_MIN(job_tree, &tree); job; count++)
+        job = RB_NEXT(job_tree, &tree, job);
+    return count;
+}
+
 struct job *client_job_find(const struct client_core *core, uint64_t number)
 {
     struct job *job;
@@ -56,11 +80,12 @@ void client_job_destroy(struct client_core *core, struct job *job)
     core->sent_tasks -= span_set_tasks(job->sent);
     core->sent_bytes -= span_set_bytes(job->sent);
     if (job->ready)
-        RB_REMOVE(client_job_tree, &core->ready, job);
+        RB_REMOVE(job_tree, &core->ready, job);
     if (job->state == JOB_OVER)
         TAILQ_REMOVE(&core->over, job, over_entry);
     if (job->options.lazy)
         TAILQ_REMOVE(&core->lazy, job, lazy_entry);
+    assert(core->jobs && core->jobs->hh.tbl);
     HASH_DEL(core->jobs, job);
     free_memory(job);
 }
@@ -80,9 +105,9 @@ void client_job_settle(struct client_core *core, struct job *job)
 {
     const bool ready = span_set_tasks(job->waiting) > 0;
     if (ready && !job->ready)
-        RB_INSERT(client_job_tree, &core->ready, job);
+        RB_INSERT(job_tree, &core->ready, job);
     if (!ready && job->ready)
-        RB_REMOVE(client_job_tree, &core->ready, job);
+        RB_REMOVE(job_tree, &core->ready, job);
     job->ready = ready;
     if (job->state == JOB_FILLED && !ready && !span_set_tasks(job->sent)) {
         job->state = JOB_OVER;
@@ -93,8 +118,8 @@ void client_job_settle(struct client_core *core, struct job *job)
 int client_job_input(struct client_core *core, struct client_event *event)
 {
     struct job *job = client_job_find(core, event->job);
-    if (!job)
-        return FARPOOL_EINVAL;
+    if (!job || job->state == JOB_OVER)
+        return FARPOOL_EINVAL; /* the pool failed; JOB_ENDED is still to be told */
     assert(job->state == JOB_FILLING && event->span.first == job->next);
     const uint32_t count = event->span.count;
     const uint64_t bytes = span_bytes(&event->span);
@@ -115,7 +140,7 @@ int client_job_input(struct client_core *core, struct client_event *event)
 int client_job_input_end(struct client_core *core, const struct client_event *event)
 {
     struct job *job = client_job_find(core, event->job);
-    if (!job)
+    if (!job || job->state == JOB_OVER)
         return FARPOOL_EINVAL;
     assert(job->state == JOB_FILLING);
     job->state = JOB_FILLED;
@@ -303,8 +328,7 @@ int client_job_free(struct client_core *core, const struct client_event *event,
  */
 int client_job_flush_fail(struct client_core *core, struct client_effects *effects)
 {
-    struct job *job, *next;
-    HASH_ITER (hh, core->jobs, job, next) {
+    for (struct job *job = core->jobs; job; job = job->hh.next) {
         if (job->state == JOB_OVER)
             continue;
         const size_t mark = effects->count;

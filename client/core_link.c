@@ -100,7 +100,7 @@ static int welcome(struct client_core *core, const struct message *message,
     if (message->welcome.protocol != PROTOCOL_VERSION) {
         char text[128];
         snprintf(text, sizeof text,
-                 "the coordinator (%s) speaks protocol %u, this client %u",
+                 "the coordinator (%s) speaks protocol %u, this client %d",
                  message->welcome.version, message->welcome.protocol, PROTOCOL_VERSION);
         return refuse(core, effects, FARPOOL_EVERSION, text);
     }

@@ -17,15 +17,6 @@
 #include <stdio.h>
 #include <string.h>
 
-int client_job_order(const struct job *a, const struct job *b)
-{
-    if (a->options.priority != b->options.priority)
-        return a->options.priority > b->options.priority ? -1 : 1;
-    return (a->number > b->number) - (a->number < b->number);
-}
-
-RB_GENERATE_INTERNAL(client_job_tree, job, ready_entry, client_job_order, )
-
 static int send_open(struct client_core *core, struct job *job, bool resumed,
                      struct client_effects *effects)
 {
@@ -193,7 +184,7 @@ int client_send_flush(struct client_core *core, struct client_effects *effects)
     bool stop = false;
     int error = 0;
     struct job *job;
-    while (!stop && !error && (job = RB_MIN(client_job_tree, &core->ready)))
+    while (!stop && !error && (job = client_job_first_ready(core)))
         error = send_some(core, job, &stop, effects);
     return error;
 }
@@ -248,8 +239,7 @@ static int resume_job(struct client_core *core, struct job *job,
 
 int client_send_flush_resume(struct client_core *core, struct client_effects *effects)
 {
-    struct job *job, *next;
-    HASH_ITER (hh, core->jobs, job, next) {
+    for (struct job *job = core->jobs; job; job = job->hh.next) {
         if (!span_set_tasks(job->sent)) {
             job->resend_next = UINT64_MAX;
             continue;

@@ -298,6 +298,10 @@ void driver_kick(farpool_pool *pool)
     if (pool->transport == NULL)
         return;
     if (pool->driving) {
+        struct client_event flush = {.kind = CLIENT_FLUSH};
+
+        /* What the core alone can end has ended when the call returns. */
+        pool_step(pool, &flush);
         wake_driver(pool);
         tell(pool);
         return;

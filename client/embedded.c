@@ -250,7 +250,7 @@ static void deliver_host(void *user, struct worker_event *event)
     struct embedded *embedded = user;
 
     if (event->kind == WORKER_PROCESS_GONE)
-        embedded_relay_gone(embedded, event->process);
+        embedded_relay_note(embedded, event->process, NULL);
     step_worker(embedded, event);
 }
 
@@ -261,6 +261,7 @@ static void run_worker(struct embedded *embedded)
     if (embedded->worker_link == 0)
         connect_worker(embedded);
     host_poll(embedded->host, embedded->turn->now_ms, deliver_host, embedded);
+    embedded_relay_run(embedded);
     deliver_to_worker(embedded);
     if (embedded->worker_stepped ||
         embedded->turn->now_ms >= worker_core_deadline(embedded->worker)) {

@@ -24,8 +24,13 @@
 struct relay {
     uint64_t process;
     uint64_t link;
-    bool greeted; /* it said hello on this link */
     UT_hash_handle by_process, by_link;
+};
+
+/* What the host told of one while it was polled, in order. */
+struct arrival {
+    uint64_t process;
+    struct frames frames; /* header NULL: the process is gone */
 };
 
 struct embedded {
@@ -40,6 +45,8 @@ struct embedded {
     uint64_t links;              /* numbers given so far */
     uint64_t client_link, worker_link; /* 0: down, to be made anew */
     struct relay *by_process, *by_link;
+    struct arrival *arrivals;
+    size_t arrivals_count, arrivals_capacity;
 
     struct worker_effect *starts; /* for processes that no thread may start yet */
     size_t starts_count, starts_capacity;
@@ -64,13 +71,15 @@ void embedded_send(struct embedded *embedded, struct queue *queue, uint64_t link
                    struct message **message);
 
 /* Clients inside processes. embedded_relay.c */
-void embedded_relay_receive(struct embedded *embedded, uint64_t process,
-                            struct frames *frames);
+/* Called by the host, which must not be called from there: only notes. */
+void embedded_relay_note(struct embedded *embedded, uint64_t process,
+                         struct frames *frames);
+/* Then this carries out what was noted. */
+void embedded_relay_run(struct embedded *embedded);
 /* false: link is none of theirs. */
 bool embedded_relay_send(struct embedded *embedded, uint64_t link,
                          const struct message *message);
 bool embedded_relay_drop(struct embedded *embedded, uint64_t link);
-void embedded_relay_gone(struct embedded *embedded, uint64_t process);
 void embedded_relay_fini(struct embedded *embedded);
 
 /* A folder with links to the program's files; from mem_alloc. embedded_folder.c */

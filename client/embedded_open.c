@@ -17,7 +17,7 @@
 
 static void deliver_relay(void *user, uint64_t process, struct frames *frames)
 {
-    embedded_relay_receive(user, process, frames);
+    embedded_relay_note(user, process, frames);
 }
 
 void embedded_close(struct embedded *embedded)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * embedded_relay.c: clients inside the embedded pool's processes (nested pools): each has
- * a link of its own to the coordinator's core, made by the first message that comes and
- * again by each HELLO_CLIENT. Here messages are encoded, since they travel through a
+ * a link of its own to the coordinator's core, made anew by each HELLO_CLIENT. Here messages are encoded, since they travel through a
  * process's shared memory; what comes is checked like anything from a peer. */
 #include "client/embedded.h"
 
@@ -77,20 +76,21 @@ static void hang_up(struct embedded *embedded, uint64_t process)
     frames_fini(&frames);
 }
 
-void embedded_relay_receive(struct embedded *embedded, uint64_t process,
-                            struct frames *frames)
+static void receive(struct embedded *embedded, uint64_t process, struct frames *frames)
 {
     struct relay *relay = find_process(embedded, process);
     struct message *message = NULL;
     const char *reason;
-    bool bad = message_decode(frames, &message, &reason) != 0 ||
+    bool over, bad = message_decode(frames, &message, &reason) != 0 ||
                !message_allowed(message->kind, 'C');
 
-    frames_fini(frames);
-    if (relay != NULL &&
-        (bad || (relay->greeted && message->kind == MSG_HELLO_CLIENT))) {
+    if (relay != NULL && (bad || message->kind == MSG_HELLO_CLIENT)) {
         end(embedded, relay, bad ? "sent nonsense" : "begins again");
         relay = NULL;
+    }
+    if (!bad && relay == NULL && message->kind != MSG_HELLO_CLIENT) {
+        message_free(&message); /* it has not yet heard that it was dropped */
+        return;
     }
     if (!bad && relay == NULL)
         relay = add(embedded, process);
@@ -99,8 +99,10 @@ void embedded_relay_receive(struct embedded *embedded, uint64_t process,
         hang_up(embedded, process);
         return;
     }
-    relay->greeted |= message->kind == MSG_HELLO_CLIENT;
+    over = message->kind == MSG_BYE;
     embedded_send(embedded, &embedded->to_coordinator, relay->link, &message);
+    if (over)
+        forget(embedded, relay);
 }
 
 bool embedded_relay_send(struct embedded *embedded, uint64_t link,
@@ -136,18 +138,46 @@ bool embedded_relay_drop(struct embedded *embedded, uint64_t link)
     return true;
 }
 
-void embedded_relay_gone(struct embedded *embedded, uint64_t process)
+void embedded_relay_note(struct embedded *embedded, uint64_t process,
+                         struct frames *frames)
 {
-    struct relay *relay = find_process(embedded, process);
+    struct arrival *arrival;
 
-    if (relay != NULL)
-        end(embedded, relay, "its process has ended");
+    if (!mem_reserve(&embedded->arrivals, &embedded->arrivals_capacity,
+                     embedded->arrivals_count + 1, sizeof *embedded->arrivals)) {
+        embedded->broken = FARPOOL_ENOMEM;
+        return;
+    }
+    arrival = &embedded->arrivals[embedded->arrivals_count++];
+    *arrival = (struct arrival){.process = process};
+    if (frames != NULL) {
+        arrival->frames = *frames;
+        *frames = (struct frames){0};
+    }
+}
+
+void embedded_relay_run(struct embedded *embedded)
+{
+    for (size_t i = 0; i < embedded->arrivals_count; i++) {
+        struct arrival *arrival = &embedded->arrivals[i];
+        struct relay *relay = find_process(embedded, arrival->process);
+
+        if (arrival->frames.header != NULL)
+            receive(embedded, arrival->process, &arrival->frames);
+        else if (relay != NULL)
+            end(embedded, relay, "its process has ended");
+        frames_fini(&arrival->frames);
+    }
+    embedded->arrivals_count = 0;
 }
 
 void embedded_relay_fini(struct embedded *embedded)
 {
     struct relay *relay, *next;
 
+    for (size_t i = 0; i < embedded->arrivals_count; i++)
+        frames_fini(&embedded->arrivals[i].frames);
+    mem_free(embedded->arrivals);
     HASH_ITER(by_process, embedded->by_process, relay, next)
         forget(embedded, relay);
 }

@@ -112,10 +112,10 @@ static void print_end(const struct failure *failure, char *text, size_t size)
         snprintf(text, size, "its process was lost");
 }
 
-static void print_text(const struct failure *failure, const char *call, uint64_t index,
-                       char *text, size_t size)
+static void print_text(const struct failure *failure, const struct failure_of *of,
+                       uint64_t index, char *text, size_t size)
 {
-    const char *message = text_of(failure->message);
+    const char *message = text_of(failure->message), *call = of->call;
     char place[160], end[96];
 
     print_place(failure, place, sizeof place);
@@ -136,6 +136,10 @@ static void print_text(const struct failure *failure, const char *call, uint64_t
         snprintf(text, size, "%s: task %" PRIu64 " did not end: the pool was terminated",
                  call, index);
         break;
+    case FARPOOL_ENOFUNCTION:
+        snprintf(text, size, "%s: task %" PRIu64 " failed%s: no function %s: %s", call,
+                 index, place, of->function, message);
+        break;
     case FARPOOL_EINPUT:
         snprintf(text, size, "%s: input %" PRIu64 " failed: %s", call, index, message);
         break;
@@ -146,14 +150,14 @@ static void print_text(const struct failure *failure, const char *call, uint64_t
     }
 }
 
-int failure_tell(const struct failure *failure, const char *call, uint64_t index,
-                 farpool_error *error)
+int failure_tell(const struct failure *failure, const struct failure_of *of,
+                 uint64_t index, farpool_error *error)
 {
     char text[sizeof error->text];
 
     if (error == NULL)
         return failure->code;
-    print_text(failure, call, index, text, sizeof text);
+    print_text(failure, of, index, text, sizeof text);
     error_set(error, failure->code, "%s", text);
     error->exit_status = failure->exit_status;
     error->signal = failure->signal;

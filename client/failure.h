@@ -21,9 +21,15 @@ int failure_make(uint64_t index, int code, const char *message,
                  struct failure *ret_failure);
 void failure_fini(struct failure *failure);
 
+/* What a job is called in texts. */
+struct failure_of {
+    const char *call;     /* "map" */
+    const char *function; /* the registered name */
+};
+
 /* Fills error (NULL allowed) for one of its tasks; returns the code. */
-int failure_tell(const struct failure *failure, const char *call, uint64_t index,
-                 farpool_error *error);
+int failure_tell(const struct failure *failure, const struct failure_of *of,
+                 uint64_t index, farpool_error *error);
 
 /* The failures of a job: added as they come, looked up when somebody asks. */
 struct failures {

@@ -42,9 +42,9 @@ int farpool_init(int *argc, char ***argv)
         fprintf(stderr, "farpool_init: two functions are registered as %s\n", duplicate);
         return FARPOOL_EINVAL;
     }
+    read_executable();
+    atomic_store(&initialised, true); /* also where tasks open pools */
     if (process_is_pool_process())
         process_serve();
-    read_executable();
-    atomic_store(&initialised, true);
     return 0;
 }

@@ -37,7 +37,6 @@ struct farpool_iterator {
     farpool_input input;
     void *user;
     uint32_t input_size; /* of a typed function */
-    const char *function;
     bool typed;
 
     bool pulling;        /* a thread is in the input callback */
@@ -181,7 +180,7 @@ static void keep(farpool_iterator *iterator, const farpool_bytes *item)
 
     if (iterator->typed && item->size != iterator->input_size) {
         snprintf(text, sizeof text, "it has %zu bytes, but %s takes %" PRIu32, item->size,
-                 iterator->function, iterator->input_size);
+                 iterator->base.of.function, iterator->input_size);
         fail_input(iterator, text);
     } else if (item->data == NULL && item->size > 0) {
         snprintf(text, sizeof text, "its data is NULL, but its size is %zu", item->size);
@@ -356,7 +355,7 @@ static int read_one(farpool_iterator *iterator, struct piece *piece,
     if (ret_index != NULL)
         *ret_index = index;
     if (piece->failure.code != 0) {
-        code = failure_tell(&piece->failure, iterator->base.call, index, error);
+        code = failure_tell(&piece->failure, &iterator->base.of, index, error);
     } else {
         size = span_task_size(&span, piece->read);
         *ret_output = (farpool_bytes){
@@ -385,13 +384,13 @@ static int read_end(farpool_iterator *iterator, uint64_t *ret_index, farpool_err
         iterator->core_ended = true;
         pool_close_job(&iterator->base, true);
         return error_set(error, FARPOOL_ENOMEM, "%s: out of memory: iteration ends here",
-                         iterator->base.call);
+                         iterator->base.of.call);
     }
     if (iterator->input_failure.code == 0)
         return FARPOOL_END;
     if (ret_index != NULL)
         *ret_index = iterator->input_failure.first;
-    code = failure_tell(&iterator->input_failure, iterator->base.call,
+    code = failure_tell(&iterator->input_failure, &iterator->base.of,
                         iterator->input_failure.first, error);
     failure_fini(&iterator->input_failure);
     return code;
@@ -503,8 +502,7 @@ static farpool_iterator *create(const char *call, const farpool_function *functi
     if (iterator == NULL)
         return NULL;
     iterator->base.kind = &iterator_kind;
-    iterator->base.call = call;
-    iterator->function = function->name;
+    iterator->base.of = (struct failure_of){call, function->name};
     iterator->typed = function->form == FARPOOL_TYPED;
     iterator->input_size = function->input_size;
     iterator->input = input;
@@ -522,8 +520,8 @@ static int begin(farpool_iterator *iterator, farpool_pool *pool,
     struct job_settings settings;
     int code;
 
-    if ((code = pool_check_running(pool, iterator->base.call, error)) != 0 ||
-        (code = options_read_job(options, &pool->settings.job, iterator->base.call,
+    if ((code = pool_check_running(pool, iterator->base.of.call, error)) != 0 ||
+        (code = options_read_job(options, &pool->settings.job, iterator->base.of.call,
                                  &settings, error)) != 0)
         return code;
     job_describe(function, &settings, &description);

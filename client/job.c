@@ -238,7 +238,7 @@ int job_create(farpool_pool *pool, const char *call, const farpool_function *fun
     if (job == NULL)
         return error_set(error, FARPOOL_ENOMEM, "%s: out of memory", call);
     job->base.kind = &job_kind;
-    job->base.call = call;
+    job->base.of = (struct failure_of){call, function->name};
     job->typed = function->form == FARPOOL_TYPED;
     job->output_size = function->output_size;
     job->count = count;
@@ -326,10 +326,10 @@ static int tell(farpool_job *job, uint64_t index, farpool_error *error)
     const struct failure *failure = failures_find(&job->failures, index);
 
     if (failure != NULL)
-        return failure_tell(failure, job->base.call, index, error);
+        return failure_tell(failure, &job->base.of, index, error);
     error_set(error, FARPOOL_ENOMEM,
               "%s: task %" PRIu64 " failed, and there was no memory to keep why",
-              job->base.call, index);
+              job->base.of.call, index);
     if (error != NULL)
         error->index = index;
     return FARPOOL_ENOMEM;

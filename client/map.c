@@ -215,7 +215,7 @@ int job_submit(farpool_job *job, const farpool_function *function,
     if (code == 0)
         return 0;
     pool_close_job(&job->base, true);
-    return error_set(error, code, "%s: %s", job->base.call, farpool_error_text(code));
+    return error_set(error, code, "%s: %s", job->base.of.call, farpool_error_text(code));
 }
 
 /* What the inputs must be for this function. */

@@ -192,8 +192,8 @@ int pool_open_job(farpool_pool *pool, struct pool_job *job,
         pool_step(pool, &event);
     }
     if (code == FARPOOL_ECLOSED && pool->failure != 0)
-        return tell_failure(pool, job->call, error);
-    return error_set(error, code, "%s: %s", job->call, farpool_error_text(code));
+        return tell_failure(pool, job->of.call, error);
+    return error_set(error, code, "%s: %s", job->of.call, farpool_error_text(code));
 }
 
 void pool_close_job(struct pool_job *job, bool kill)

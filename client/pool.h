@@ -8,6 +8,7 @@
 #define FARPOOL_CLIENT_POOL_H
 
 #include "client/core.h"
+#include "client/failure.h"
 #include "client/options.h"
 #include "client/program.h"
 #include "client/transport.h"
@@ -42,7 +43,7 @@ struct pool_job_kind {
 struct pool_job {
     farpool_pool *pool;  /* a reference */
     const struct pool_job_kind *kind;
-    const char *call;    /* "map": for error texts */
+    struct failure_of of; /* for error texts */
     uint64_t number;     /* in the core; 0: not, or no longer */
     TAILQ_ENTRY(pool_job) entry; /* among pool->callbacks */
     UT_hash_handle hh;

@@ -66,7 +66,13 @@ const struct id *process_pool(void)
 static _Noreturn void refuse(const char *why)
 {
     fprintf(stderr, "farpool_init: cannot join the pool: %s\n", why);
-    exit(126);
+    exit(CHANNEL_EXIT_REFUSED);
+}
+
+static _Noreturn void refuse_version(void)
+{
+    fprintf(stderr, "farpool_init: cannot join the pool: it is of another version\n");
+    exit(CHANNEL_EXIT_VERSION);
 }
 
 static void follow_parent(void)
@@ -100,7 +106,7 @@ static void map_memory(struct process *self)
 static void attach(struct process *self)
 {
     if (start.version != CHANNEL_VERSION)
-        refuse("it was started by another version of Farpool");
+        refuse_version();
     follow_parent();
     map_memory(self);
     self->memory = start.memory;
@@ -143,13 +149,13 @@ static void initialise(struct process *self)
 {
     struct ring_record record;
     struct work work;
-    char text[FAILURE_MESSAGE_MAX + 1];
+    char text[FAILURE_MESSAGE_MAX + FUNCTION_NAME_MAX + 64];
     if (ring_peek(&self->in, &record) != 1 || record.kind != CHANNEL_INIT)
         refuse("its first record is missing");
     ring_advance(&self->in, &record);
     process_describe(self, &work, &record);
     if (work.give.function[0] != '\0') {
-        if (work.code == 0 && work.function->form == FARPOOL_TYPED) {
+        if (work.function != NULL && work.function->form == FARPOOL_TYPED) {
             work.code = FARPOOL_EINITIALIZER;
             work.why = "the initializer is a typed function; it must be a bytes function";
         }
@@ -183,7 +189,7 @@ static void write_plain(struct process *self, uint16_t kind)
 void process_set_blocked(bool blocked)
 {
     struct process *self = &process_self;
-    process_flush(self);
+    process_flush_finished(self);
     write_plain(self, blocked ? CHANNEL_BLOCKED : CHANNEL_UNBLOCKED);
 }
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define FRAMES_MAX 48
+#define OWN_FRAMES 2   /* of the handler */
 #define LINE_ROOM 1024 /* of the crash text, kept free for one more line */
 #define STACK_BYTES 65536
 
@@ -30,14 +31,14 @@ bool process_is_forked(void)
 }
 
 /* Only calls that may be made in a signal handler, once backtrace was loaded. */
-static void write_backtrace(const struct process *self)
+__attribute__((noinline)) static void write_backtrace(const struct process *self)
 {
     void *frames[FRAMES_MAX];
     const off_t begin = (off_t)self->at.crash;
     int count = backtrace(frames, FRAMES_MAX);
     if (lseek(self->memory, begin, SEEK_SET) != begin)
         return;
-    for (int i = 0; i < count; i++) {
+    for (int i = OWN_FRAMES; i < count; i++) {
         off_t at = lseek(self->memory, 0, SEEK_CUR);
         if (at < begin || at > begin + CHANNEL_CRASH_BYTES - LINE_ROOM)
             break;

@@ -31,17 +31,18 @@ enum output_place {
 
 /* The task that runs. One a process: it is filled anew for each. */
 struct farpool_task {
-    uint64_t give, first;      /* first: of the run */
+    uint64_t give, first; /* first: of the run */
     const farpool_function *function;
     uint32_t attempt;
     const uint8_t *input;
     size_t input_size;
-    farpool_run *run;          /* typed: the run; else NULL */
+    farpool_run *run;     /* typed: the run; else NULL */
+    uint32_t run_written; /* tasks of the run whose outputs are written out already */
     enum output_place place;
     uint8_t *output;
     size_t output_size;
-    uint64_t block;            /* OUTPUT_ARENA: its offset */
-    int code;                  /* not 0: it has failed */
+    uint64_t block; /* OUTPUT_ARENA: its offset */
+    int code;       /* not 0: it has failed */
     char message[FAILURE_MESSAGE_MAX + 1];
     char backtrace[FAILURE_BACKTRACE_MAX + 1];
 };
@@ -51,11 +52,11 @@ struct batch {
     uint64_t give, first;
     uint64_t elapsed_ns;
     uint32_t count;
-    bool sized;           /* sizes differ */
-    uint64_t each;        /* bytes of each while they are all equal */
-    uint64_t block;       /* typed: outputs are in the out arena; or ARENA_NONE */
-    uint8_t *outputs;     /* typed: where they are; bytes: data */
-    uint32_t room;        /* typed: tasks there is room for */
+    bool sized;       /* sizes differ */
+    uint64_t each;    /* bytes of each while they are all equal */
+    uint64_t block;   /* typed: outputs are in the out arena; or ARENA_NONE */
+    uint8_t *outputs; /* typed: where they are; bytes: data */
+    uint32_t room;    /* typed: tasks there is room for */
     uint64_t data_bytes;
     uint8_t data[CHANNEL_INLINE_BYTES] __attribute__((aligned(64)));
     uint32_t sizes[CHANNEL_BATCH_TASKS];
@@ -76,12 +77,12 @@ struct process {
     uint64_t release_tail;
     struct farpool_task task;
     struct batch batch;
-    struct scratch output;      /* of the task that runs */
-    struct scratch aligned;     /* a copy of an input that is not aligned */
-    uint64_t published_ns;      /* when results were published last */
-    bool worked;                /* since it slept last: worth spinning for more */
-    uint32_t spin_rest;         /* waits to go before spinning is tried again */
-    uint64_t in_touched;        /* the end of the highest input in the in arena */
+    struct scratch output;  /* of the task that runs */
+    struct scratch aligned; /* a copy of an input that is not aligned */
+    uint64_t published_ns;  /* when results were published last */
+    bool worked;            /* since it slept last: worth spinning for more */
+    uint32_t spin_rest;     /* waits to go before spinning is tried again */
+    uint64_t in_touched;    /* the end of the highest input in the in arena */
 };
 
 /* The one of this operating-system process; its memory is valid once attached. */
@@ -109,7 +110,7 @@ struct work {
     struct channel_give *record;
     struct channel_give give;
     const farpool_function *function;
-    int code;              /* not 0: its tasks fail with it, and with why */
+    int code; /* not 0: its tasks fail with it, and with why */
     const char *why;
     const uint8_t *data;
     const uint32_t *sizes; /* NULL: all equal */
@@ -139,6 +140,10 @@ int process_open_typed(struct process *self, uint64_t index, uint32_t want, uint
 void process_add_output(struct process *self, uint64_t index, uint64_t elapsed_ns);
 /* Writes the batch out, not published yet; it is empty then. */
 void process_flush(struct process *self);
+/* The same for the tasks that are finished, while another one of the batch runs. */
+void process_flush_finished(struct process *self);
+/* The same while a task runs, for those that have ended before it. */
+void process_flush_ended(struct process *self);
 /* Writes out that a task failed, behind the batch. kind: CHANNEL_FAILED or
  * CHANNEL_START_FAILED. */
 void process_write_failed(struct process *self, uint16_t kind, uint64_t give,

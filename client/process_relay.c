@@ -45,7 +45,8 @@ static void send_frame(struct process *self, const struct payload *frame)
 {
     for (size_t sent = 0; frame != NULL && sent < frame->size;) {
         size_t left = frame->size - sent;
-        uint32_t length = left < CHANNEL_RELAY_BYTES ? (uint32_t)left : CHANNEL_RELAY_BYTES;
+        uint32_t length =
+            left < CHANNEL_RELAY_BYTES ? (uint32_t)left : CHANNEL_RELAY_BYTES;
         memcpy(process_reserve(self, length), frame->data + sent, length);
         ring_commit(&self->out, CHANNEL_RELAY_PART, length);
         sent += length;

@@ -38,7 +38,8 @@ static void take_releases(struct process *self)
 {
     uint64_t head =
         atomic_load_explicit(&self->control->release_head, memory_order_acquire);
-    const uint64_t *slots = (const uint64_t *)(const void *)(self->base + self->at.releases);
+    const uint64_t *slots =
+        (const uint64_t *)(const void *)(self->base + self->at.releases);
     if (head == self->release_tail)
         return;
     for (; self->release_tail != head; self->release_tail++)
@@ -105,20 +106,75 @@ static void write_done(struct process *self, const struct batch *batch,
     ring_commit(&self->out, CHANNEL_DONE, (uint32_t)length);
 }
 
+/* Writes typed outputs out in records of their own, and goes on behind them. */
+static void write_copies(struct process *self)
+{
+    struct batch *batch = &self->batch;
+    uint64_t fit = batch->each > 0 ? CHANNEL_INLINE_BYTES / batch->each : UINT32_MAX;
+    for (uint32_t left = batch->count; left > 0; left -= batch->count) {
+        batch->count = left < fit ? left : (uint32_t)fit;
+        batch->data_bytes = batch->count * batch->each;
+        write_done(self, batch, batch->outputs, ARENA_NONE);
+        batch->first += batch->count;
+        batch->outputs += batch->data_bytes;
+        batch->room -= batch->count;
+        batch->elapsed_ns = 0;
+    }
+    batch->count = 0;
+}
+
 void process_flush(struct process *self)
 {
     struct batch *batch = &self->batch;
     bool in_arena = batch->block != ARENA_NONE;
-    if (batch->count > 0) {
+    bool moved = in_arena && batch->outputs != process_block(self, batch->block);
+    if (moved) {
+        write_copies(self);
+    } else if (batch->count > 0) {
         if (batch->room > 0)
             batch->data_bytes = batch->count * batch->each;
-        write_done(self, batch, in_arena ? NULL : batch->data, batch->block);
-    } else if (in_arena) {
-        process_free(self, batch->block);
+        write_done(self, batch, in_arena ? NULL : batch->outputs, batch->block);
+        in_arena = false;
     }
+    if (in_arena)
+        process_free(self, batch->block);
     batch->count = 0;
     batch->room = 0;
     batch->block = ARENA_NONE;
+}
+
+/* In the middle of a typed run its outputs are still being written behind those that are
+ * finished, so the batch stays where it is. Outputs too large for a record wait. */
+void process_flush_finished(struct process *self)
+{
+    struct farpool_task *task = &self->task;
+    struct batch *batch = &self->batch;
+    if (task->run == NULL || batch->room == 0) {
+        process_flush(self);
+    } else if (batch->each <= CHANNEL_INLINE_BYTES) {
+        uint32_t finished = (uint32_t)*task->run->running;
+        batch->count += finished - task->run_written;
+        task->run_written = finished;
+        write_copies(self);
+    }
+}
+
+void process_flush_ended(struct process *self)
+{
+    struct batch *batch = &self->batch;
+    if (self->task.run == NULL || batch->room == 0) {
+        process_flush(self);
+        return;
+    }
+    if (batch->count == 0 || batch->block != ARENA_NONE)
+        return; /* a block is given away whole, and is being written to */
+    batch->data_bytes = batch->count * batch->each;
+    write_done(self, batch, batch->outputs, ARENA_NONE);
+    batch->outputs += batch->data_bytes;
+    batch->first += batch->count;
+    batch->room -= batch->count;
+    batch->count = 0;
+    batch->elapsed_ns = 0;
 }
 
 static void open_batch(struct process *self, uint64_t index)

@@ -46,8 +46,8 @@ static void find_data(struct process *self, struct work *work)
     }
     work->each = give->data_bytes / give->count;
     if (give->sized)
-        work->sizes =
-            (const uint32_t *)(const void *)(work->data + channel_round4(give->data_bytes));
+        work->sizes = (const uint32_t *)(const void *)(work->data +
+                                                       channel_round4(give->data_bytes));
 }
 
 void process_describe(struct process *self, struct work *work,
@@ -113,7 +113,8 @@ static void end_run(struct process *self)
 
 static void publish_if_due(struct process *self, const struct work *work, uint64_t now_ns)
 {
-    if (self->batch.count < work->give.publish && now_ns - self->published_ns < PUBLISH_NS)
+    if (self->batch.count < work->give.publish &&
+        now_ns - self->published_ns < PUBLISH_NS)
         return;
     process_flush(self);
     process_publish(self);
@@ -155,7 +156,6 @@ static uint32_t run_once(struct process *self, struct work *work, uint32_t place
 {
     const farpool_function *function = work->function;
     struct batch *batch = &self->batch;
-    prepare_task(self, work, place);
     farpool_run run = {
         .inputs = work->data + place * work->each,
         .outputs = batch->outputs + (uint64_t)batch->count * function->output_size,
@@ -163,6 +163,7 @@ static uint32_t run_once(struct process *self, struct work *work, uint32_t place
         .running = &self->control->running.place,
     };
     self->task.run = &run;
+    self->task.run_written = 0;
     self->task.input = run.inputs;
     self->task.input_size = work->each;
     name_run(self, work->give.give, self->task.first, *now_ns);
@@ -176,6 +177,7 @@ static uint32_t run_once(struct process *self, struct work *work, uint32_t place
     if (begun > count)
         begun = count;
     batch->count += (uint32_t)begun - (run.failed && begun > 0 ? 1 : 0);
+    batch->count -= self->task.run_written;
     return (uint32_t)begun;
 }
 
@@ -192,6 +194,7 @@ static void run_typed(struct process *self, struct work *work, uint32_t place,
         uint64_t index = work->give.first + place;
         uint32_t room, left = work->give.count - place;
         uint32_t want = work->give.publish > count ? work->give.publish : count;
+        prepare_task(self, work, place);
         int code = process_open_typed(self, index, least(want, left), size, &room);
         if (code != 0) {
             fail_task(self, work, index, code, "no memory for its output", "");

@@ -62,10 +62,11 @@ static bool spin(struct process *self, bool (*ready)(struct process *self))
 /* Sleeps until woken, or until the time. false: the time has come. */
 static bool sleep_once(struct process *self, uint32_t seen, uint64_t until_ms)
 {
-    struct timespec until = {(time_t)(until_ms / 1000), (long)(until_ms % 1000) * 1000000};
-    long slept = syscall(SYS_futex, (uintptr_t)&self->control->wake, FUTEX_WAIT_BITSET, seen,
-                         until_ms == UINT64_MAX ? NULL : &until, NULL,
-                         FUTEX_BITSET_MATCH_ANY);
+    struct timespec until = {(time_t)(until_ms / 1000),
+                             (long)(until_ms % 1000) * 1000000};
+    long slept =
+        syscall(SYS_futex, (uintptr_t)&self->control->wake, FUTEX_WAIT_BITSET, seen,
+                until_ms == UINT64_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
     return slept == 0 || errno != ETIMEDOUT;
 }
 
@@ -75,6 +76,8 @@ bool process_wait(struct process *self, enum channel_asleep what,
     struct channel_control *control = self->control;
     if (ready(self) || spin(self, ready))
         return true;
+    if (process_is_forked())
+        _exit(0); /* nobody will ever wake a copy */
     bool in_time = true, is_ready = false;
     while (in_time && !is_ready) {
         uint32_t seen = atomic_load_explicit(&control->wake, memory_order_acquire);

@@ -30,7 +30,8 @@ farpool_task *farpool_task_current(void)
 
 bool process_scratch(struct scratch *scratch, size_t need)
 {
-    if (need <= scratch->capacity && (scratch->capacity <= SCRATCH_KEPT || need > SCRATCH_KEPT / 2))
+    bool too_much = scratch->capacity > SCRATCH_KEPT && need <= SCRATCH_KEPT / 2;
+    if (scratch->bytes != NULL && need <= scratch->capacity && !too_much)
         return true;
     size_t capacity = need < 4096 ? 4096 : need;
     mem_free(scratch->bytes);
@@ -167,26 +168,19 @@ void *farpool_task_output(farpool_task *task, size_t size)
 static bool grow_output(farpool_task *task, size_t need)
 {
     struct scratch *scratch = &process_self.output;
-    if (task->place == OUTPUT_SCRATCH && need <= scratch->capacity)
-        return true;
-    size_t capacity = need < 4096 ? 4096 : need + need / 2;
-    uint8_t *bytes;
-    if (task->place == OUTPUT_SCRATCH) {
-        bytes = mem_realloc(scratch->bytes, capacity);
-    } else {
-        bytes = mem_realloc(NULL, capacity);
-        if (bytes != NULL && task->output_size > 0)
-            memcpy(bytes, task->output, task->output_size);
-        if (bytes != NULL)
-            mem_free(scratch->bytes);
+    if (need > scratch->capacity) {
+        size_t capacity = need < 4096 ? 4096 : need + need / 2;
+        uint8_t *bytes = mem_realloc(scratch->bytes, capacity);
+        if (bytes == NULL)
+            return false;
+        scratch->bytes = bytes;
+        scratch->capacity = capacity;
     }
-    if (bytes == NULL)
-        return false;
-    if (task->place == OUTPUT_ARENA)
+    if (task->place == OUTPUT_ARENA) {
+        memcpy(scratch->bytes, task->output, task->output_size);
         process_free(&process_self, task->block);
-    scratch->bytes = bytes;
-    scratch->capacity = capacity;
-    task->output = bytes;
+    }
+    task->output = scratch->bytes;
     task->place = OUTPUT_SCRATCH;
     return true;
 }

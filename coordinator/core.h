@@ -78,7 +78,9 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
                             struct coordinator_core **ret_core);
 void coordinator_core_destroy(struct coordinator_core *core);
 
-/* One event. 0, or ENOMEM: then nothing has changed, and the event may be tried again. */
+/* One event. 0, or ENOMEM: then nothing has changed, no effect was added, and the event may
+ * be tried again. FLUSH always returns 0: what had no memory is tried again, and the
+ * deadline says when. */
 int coordinator_core_step(struct coordinator_core *core, struct coordinator_event *event,
                           struct coordinator_effects *effects);
 

@@ -77,6 +77,7 @@ static struct relayed *find_place(struct relay *relay, uint64_t worker_link,
 {
     struct place place = {worker_link, process};
     struct relayed *client;
+    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): it is all set */
     HASH_FIND(hh_place, relay->by_place, &place, sizeof place, client);
     return client;
 }
@@ -89,7 +90,8 @@ static struct relayed *add(struct relay *relay, uint64_t worker_link, uint64_t p
     if (client == NULL)
         return NULL;
     client->link = RELAY_BIT | (relay->links + 1);
-    client->place = (struct place){worker_link, process};
+    client->place.worker_link = worker_link;
+    client->place.process = process;
     HASH_ADD(hh, relay->by_link, link, sizeof client->link, client);
     if (client->hh.tbl == NULL) {
         mem_free(client);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * coordinator/relay.h: clients inside pool processes. Their messages come wrapped in RELAY
- * on their worker's link; to the core each is a link like any other, with a number that no
- * connection has. */
+ * coordinator/relay.h: clients inside pool processes. Their messages come wrapped in
+ * RELAY on their worker's link; to the core each is a link like any other, with a number
+ * that no connection has. */
 #ifndef FARPOOL_COORDINATOR_RELAY_H
 #define FARPOOL_COORDINATOR_RELAY_H
 
@@ -28,7 +28,8 @@ bool relay_is_link(uint64_t link);
 
 /* A RELAY that came from a worker. What is wrong with the message inside ends that
  * client, not the worker's link. */
-void relay_receive(struct relay *relay, uint64_t worker_link, const struct message *message);
+void relay_receive(struct relay *relay, uint64_t worker_link,
+                   const struct message *message);
 
 /* The worker's link is gone, and all its clients with it. */
 void relay_worker_down(struct relay *relay, uint64_t worker_link, const char *text);

@@ -113,16 +113,20 @@ static void step_down(struct shell *shell, uint64_t link, const char *text)
     shell->stage = FAILED;
 }
 
-/* A peer is over: of the core's own wish (`dropped`), or because its link went. */
-static void end_peer(struct shell *shell, uint64_t link, const char *text, bool dropped)
+/* A peer is over: of the core's own wish (`dropped`, for what code), or because its link
+ * went. One that ended before the core's wish is carried out is not told of again. */
+static void end_peer(struct shell *shell, uint64_t link, const char *text, bool dropped,
+                     int code)
 {
     struct peer *peer = find_peer(shell, link);
+    if (peer == NULL && dropped)
+        return;
     if (peer == NULL) {
         log_event(LOG_WARNING, "peer-rejected", "link=%llx reason=\"%s\"",
                   (unsigned long long)link, text);
         return;
     }
-    log_event(dropped ? LOG_WARNING : LOG_INFO,
+    log_event(code != 0 ? LOG_WARNING : LOG_INFO,
               peer->worker ? "worker-down" : "client-down", "%s link=%llx reason=\"%s\"",
               peer->name, (unsigned long long)link, text);
     if (peer->worker)
@@ -154,7 +158,7 @@ static void step_message(struct shell *shell, uint64_t link, struct message **me
               *message == NULL ? "a message" : message_name((*message)->kind),
               (unsigned long long)link);
     close_link(shell, link, "out of memory");
-    end_peer(shell, link, "out of memory", false);
+    end_peer(shell, link, "out of memory", false, FARPOOL_ENOMEM);
 }
 
 static void send_to(struct shell *shell, uint64_t link, struct message **message)
@@ -226,7 +230,7 @@ static void on_net(void *user, struct net_event *event)
         log_event(LOG_DEBUG, "link-up", "link=%llx", (unsigned long long)event->link);
         break;
     case NET_DOWN:
-        end_peer(shell, event->link, event->text, false);
+        end_peer(shell, event->link, event->text, false, 0);
         break;
     case NET_MESSAGE:
         take_message(shell, event->link, &event->message);
@@ -241,7 +245,7 @@ static void on_relay_message(void *user, uint64_t link, struct message **message
 
 static void on_relay_down(void *user, uint64_t link, const char *text)
 {
-    end_peer(user, link, text, false);
+    end_peer(user, link, text, false, 0);
 }
 
 static void on_relay_send(void *user, uint64_t link, struct message **message)
@@ -256,7 +260,7 @@ static void drop_peer(struct shell *shell, const struct coordinator_effect *effe
 {
     log_event(LOG_DEBUG, "drop", "link=%llx code=%s", (unsigned long long)effect->link,
               farpool_error_name(effect->code));
-    end_peer(shell, effect->link, effect->text, true);
+    end_peer(shell, effect->link, effect->text, true, effect->code);
     close_link(shell, effect->link, effect->text);
 }
 

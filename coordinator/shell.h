@@ -4,6 +4,7 @@
 #ifndef FARPOOL_COORDINATOR_SHELL_H
 #define FARPOOL_COORDINATOR_SHELL_H
 
+#include "common/sys/exit.h"
 #include "common/sys/log.h"
 #include "coordinator/core.h"
 
@@ -15,12 +16,10 @@ struct coordinator_options {
 
 #define COORDINATOR_ADDRESS "tcp://127.0.0.1:5764"
 
-/* Exit codes of the daemons. */
-enum { EXIT_ENDED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
-
 /* Reads the command line. -1: *ret_options is filled, run; else the exit code, after
  * having printed help, version or what is wrong. */
-int coordinator_read_options(int argc, char **argv, struct coordinator_options *ret_options);
+int coordinator_read_options(int argc, char **argv,
+                             struct coordinator_options *ret_options);
 
 /* Runs until it is told to stop by signals (see farpool-coordinator --help). Returns the
  * exit code; why it failed is in the log. */

@@ -369,12 +369,14 @@ typedef struct farpool_pool_options {
  * address: "tcp://127.0.0.1:5764" names a coordinator; NULL takes the environment's
  *   FARPOOL_COORDINATOR, and if that is unset or empty the pool is embedded: its
  *   processes run on this machine, with no daemon. Inside a task NULL opens the pool
- *   that the task runs in.
+ *   that the task runs in: to be used by the task's own thread only, and once at a time
+ *   (EFULL); of the options only those of jobs matter there. Waiting for its jobs lends
+ *   the task's slot to others.
  * options: NULL for all defaults.
  * Returns the pool, to be ended with farpool_pool_free, or NULL with *error filled:
  *   ENOINIT, EINVAL (an option, by name), EADDRESS, ENOCOORDINATOR (nothing answered
- *   within connect_timeout_ms), EVERSION, ENOFUNCTION (initializer), EPROGRAM,
- *   ENOFILES, ESYSTEM. Blocks until the coordinator answered, not for workers. */
+ *   within connect_timeout_ms), EVERSION, ENOFUNCTION (initializer), EPROGRAM, EMACHINE
+ *   (embedded), EFULL, ENOFILES, ENOMEM, ESYSTEM. Blocks until the coordinator answered, not for workers. */
 FARPOOL_API farpool_pool *farpool_open(const char *address,
                                        const farpool_pool_options *options,
                                        farpool_error *error);
@@ -391,8 +393,9 @@ FARPOOL_API int farpool_terminate(farpool_pool *pool, farpool_error *error);
 FARPOOL_API int farpool_join(farpool_pool *pool, int64_t timeout_ms, farpool_error *error);
 
 /* Frees the pool; NULL is allowed. A pool that was not closed or terminated is
- * terminated first, and told on stderr when it had work left. Jobs and iterators of
- * the pool stay readable until they are freed themselves. */
+ * terminated first, and told on stderr when it had work left; one that was closed ends
+ * its work first, as farpool_join. Jobs and iterators of the pool stay readable until they
+ * are freed themselves. Not from a callback. */
 FARPOOL_API void farpool_pool_free(farpool_pool *pool);
 
 /* How the pool stands. */
@@ -417,7 +420,9 @@ FARPOOL_API int farpool_pool_warning(farpool_pool *pool, farpool_error *ret_warn
 /* One map, starmap or apply, and its results. */
 typedef struct farpool_job farpool_job;
 
-/* Called once when a job is done, on the pool's own thread, before the job is ready. */
+/* Called once when a job is done, on the pool's own thread, before the job is ready. It
+ * may submit, wait and read the job's results; while it runs no other callback does. In a
+ * pool that was opened inside a task: on the thread of that task, while it waits. */
 typedef void (*farpool_callback)(farpool_job *job, void *user);
 typedef void (*farpool_error_callback)(farpool_job *job, const farpool_error *error,
                                        void *user);
@@ -528,7 +533,9 @@ FARPOOL_API const void *farpool_job_output(farpool_job *job, uint64_t index,
 /* All outputs of a ready typed job, contiguous, in order; NULL if not typed or not
  * ready. Where a task failed its bytes are zero. */
 FARPOOL_API const void *farpool_job_outputs(farpool_job *job);
-/* Frees the job and its outputs; NULL is allowed. One that is not ready is cancelled. */
+/* Frees the job and its outputs; NULL is allowed. One that is not ready is cancelled, and
+ * what runs of it is killed; its callback is not called any more. Waits for a callback of
+ * this job that is running, unless called from it. */
 FARPOOL_API void farpool_job_free(farpool_job *job);
 
 /* Where a job stands. total is 0 while the input's end is not known. */
@@ -552,8 +559,9 @@ typedef struct farpool_iterator farpool_iterator;
 
 /* Gives the next input: sets *ret_item (its bytes may be reused at the next call) and
  * returns 0; FARPOOL_END when there is none; any negative value to fail: iteration then
- * ends with EINPUT at that place. Called by whichever thread drives the pool, one call
- * at a time; it must not call Farpool. `message` may be filled on failure. */
+ * ends with EINPUT at that place. Called by the thread that is in farpool_imap or
+ * farpool_next, one call at a time; while it blocks, so does that call, whatever its
+ * timeout. `message` may be filled on failure. */
 typedef int (*farpool_input)(void *user, farpool_bytes *ret_item, char message[256]);
 
 /* As Pool.imap (results in input order) and Pool.imap_unordered (as they finish). A
@@ -578,7 +586,8 @@ FARPOOL_API int farpool_next(farpool_iterator *iterator, int64_t timeout_ms,
                              farpool_error *error);
 FARPOOL_API int farpool_iterator_progress(farpool_iterator *iterator,
                                           farpool_progress *ret_progress);
-/* Frees it; what is still under way is cancelled. NULL is allowed. */
+/* Frees it; what is still under way is cancelled, and killed where it runs. NULL is
+ * allowed. */
 FARPOOL_API void farpool_iterator_free(farpool_iterator *iterator);
 
 /* ------------------------------------------------------------- the cluster */

@@ -210,12 +210,9 @@ uint64_t worker_core_deadline(const struct worker_core *core)
     if (core->drained_ms != UINT64_MAX)
         deadline = earliest(deadline, worker_after(core->drained_ms, ACK_WAIT_MS));
     const struct pool *pool;
-    TAILQ_FOREACH (pool, &core->pools, link) {
-        if (pool->idle_since_ms != UINT64_MAX)
-            deadline = earliest(deadline, worker_after(pool->idle_since_ms, ACK_WAIT_MS));
+    TAILQ_FOREACH (pool, &core->pools, link)
         if (pool->start_after_ms > core->now_ms && pool->queued_tasks > 0)
             deadline = earliest(deadline, pool->start_after_ms);
-    }
     return deadline;
 }
 

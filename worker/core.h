@@ -18,9 +18,9 @@
 #include <stdint.h>
 
 struct worker_config {
-    struct id worker;          /* made at random by the shell at start */
+    struct id worker; /* made at random by the shell at start */
     char node[NODE_NAME_MAX + 1];
-    char machine[32];          /* as uname -m */
+    char machine[32]; /* as uname -m */
     char labels[256];
     uint32_t slots;            /* tasks that may run at a time, 1 to 65536 */
     uint64_t memory_bytes;     /* advertised */
@@ -36,27 +36,29 @@ struct worker_config {
 void worker_config_init(struct worker_config *config); /* defaults; id and names empty */
 
 enum worker_event_kind {
-    WORKER_LINK_UP,          /* a fresh connection to a coordinator: say hello */
-    WORKER_LINK_DOWN,        /* text */
-    WORKER_MESSAGE,          /* *message (taken over) */
-    WORKER_PROGRAM_NEEDS,    /* program, file (its place in the list), offset: fetch */
-    WORKER_PROGRAM_READY,    /* program: it can be started */
-    WORKER_PROGRAM_FAILED,   /* program, code, text */
-    WORKER_PROCESS_READY,    /* process, pid: attached, initializer done */
-    WORKER_PROCESS_DONE,     /* process, give, first, count, elapsed_ns, sizes, data */
-    WORKER_PROCESS_FAILED,   /* process, give, first (one task), code, text, backtrace */
-    WORKER_PROCESS_BLOCKED,  /* process: its task waits for a nested job; frees the slot */
-    WORKER_PROCESS_UNBLOCKED,/* process: it goes on */
-    WORKER_PROCESS_TAKEN,    /* process, give, first, count: not begun, taken back. One
-                                event a range; the last of an answer has count 0 */
-    WORKER_PROCESS_SAMPLED,  /* process, running, first (index), give, began_ms, share_ppm */
-    WORKER_PROCESS_GONE,     /* process: it has ended and its results were all reported;
-                                exit_status, signal; running + give + first: the task it
-                                was in; code (0: by itself; ENOTFARPOOL, ELIBRARY,
-                                EPROGRAM, EINITIALIZER ...), text, backtrace */
-    WORKER_DRAIN,            /* finish what runs, give back the rest, then WORKER_STOPPED */
-    WORKER_STOP,             /* kill everything now, then WORKER_STOPPED */
-    WORKER_FLUSH,            /* the batch is over, or the deadline came */
+    WORKER_LINK_UP,         /* a fresh connection to a coordinator: say hello */
+    WORKER_LINK_DOWN,       /* text */
+    WORKER_MESSAGE,         /* *message (taken over) */
+    WORKER_PROGRAM_NEEDS,   /* program, file (its place in the list), offset: fetch */
+    WORKER_PROGRAM_READY,   /* program: it can be started */
+    WORKER_PROGRAM_FAILED,  /* program, code, text */
+    WORKER_PROCESS_READY,   /* process, pid: attached, initializer done */
+    WORKER_PROCESS_DONE,    /* process, give, first, count, elapsed_ns, sizes, data */
+    WORKER_PROCESS_FAILED,  /* process, give, first (one task), code, text, backtrace */
+    WORKER_PROCESS_BLOCKED, /* process: its task waits for a nested job; frees the slot */
+    WORKER_PROCESS_UNBLOCKED, /* process: it goes on */
+    WORKER_PROCESS_TAKEN,     /* process, give, first, count: not begun, taken back. One
+                                 event a range; the last of an answer has count 0.
+                                 Not at a GONE: the core takes back what is left */
+    WORKER_PROCESS_SAMPLED, /* process, running, first (index), give, began_ms, share_ppm
+                             */
+    WORKER_PROCESS_GONE,    /* process: it has ended and its results were all reported;
+                               exit_status, signal; running + give + first: the task it
+                               was in; code (0: by itself; ENOTFARPOOL, ELIBRARY,
+                               EPROGRAM, EINITIALIZER ...), text, backtrace */
+    WORKER_DRAIN, /* finish what runs, give back the rest, then WORKER_STOPPED */
+    WORKER_STOP,  /* kill everything now, then WORKER_STOPPED */
+    WORKER_FLUSH, /* the batch is over, or the deadline came */
 };
 
 struct worker_event {
@@ -66,7 +68,7 @@ struct worker_event {
     struct hash program;
     uint32_t file;
     uint64_t offset;
-    uint64_t process;        /* the core's number */
+    uint64_t process; /* the core's number */
     uint64_t give;
     uint64_t first;
     uint32_t count;
@@ -80,16 +82,16 @@ struct worker_event {
 };
 
 enum worker_effect_kind {
-    WORKER_SEND,              /* message to the coordinator */
-    WORKER_RELINK,            /* text: drop the connection and dial again */
-    WORKER_PROGRAM_OPEN,      /* program, files[], machine: look into the cache; answered
-                                 by PROGRAM_NEEDS, READY or FAILED */
-    WORKER_PROGRAM_WRITE,     /* program, file, offset, data, code: a piece came (code != 0:
-                                 the client could not read it); answered likewise */
-    WORKER_PROGRAM_CLOSE,     /* program: no pool here uses it any more */
-    WORKER_PROCESS_START,     /* process, pool, program, initializer, data (its argument) */
-    WORKER_PROCESS_GIVE,      /* process, give, span, and of its job: job, function,
-                                 timeout_ms, claim, publish */
+    WORKER_SEND,          /* message to the coordinator */
+    WORKER_RELINK,        /* text: drop the connection and dial again */
+    WORKER_PROGRAM_OPEN,  /* program, files[], machine: look into the cache; answered
+                             by PROGRAM_NEEDS, READY or FAILED */
+    WORKER_PROGRAM_WRITE, /* program, file, offset, data, code: a piece came (code != 0:
+                             the client could not read it); answered likewise */
+    WORKER_PROGRAM_CLOSE, /* program: no pool here uses it any more */
+    WORKER_PROCESS_START, /* process, pool, program, initializer, data (its argument) */
+    WORKER_PROCESS_GIVE,  /* process, give, span, and of its job: job, function,
+                             timeout_ms, claim, publish */
     WORKER_PROCESS_TAKE_BACK, /* process, count: take back up to so many tasks not begun,
                                  the last first */
     WORKER_PROCESS_CANCEL,    /* process, give, first, count: if one of these runs, make
@@ -104,21 +106,21 @@ struct worker_effect {
     enum worker_effect_kind kind;
     struct message *message; /* the shell takes it over */
     struct hash program;
-    struct msg_file *files;  /* borrowed until the next step */
+    struct msg_file *files; /* borrowed until the next step */
     uint32_t files_count;
     uint32_t file;
     uint64_t offset;
     int code;
-    struct payload *data;    /* a reference, the shell takes it over */
+    struct payload *data; /* a reference, the shell takes it over */
     struct id pool;
     uint64_t process, give, job;
-    struct msg_span span;    /* references, the shell takes them over */
+    struct msg_span span; /* references, the shell takes them over */
     uint64_t first;
     uint64_t count;
     char name[FUNCTION_NAME_MAX + 1]; /* function, or initializer */
     char machine[32];
     uint64_t timeout_ms;
-    uint32_t claim;   /* tasks the process claims at a time (cannot be taken back after) */
+    uint32_t claim; /* tasks the process claims at a time (cannot be taken back after) */
     uint32_t publish; /* tasks after which it publishes results, at the latest */
     char text[256];
 };
@@ -135,7 +137,9 @@ int worker_core_create(const struct worker_config *config, uint64_t now_ms,
                        struct worker_core **ret_core);
 void worker_core_destroy(struct worker_core *core);
 
-/* One event. 0, or ENOMEM: nothing has changed, and the event may be tried again. */
+/* One event. 0, or ENOMEM: nothing has changed, and the event may be tried again. A FLUSH
+ * never fails: what it had no memory for is left, and the deadline is now. An event of a
+ * process that the core did not start, or that is GONE, is the host's bug: asserted. */
 int worker_core_step(struct worker_core *core, struct worker_event *event,
                      struct worker_effects *effects);
 uint64_t worker_core_deadline(const struct worker_core *core); /* UINT64_MAX: none */

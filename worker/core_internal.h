@@ -7,8 +7,11 @@
  *   core_pool.c     pools and jobs: open, close, fail, forget
  *   core_program.c  programs: opened, fetched, ready
  *   core_piece.c    tasks held here: where each is, splitting and moving
- *   core_tasks.c    TASKS, CANCEL, RECALL and giving back
- *   core_process.c  processes: their states, what the host reports of them
+ *   core_tasks.c    TASKS and CANCEL
+ *   core_return.c   RECALL and giving back
+ *   core_process.c  processes: their states, how many there are
+ *   core_report.c   what the host reports of them
+ *   core_gone.c     their end, and who is blamed for it
  *   core_feed.c     starting processes and giving them tasks
  *   core_watch.c    task timeouts, cancelled tasks that run, LOAD
  *   core_result.c   results until they are ACKed
@@ -29,26 +32,25 @@
 #include <bsd/sys/tree.h>
 #include <stdarg.h>
 
-
 #define LOAD_PERIOD_MS 200
-#define FETCH_AGAIN_MS 5000     /* a piece of a program that has not come is asked again */
+#define FETCH_AGAIN_MS 5000 /* a piece of a program that has not come is asked again */
 #define FETCH_BYTES 1048576
-#define ACK_WAIT_MS 10000       /* for the last ACKs of a drain, or of a pool's end */
-#define CLOSE_TIMEOUT_MS 5000   /* a process that was told to end is killed then */
-#define SURPLUS_IDLE_MS 1000    /* how long an idle process beyond the share may stay */
-#define START_PAUSE_MS 1000     /* after failed starts, while others of the pool live */
-#define KILL_SAMPLE_MS 10       /* looking whether a task to be killed runs by now */
-#define AHEAD_ONE_NS 5000000    /* tasks shorter than this have one waiting behind them */
-#define CLAIM_NS 50000          /* work that a process claims at a time */
+#define ACK_WAIT_MS 10000     /* for the last ACKs of a drain */
+#define CLOSE_TIMEOUT_MS 5000 /* a process that was told to end is killed then */
+#define SURPLUS_IDLE_MS 1000  /* how long an idle process beyond the share may stay */
+#define START_PAUSE_MS 1000   /* after failed starts, while others of the pool live */
+#define KILL_SAMPLE_MS 10     /* looking whether a task to be killed runs by now */
+#define AHEAD_ONE_NS 5000000  /* tasks shorter than this have one waiting behind them */
+#define CLAIM_NS 50000        /* work that a process claims at a time */
 #define CLAIM_MAX 1024
-#define PIECES_AHEAD_MAX 64     /* pieces given to one process */
-#define WEIGHT_MAX 4096         /* tasks in the fading average of a job's task time */
-#define OUTLIER 8               /* one record counts at most so many times the average */
-#define BLOCKED_PER_SLOT 8      /* further processes for blocked ones, in each pool */
+#define PIECES_AHEAD_MAX 64 /* pieces given to one process */
+#define WEIGHT_MAX 4096     /* tasks in the fading average of a job's task time */
+#define OUTLIER 8           /* one record counts at most so many times the average */
+#define BLOCKED_PER_SLOT 8  /* further processes for blocked ones, in each pool */
 #define POOLS_MAX 4096
-#define JOBS_MAX 1048576        /* of all pools */
-#define BATCH_BYTES 1048576     /* bodies of one DONE message, unless one is larger */
-#define BATCH_LOOK 256          /* results looked at for one message */
+#define JOBS_MAX 1048576    /* of all pools */
+#define BATCH_BYTES 1048576 /* bodies of one DONE message, unless one is larger */
+#define BATCH_LOOK 256      /* results looked at for one message */
 #define RECENT_FUNCTIONS 8
 
 enum core_state {
@@ -84,13 +86,12 @@ struct piece {
     uint32_t count;
     uint32_t attempt;
     struct payload *sizes, *data; /* of the span it came in */
-    uint64_t element; /* bytes of an input when sizes are absent */
-    uint32_t place;   /* of `first` in sizes */
-    uint64_t offset;  /* of its bytes in data */
-    uint64_t bytes;   /* of what is left */
+    uint64_t element;             /* bytes of an input when sizes are absent */
+    uint32_t place;               /* of `first` in sizes */
+    uint64_t offset;              /* of its bytes in data */
+    uint64_t bytes;               /* of what is left */
     struct process *process;
     uint64_t give;
-    uint32_t given; /* tasks of the whole give */
     RB_ENTRY(piece) by_index;
     TAILQ_ENTRY(piece) link;
 };
@@ -114,20 +115,21 @@ struct job {
     uint64_t number;
     uint64_t serial; /* order of opening */
     char function[FUNCTION_NAME_MAX + 1];
-    uint32_t chunk;  /* 0: adaptive */
+    uint32_t chunk; /* 0: adaptive */
     uint64_t timeout_ms;
     int32_t priority;
     bool once;
     struct worker_pieces queued, given;
     uint64_t queued_tasks, given_tasks;
-    uint64_t pieces;       /* all of them, also cancelled ones */
+    uint64_t pieces;            /* all of them, also cancelled ones */
     uint64_t sum_ns, sum_tasks; /* fading */
-    uint64_t limit;        /* tasks in a give, until more is known */
+    uint64_t limit;           /* tasks that a process has at most: doubles as tasks end */
+    uint64_t ended;           /* tasks since it last doubled */
     enum recall_state recall; /* not NONE: one answer is due */
     uint64_t recall_tasks;
-    bool announce; /* HELD is due */
-    uint64_t running, share_ppm;           /* counted for each LOAD */
-    uint64_t told_running, told_share_ppm; /* in the last one */
+    bool announce;                        /* HELD is due */
+    uint64_t running, blocked, share_ppm; /* counted for each LOAD */
+    uint64_t told_running, told_blocked, told_share_ppm;
     RB_ENTRY(job) by_number; /* in pool->jobs while open */
     RB_ENTRY(job) by_turn;   /* in pool->waiting while it has queued tasks */
     TAILQ_ENTRY(job) link;   /* in pool->closed when closed */
@@ -166,16 +168,16 @@ struct process {
     enum kill_reason reason;
     uint64_t blame_give, blame_first, blame_limit_ms;
     int pid;
-    bool ready; /* it was, once */
-    uint64_t since_ms;      /* in this state */
+    bool ready;               /* it was, once */
+    uint64_t since_ms;        /* in this state */
     struct piece_list pieces; /* in the order given */
     uint64_t given_tasks, given_bytes;
     uint32_t given_pieces;
     uint32_t cancelled_pieces;
     uint64_t gives;
-    uint64_t life_tasks;    /* given in its life and not taken back */
-    uint64_t want_back;     /* tasks to ask back at the next FLUSH */
-    uint64_t asked_back;    /* tasks asked back, the answer is on its way; 0: none */
+    uint64_t life_tasks; /* given in its life and not taken back */
+    uint64_t want_back;  /* tasks to ask back at the next FLUSH */
+    uint64_t asked_back; /* tasks asked back, the answer is on its way; 0: none */
     uint64_t got_back;
     bool fruitless;         /* gave back less than asked, and nothing changed since */
     bool mark;              /* PROCESS_CANCEL is due */
@@ -188,6 +190,8 @@ struct process {
 };
 RB_HEAD(worker_processes, process);
 TAILQ_HEAD(process_list, process);
+
+TAILQ_HEAD(pool_list, pool);
 
 enum program_state {
     PROGRAM_OPENED,   /* the shell looks into its cache */
@@ -204,7 +208,7 @@ struct program {
     uint64_t want_offset;
     uint64_t asked_ms;
     bool asked;
-    TAILQ_HEAD(, pool) pools;
+    struct pool_list pools;
     RB_ENTRY(program) by_hash;
 };
 RB_HEAD(worker_programs, program);
@@ -213,7 +217,7 @@ RB_HEAD(worker_programs, program);
  *   FAILED -> ENDING, FORGOTTEN                    ENDING -> FORGOTTEN */
 enum pool_state {
     POOL_OPEN,
-    POOL_CLOSING,   /* finishes what it holds */
+    POOL_CLOSING,   /* what runs may finish, nothing else is left */
     POOL_FAILED,    /* cannot run here: gives back what comes */
     POOL_ENDING,    /* its processes are killed; then POOL_CLOSED */
     POOL_FORGOTTEN, /* its processes are killed, nobody is told */
@@ -234,9 +238,9 @@ struct pool {
     struct program *program; /* NULL once failed for it */
     char initializer[FUNCTION_NAME_MAX + 1];
     struct payload *argument;
-    uint32_t share;          /* 0: every slot */
+    uint32_t share; /* 0: every slot */
     uint64_t tasks_per_process;
-    bool eager;              /* start processes before tasks come */
+    bool eager; /* start processes before tasks come */
     struct worker_jobs jobs;
     struct worker_turns waiting;
     struct job_list closed;
@@ -253,19 +257,17 @@ struct pool {
     bool failed_fatal, tell_failed;
     char failed_text[512];
     bool announce; /* HELD is due */
-    uint64_t idle_since_ms; /* CLOSING: nothing is left but ACKs; UINT64_MAX: more is */
     uint64_t next_seq;
     struct worker_results results;
     struct worker_done_tasks done_tasks;
     uint64_t results_count;
     struct recent_function recent[RECENT_FUNCTIONS];
     uint32_t recent_next;
-    RB_ENTRY(pool) by_id;     /* unless forgotten */
-    TAILQ_ENTRY(pool) link;   /* in core->pools */
+    RB_ENTRY(pool) by_id;   /* unless forgotten */
+    TAILQ_ENTRY(pool) link; /* in core->pools */
     TAILQ_ENTRY(pool) in_program;
 };
 RB_HEAD(worker_pools, pool);
-TAILQ_HEAD(pool_list, pool);
 
 enum result_state {
     RESULT_UNSENT, /* in core->unsent */
@@ -296,7 +298,7 @@ struct worker_core {
     enum core_state state;
     uint64_t now_ms;
     struct worker_effects *effects; /* of the present step */
-    bool again; /* memory ran out in a FLUSH: the deadline is now */
+    bool again;                     /* memory ran out in a FLUSH: the deadline is now */
 
     enum link_state link;
     struct id coordinator; /* the one served last */
@@ -321,6 +323,8 @@ struct worker_core {
     uint64_t sent_bytes, unacked_bytes, unacked;
 
     bool load_changed;
+    bool load_urgent; /* what is blocked has changed: others wait for that */
+    bool load_asked;  /* how far the long tasks are, for the LOAD that is due */
     uint64_t load_ms;
 };
 
@@ -410,9 +414,11 @@ static inline uint64_t piece_last(const struct piece *piece)
 /* core_tasks.c */
 int worker_tasks(struct worker_core *core, const struct message *message);
 int worker_cancel(struct worker_core *core, const struct message *message);
+void worker_cancel_job(struct worker_core *core, struct job *job);
+
+/* core_return.c */
 void worker_recall_move(struct job *job, enum recall_state state);
 int worker_recall(struct worker_core *core, const struct message *message);
-void worker_cancel_job(struct worker_core *core, struct job *job);
 int worker_flush_returns(struct worker_core *core);
 
 /* core_process.c */
@@ -424,12 +430,24 @@ void worker_process_changed(struct worker_core *core, struct process *process);
 void worker_process_kill(struct worker_core *core, struct process *process,
                          enum kill_reason reason);
 void worker_process_close(struct worker_core *core, struct process *process);
-int worker_process_event(struct worker_core *core, struct worker_event *event);
-struct piece *worker_process_find(struct process *process, uint64_t give, uint64_t first);
-uint32_t worker_processes_allowed(const struct worker_core *core, const struct pool *pool);
+void worker_process_free(struct worker_core *core, struct process *process);
+uint32_t worker_processes_allowed(const struct worker_core *core,
+                                  const struct pool *pool);
 uint32_t worker_running_max(const struct worker_core *core, const struct pool *pool);
 int worker_flush_processes(struct worker_core *core);
 uint64_t worker_processes_deadline(const struct worker_core *core);
+
+/* Whether what the process had was dropped with its pool. */
+static inline bool process_is_over(const struct process *process)
+{
+    return process->pool->state == POOL_ENDING || process->pool->state == POOL_FORGOTTEN;
+}
+
+/* core_report.c, core_gone.c */
+int worker_process_event(struct worker_core *core, struct worker_event *event);
+struct piece *worker_process_find(struct process *process, uint64_t give, uint64_t first);
+int worker_process_gone(struct worker_core *core, struct process *process,
+                        const struct worker_event *event);
 
 /* core_feed.c */
 uint64_t worker_task_ns(const struct job *job); /* 0: not measured */

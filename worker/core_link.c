@@ -202,7 +202,6 @@ int worker_link_message(struct worker_core *core, struct message *message)
 
 /* ------------------------------------------------------------------------- HELD */
 
-
 static void hold(struct msg_range *ranges, uint32_t *count, const struct piece *piece)
 {
     struct msg_range *last = *count > 0 ? &ranges[*count - 1] : NULL;
@@ -222,8 +221,7 @@ static int tell_held(struct worker_core *core, struct job *job,
     const size_t before = core->effects->count;
     while (piece != NULL) {
         struct message *message = worker_message(core, MSG_HELD);
-        struct msg_range *ranges =
-            message ? mem_alloc(LIST_MAX * sizeof *ranges) : NULL;
+        struct msg_range *ranges = message ? mem_alloc(LIST_MAX * sizeof *ranges) : NULL;
         if (ranges == NULL) {
             message_free(&message);
             while (core->effects->count > before)
@@ -326,8 +324,8 @@ static int leave_drained(struct worker_core *core)
             return FARPOOL_ENOMEM;
         snprintf(message->bye.reason, sizeof message->bye.reason, "drained");
         worker_send(core, message);
-        worker_link_down(core);
     }
+    worker_link_down(core);
     say_stopped(core);
     return 0;
 }

@@ -135,8 +135,8 @@ int worker_piece_span(const struct piece *piece, struct msg_span *ret_span)
     struct msg_span span = {
         .first = piece->first, .count = piece->count, .attempt = piece->attempt};
     if (piece->sizes != NULL) {
-        span.sizes =
-            payload_slice(piece->sizes, 4 * (size_t)piece->place, 4 * (size_t)piece->count);
+        span.sizes = payload_slice(piece->sizes, 4 * (size_t)piece->place,
+                                   4 * (size_t)piece->count);
         if (span.sizes == NULL)
             return FARPOOL_ENOMEM;
     }
@@ -244,7 +244,6 @@ void worker_piece_give(struct worker_core *core, struct piece *piece,
     piece->state = PIECE_GIVEN;
     piece->process = process;
     piece->give = give;
-    piece->given = piece->count;
     const struct piece *twin = RB_INSERT(worker_pieces, &piece->job->given, piece);
     assert(twin == NULL);
     piece->job->given_tasks += piece->count;
@@ -288,8 +287,6 @@ void worker_piece_finish(struct worker_core *core, struct piece *piece, uint32_t
 {
     assert(in_process(piece) && count <= piece->count);
     if (count == piece->count) {
-        if (piece->given > piece->job->limit / 2)
-            piece->job->limit = 2 * (uint64_t)piece->given;
         worker_piece_drop(core, piece);
         return;
     }

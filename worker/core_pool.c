@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * core_pool.c: pools and their jobs. A pool is opened by the coordinator, fails here for
- * a reason, or ends: in order (CLOSING: what it holds is finished), by force (ENDING) or
+ * a reason, or ends: in order (CLOSING: what runs may finish), by force (ENDING) or
  * because nobody knows it any more (FORGOTTEN). A forgotten pool is out of the id's map
  * at once, so that the same id may be opened again, and is freed with its last process.
  *
- * A job that is closed leaves its pool's map at once, and is freed with its last piece. */
+ * A job that is closed leaves its pool's map at once, and is freed with its last piece.
+ */
 #include "worker/core_internal.h"
 
 #include <assert.h>
@@ -55,9 +56,8 @@ static void move_pool(struct pool *pool, enum pool_state state)
                        [POOL_FAILED] = true,
                        [POOL_ENDING] = true,
                        [POOL_FORGOTTEN] = true},
-        [POOL_CLOSING] = {[POOL_FAILED] = true,
-                          [POOL_ENDING] = true,
-                          [POOL_FORGOTTEN] = true},
+        [POOL_CLOSING] =
+            {[POOL_FAILED] = true, [POOL_ENDING] = true, [POOL_FORGOTTEN] = true},
         [POOL_FAILED] = {[POOL_ENDING] = true, [POOL_FORGOTTEN] = true},
         [POOL_ENDING] = {[POOL_FORGOTTEN] = true},
     };
@@ -85,7 +85,6 @@ static struct pool *create_pool(struct message *message)
     pool->tasks_per_process = message->pool_open.tasks_per_process;
     memcpy(pool->initializer, message->pool_open.initializer, sizeof pool->initializer);
     pool->eager = true;
-    pool->idle_since_ms = UINT64_MAX;
     TAILQ_INIT(&pool->closed);
     for (int state = 0; state < PROCESS_STATES; state++)
         TAILQ_INIT(&pool->processes[state]);
@@ -336,9 +335,24 @@ void worker_pool_drop(struct worker_core *core, struct pool *pool, enum pool_sta
     move_pool(pool, state);
     pool->announce = false;
     pool->tell_failed = false;
-    pool->idle_since_ms = UINT64_MAX;
     if (state == POOL_FORGOTTEN)
         RB_REMOVE(worker_pools, &core->pools_by_id, pool);
+}
+
+/* A client closes its pool when it has heard of the end of every task. So nobody waits
+ * for anything that is still here (told again by a coordinator that was restarted, or
+ * cancelled): what runs may end by itself, all else is dropped. */
+static void begin_closing(struct worker_core *core, struct pool *pool)
+{
+    struct job *job;
+    while ((job = RB_MIN(worker_jobs, &pool->jobs)) != NULL) {
+        worker_cancel_job(core, job);
+        close_job(core, job);
+    }
+    worker_results_drop(core, pool);
+    move_pool(pool, POOL_CLOSING);
+    pool->announce = false;
+    pool->eager = false;
 }
 
 int worker_pool_close(struct worker_core *core, const struct message *message)
@@ -356,7 +370,7 @@ int worker_pool_close(struct worker_core *core, const struct message *message)
         return 0;
     if (!message->pool_close.kill && pool->state != POOL_FAILED) {
         if (pool->state == POOL_OPEN)
-            move_pool(pool, POOL_CLOSING);
+            begin_closing(core, pool);
         return 0;
     }
     if (worker_reserve(core, pool->total) != 0)
@@ -377,7 +391,6 @@ void worker_pool_fail(struct worker_core *core, struct pool *pool, int code, boo
     pool->failed_code = code;
     pool->failed_fatal = fatal;
     pool->tell_failed = true;
-    pool->idle_since_ms = UINT64_MAX;
     snprintf(pool->failed_text, sizeof pool->failed_text, "%s", text);
 }
 
@@ -412,22 +425,6 @@ int worker_flush_pools(struct worker_core *core)
 
 /* ------------------------------------------------------------------------ ending */
 
-/* Whether a pool that was closed in order has nothing left: no process, and no result
- * that its client does not have. A client that ends without its ACKs is not waited for
- * longer than ACK_WAIT_MS. */
-static bool finished(struct worker_core *core, struct pool *pool)
-{
-    const bool busy = pool->total > 0 || pool->queued_tasks + pool->given_tasks > 0;
-    if (busy) {
-        pool->idle_since_ms = UINT64_MAX;
-        return false;
-    }
-    if (pool->idle_since_ms == UINT64_MAX)
-        pool->idle_since_ms = core->now_ms;
-    return pool->results_count == 0 ||
-           core->now_ms >= worker_after(pool->idle_since_ms, ACK_WAIT_MS);
-}
-
 static int end_pool(struct worker_core *core, struct pool *pool)
 {
     if (worker_reserve(core, 2) != 0) /* POOL_CLOSED, PROGRAM_CLOSE */
@@ -447,9 +444,8 @@ int worker_flush_pool_ends(struct worker_core *core)
 {
     struct pool *pool, *next;
     TAILQ_FOREACH_SAFE (pool, &core->pools, link, next) {
-        const bool gone = pool->total == 0 && pool->state >= POOL_ENDING;
-        if ((gone || (pool->state == POOL_CLOSING && finished(core, pool))) &&
-            end_pool(core, pool) != 0)
+        const bool ends = pool->state == POOL_CLOSING || pool->state >= POOL_ENDING;
+        if (ends && pool->total == 0 && end_pool(core, pool) != 0)
             return FARPOOL_ENOMEM;
     }
     return 0;

@@ -7,7 +7,6 @@
  * and is dropped. A program that fails takes its pools with it. */
 #include "worker/core_internal.h"
 
-#include <assert.h>
 #include <string.h>
 
 static int worker_program_compare(const struct program *a, const struct program *b)
@@ -107,7 +106,8 @@ int worker_program_event(struct worker_core *core, const struct worker_event *ev
         program->state = PROGRAM_READY;
         return 0;
     case WORKER_PROGRAM_NEEDS:
-        assert(event->file < program->files_count);
+        if (event->file >= program->files_count)
+            return 0; /* likewise: another list of files under the same hash */
         program->state = PROGRAM_FETCHING;
         program->want_file = event->file;
         program->want_offset = event->offset;
@@ -205,7 +205,8 @@ uint64_t worker_programs_deadline(const struct worker_core *core)
     if (core->link != LINK_UP)
         return deadline;
     /* RB_FOREACH wants its head without const. */
-    RB_FOREACH (program, worker_programs, (struct worker_programs *)(uintptr_t)&core->programs)
+    RB_FOREACH (program, worker_programs,
+                (struct worker_programs *)(uintptr_t)&core->programs)
         if (program->state == PROGRAM_FETCHING && asking_pool(program) != NULL &&
             ask_ms(program) < deadline)
             deadline = ask_ms(program);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * core_tasks.c: what the coordinator says of tasks: TASKS, CANCEL, RECALL; and giving
- * tasks back (RETURNED), which also ends what a failed pool or a drained worker holds.
+ * core_tasks.c: what the coordinator says of tasks: TASKS and CANCEL.
  *
  * A task comes again when a coordinator was restarted. It is then known by its index and
  * attempt: one that is held is ignored, one whose result is kept has that sent again,
@@ -41,20 +40,18 @@ static bool disjoint(const struct msg_span *spans, uint32_t count)
 static const char *fault_of(const struct worker_core *core, const struct message *message)
 {
     const struct msg_span *spans = message->tasks.spans;
-    uint64_t tasks = 0, bytes = 0;
+    uint64_t tasks = 0;
     for (uint32_t i = 0; i < message->tasks.spans_count; i++) {
         if (!span_valid(&spans[i]) || spans[i].attempt == 0 ||
-            spans[i].count > SPAN_TASKS_MAX)
+            spans[i].count > SPAN_TASKS_MAX || span_last(&spans[i]) == UINT64_MAX)
             return "TASKS with a bad span";
         tasks += spans[i].count;
-        bytes += span_bytes(&spans[i]);
     }
     if (!disjoint(spans, message->tasks.spans_count))
         return "TASKS with spans that overlap";
     if (core->held_tasks + tasks > 2 * core->config.tasks_max && core->held_tasks > 0)
         return "TASKS beyond this worker's window of tasks";
-    if (core->held_bytes + bytes > 2 * core->config.bytes_max && core->held_tasks > 0 &&
-        bytes < core->held_bytes)
+    if (core->held_bytes > 2 * core->config.bytes_max) /* one large task may pass it */
         return "TASKS beyond this worker's window of bytes";
     return NULL;
 }
@@ -162,8 +159,8 @@ static void enter_fresh(struct worker_core *core, struct job *job, struct piece 
     while ((lower = worker_piece_overlap(&job->queued, piece->first,
                                          piece_last(piece))) != NULL)
         worker_piece_drop(core, lower);
-    while ((lower = worker_piece_overlap(&job->given, piece->first,
-                                         piece_last(piece))) != NULL)
+    while ((lower = worker_piece_overlap(&job->given, piece->first, piece_last(piece))) !=
+           NULL)
         cancel_given(core, lower, false);
     worker_piece_queue(core, piece);
 }
@@ -177,10 +174,7 @@ static void resend_kept(struct worker_core *core, const struct job *job,
            (result = worker_result_overlap(job->pool, job->number, span->attempt, at,
                                            span_last(span))) != NULL) {
         worker_result_resend(core, result);
-        const uint64_t last = result->first + (result->count - 1);
-        if (last == UINT64_MAX)
-            return;
-        at = last + 1;
+        at = result->first + result->count;
     }
 }
 
@@ -288,9 +282,6 @@ static int cancel_range(struct worker_core *core, struct job *job,
 void worker_cancel_job(struct worker_core *core, struct job *job)
 {
     const struct msg_range all = {.first = 0, .count = UINT64_MAX};
-    struct piece *last = worker_piece_overlap(&job->queued, UINT64_MAX, UINT64_MAX);
-    if (last != NULL) /* the one index that no range of such a count can name */
-        worker_piece_drop(core, last);
     cancel_range(core, job, &all, false, true);
 }
 
@@ -301,207 +292,12 @@ int worker_cancel(struct worker_core *core, const struct message *message)
     for (int commit = 0; commit <= 1; commit++) {
         for (uint32_t i = 0; job != NULL && i < message->cancel.ranges_count; i++) {
             struct msg_range range = message->cancel.ranges[i];
-            if (range.count == 0)
-                continue;
-            if (range.count - 1 > UINT64_MAX - range.first)
-                range.count = UINT64_MAX - range.first + (range.first > 0);
-            if (cancel_range(core, job, &range, message->cancel.kill, commit) != 0)
+            if (range.count > UINT64_MAX - range.first)
+                range.count = UINT64_MAX - range.first;
+            if (range.count > 0 &&
+                cancel_range(core, job, &range, message->cancel.kill, commit) != 0)
                 return FARPOOL_ENOMEM;
         }
     }
-    return 0;
-}
-
-/* ----------------------------------------------------------- RECALL and RETURNED */
-
-void worker_recall_move(struct job *job, enum recall_state state)
-{
-    job->pool->recalls += state != RECALL_NONE;
-    job->pool->recalls -= job->recall != RECALL_NONE;
-    job->recall = state;
-}
-
-static int return_none(struct worker_core *core, const struct id *pool, uint64_t job)
-{
-    struct message *message = worker_message(core, MSG_RETURNED);
-    if (message == NULL)
-        return FARPOOL_ENOMEM;
-    message->returned.pool = *pool;
-    message->returned.job = job;
-    worker_send(core, message);
-    return 0;
-}
-
-/* Each RECALL gets one answer; a second one for the same job before the first is
- * answered is answered with nothing. */
-int worker_recall(struct worker_core *core, const struct message *message)
-{
-    struct pool *pool = worker_pool_find(core, &message->recall.pool);
-    struct job *job = pool ? worker_job_find(pool, message->recall.job) : NULL;
-    if (job == NULL || job->recall != RECALL_NONE)
-        return return_none(core, &message->recall.pool, message->recall.job);
-    worker_recall_move(job, RECALL_WANTED);
-    job->recall_tasks = message->recall.tasks;
-    return 0;
-}
-
-/* Where a piece may be cut so that at most `tasks` of its last ones come off: at a
- * boundary of a chunk. 0: nowhere. */
-static uint32_t cut_last(const struct piece *piece, uint64_t tasks)
-{
-    const uint32_t chunk = piece->job->chunk > 0 ? piece->job->chunk : 1;
-    if (tasks >= piece->count)
-        return piece->count;
-    const uint64_t place = piece->first % chunk + (piece->count - tasks);
-    const uint64_t up = place % chunk ? chunk - place % chunk : 0;
-    return up < tasks ? (uint32_t)(tasks - up) : 0;
-}
-
-static bool extends(const struct msg_range *range, const struct piece *piece)
-{
-    return piece_last(piece) != UINT64_MAX && range->first == piece_last(piece) + 1 &&
-           range->attempt == piece->attempt;
-}
-
-/* Up to `tasks` queued tasks of a job in one RETURNED, the last ones first. */
-static int return_queued(struct worker_core *core, struct job *job, uint64_t tasks)
-{
-    struct message *message = worker_message(core, MSG_RETURNED);
-    struct msg_range *ranges = message ? mem_alloc(LIST_MAX * sizeof *ranges) : NULL;
-    if (ranges == NULL) {
-        message_free(&message);
-        return FARPOOL_ENOMEM;
-    }
-    message->returned.pool = job->pool->id;
-    message->returned.job = job->number;
-    message->returned.ranges = ranges;
-    uint32_t count = 0;
-    uint64_t pieces = 0;
-    struct piece *piece = RB_MAX(worker_pieces, &job->queued);
-    for (; piece != NULL && tasks > 0;
-         piece = RB_PREV(worker_pieces, &job->queued, piece)) {
-        const uint32_t part = cut_last(piece, tasks);
-        if (part == 0)
-            break;
-        if (part < piece->count &&
-            (piece = worker_piece_split(piece, piece->count - part)) == NULL) {
-            message_free(&message);
-            return FARPOOL_ENOMEM;
-        }
-        if (count > 0 && extends(&ranges[count - 1], piece)) {
-            ranges[count - 1].first = piece->first;
-            ranges[count - 1].count += piece->count;
-        } else if (count == LIST_MAX) {
-            break;
-        } else {
-            ranges[count++] =
-                (struct msg_range){piece->first, piece->count, piece->attempt};
-        }
-        tasks -= piece->count;
-        pieces++;
-    }
-    message->returned.ranges_count = count;
-    for (; pieces > 0; pieces--)
-        worker_piece_drop(core, RB_MAX(worker_pieces, &job->queued));
-    worker_send(core, message);
-    return 0;
-}
-
-/* How many given tasks of a job a process has, and how many tasks lie behind the last
- * of them (those come back first). */
-static uint64_t count_given(const struct process *process, const struct job *job,
-                            uint64_t *ret_behind)
-{
-    uint64_t given = 0, behind = 0;
-    const struct piece *piece;
-    TAILQ_FOREACH (piece, &process->pieces, link) {
-        behind += piece->count;
-        if (piece->state == PIECE_GIVEN && piece->job == job) {
-            given += piece->count;
-            behind = 0;
-        }
-    }
-    *ret_behind = behind;
-    return given;
-}
-
-static void ask_processes(struct job *job)
-{
-    uint64_t need = job->recall_tasks > job->queued_tasks
-                        ? job->recall_tasks - job->queued_tasks
-                        : 0;
-    for (int state = PROCESS_RUNNING; state <= PROCESS_BLOCKED; state++) {
-        struct process *process;
-        TAILQ_FOREACH (process, &job->pool->processes[state], link) {
-            uint64_t behind;
-            uint64_t given = count_given(process, job, &behind);
-            if (given == 0 || need == 0 || process->fruitless)
-                continue;
-            given = given < need ? given : need;
-            need -= given;
-            if (process->want_back < behind + given)
-                process->want_back = behind + given;
-        }
-    }
-}
-
-static bool is_asked(const struct job *job)
-{
-    for (int state = PROCESS_RUNNING; state <= PROCESS_BLOCKED; state++) {
-        const struct process *process;
-        TAILQ_FOREACH (process, &job->pool->processes[state], link) {
-            uint64_t behind;
-            if ((process->asked_back > 0 || process->want_back > 0) &&
-                count_given(process, job, &behind) > 0)
-                return true;
-        }
-    }
-    return false;
-}
-
-static int recall(struct worker_core *core, struct job *job)
-{
-    if (job->recall == RECALL_WANTED) {
-        ask_processes(job);
-        worker_recall_move(job, RECALL_ASKED);
-    }
-    if (job->recall != RECALL_ASKED || is_asked(job))
-        return 0;
-    const int result = job->queued_tasks > 0
-                           ? return_queued(core, job, job->recall_tasks)
-                           : return_none(core, &job->pool->id, job->number);
-    if (result == 0)
-        worker_recall_move(job, RECALL_NONE);
-    return result;
-}
-
-static bool gives_back(const struct worker_core *core, const struct pool *pool)
-{
-    return core->state == CORE_DRAINING || pool->state == POOL_FAILED ||
-           pool->state == POOL_ENDING;
-}
-
-static int pool_returns(struct worker_core *core, struct pool *pool)
-{
-    struct job *job;
-    if (pool->recalls > 0)
-        RB_FOREACH (job, worker_jobs, &pool->jobs)
-            if (recall(core, job) != 0)
-                return FARPOOL_ENOMEM;
-    while (gives_back(core, pool) &&
-           (job = RB_MIN(worker_turns, &pool->waiting)) != NULL)
-        if (return_queued(core, job, UINT64_MAX) != 0)
-            return FARPOOL_ENOMEM;
-    return 0;
-}
-
-int worker_flush_returns(struct worker_core *core)
-{
-    struct pool *pool;
-    if (core->link != LINK_UP)
-        return 0;
-    TAILQ_FOREACH (pool, &core->pools, link)
-        if (pool_returns(core, pool) != 0)
-            return FARPOOL_ENOMEM;
     return 0;
 }

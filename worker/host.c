@@ -24,7 +24,8 @@
 
 #define EPOLL_EVENTS 64
 
-struct worker_event host_event(const struct host *host, const struct host_process *process,
+struct worker_event host_event(const struct host *host,
+                               const struct host_process *process,
                                enum worker_event_kind kind)
 {
     struct worker_event event = {.kind = kind,
@@ -51,7 +52,8 @@ int host_create(const struct host_config *config, struct host **ret_host,
     host->config = *config;
     if (host->config.payload_max == 0 || host->config.payload_max > BODY_BYTES_MAX)
         host->config.payload_max = BODY_BYTES_MAX;
-    snprintf(host->node, sizeof host->node, "%s", config->node != NULL ? config->node : "");
+    snprintf(host->node, sizeof host->node, "%s",
+             config->node != NULL ? config->node : "");
     host->generation = (uint32_t)getpid() << 8; /* differs between hosts, mostly */
     host->epoll = -1;
     host->environment = host_environment_copy();
@@ -78,6 +80,7 @@ static void destroy_program(struct host *host, struct host_program *program)
     if (program->hashed)
         HASH_DELETE(hh, host->programs, program);
     mem_free(program->path);
+    mem_free(program->name);
     mem_free(program->folder);
     mem_free(program);
 }
@@ -87,12 +90,13 @@ void host_destroy(struct host *host)
     if (host == NULL)
         return;
     struct host_process *process, *next;
-    HASH_ITER(hh, host->processes, process, next) /* all at once, before waiting for any */
+    HASH_ITER (hh, host->processes, process,
+               next) /* all at once, before waiting for any */
         host_kill(process);
-    HASH_ITER(hh, host->processes, process, next)
+    HASH_ITER (hh, host->processes, process, next)
         host_process_destroy(host, process);
     struct host_program *program, *next_program;
-    HASH_ITER(hh, host->programs, program, next_program)
+    HASH_ITER (hh, host->programs, program, next_program)
         destroy_program(host, program);
     host_environment_free(host->environment);
     mem_free(host->merge.data);
@@ -100,6 +104,20 @@ void host_destroy(struct host *host)
     if (host->epoll >= 0)
         close(host->epoll);
     mem_free(host);
+}
+
+/* The caller's own executable is started by its name in /proc, which is right even when
+ * the file was replaced; people, and backtraces, want to see the file's. */
+static char *program_name(const char *path)
+{
+    char target[4096];
+    ssize_t length = -1;
+    if (strcmp(path, "/proc/self/exe") == 0)
+        length = readlink(path, target, sizeof target - 1);
+    if (length <= 0)
+        return mem_strdup(path);
+    target[length] = '\0';
+    return mem_strdup(target);
 }
 
 int host_set_program(struct host *host, const struct hash *hash, const char *path,
@@ -110,8 +128,10 @@ int host_set_program(struct host *host, const struct hash *hash, const char *pat
         return FARPOOL_ENOMEM;
     program->program = *hash;
     program->path = mem_strdup(path);
+    program->name = program_name(path);
     program->folder = folder != NULL ? mem_strdup(folder) : NULL;
-    if (program->path == NULL || (folder != NULL && program->folder == NULL)) {
+    if (program->path == NULL || program->name == NULL ||
+        (folder != NULL && program->folder == NULL)) {
         destroy_program(host, program);
         return FARPOOL_ENOMEM;
     }
@@ -125,6 +145,16 @@ int host_set_program(struct host *host, const struct hash *hash, const char *pat
         return FARPOOL_ENOMEM;
     }
     return 0;
+}
+
+bool host_owns(const struct host *host, int pid)
+{
+    const struct host_process *process;
+    for (process = host->processes; process != NULL; process = process->hh.next) {
+        if (process->pid == pid)
+            return true;
+    }
+    return false;
 }
 
 /* Effects ------------------------------------------------------------------------- */
@@ -286,7 +316,7 @@ int host_poll(struct host *host, uint64_t now_ms,
     if (host->lost_start)
         deliver_lost_start(host);
     struct host_process *process, *next;
-    HASH_ITER(hh, host->processes, process, next) {
+    HASH_ITER (hh, host->processes, process, next) {
         if (!host_merge_flush(host))
             break;
         poll_process(host, process);
@@ -304,7 +334,7 @@ int host_fd(const struct host *host)
 static void set_asleep(struct host *host, uint32_t asleep)
 {
     struct host_process *process, *next;
-    HASH_ITER(hh, host->processes, process, next)
+    HASH_ITER (hh, host->processes, process, next)
         if (process->map != NULL)
             atomic_store_explicit(&process->map->control->host_asleep, asleep,
                                   memory_order_relaxed);
@@ -328,7 +358,7 @@ bool host_sleep(struct host *host)
     atomic_thread_fence(memory_order_seq_cst);
     bool news = host->no_memory || host->lost_start || host->merge.process != NULL;
     struct host_process *process, *next;
-    HASH_ITER(hh, host->processes, process, next)
+    HASH_ITER (hh, host->processes, process, next)
         news = news || has_news(host, process);
     if (news)
         host_wake(host);

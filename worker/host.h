@@ -40,6 +40,9 @@ void host_destroy(struct host *host);
 int host_set_program(struct host *host, const struct hash *program, const char *path,
                      const char *folder);
 
+/* Whether a child is one that the host reaps itself; any other is an orphan. */
+bool host_owns(const struct host *host, int pid);
+
 /* Carries out one PROCESS_* effect, taking over what it owns; what it answers is
  * delivered by the next host_poll. A process that cannot be started is reported as
  * WORKER_PROCESS_GONE with a code. */

@@ -138,7 +138,7 @@ bool host_push(struct host *host, struct host_process *process)
 {
     bool pushed = false;
     struct give *give;
-    TAILQ_FOREACH(give, &process->gives, link)
+    TAILQ_FOREACH (give, &process->gives, link)
         if (!give->pushed)
             break;
     for (; give != NULL; give = TAILQ_NEXT(give, link)) {
@@ -273,8 +273,10 @@ static bool named_task(struct host_process *process, uint64_t *ret_give,
     struct give *give = TAILQ_FIRST(&process->gives);
     if (give == NULL || !give->pushed || give->number != number || index < give->first)
         return false;
-    if (host_in_ring(process, give) && !host_read_claim(give))
+    if (host_in_ring(process, give) && !host_read_claim(give)) {
+        host_violate(process, "its claims are nonsense");
         return false;
+    }
     uint32_t begun = host_in_ring(process, give) ? give->claimed : give->end;
     uint64_t place = index - give->first;
     if (place < give->published || place >= begun)
@@ -300,7 +302,8 @@ bool host_running(struct host_process *process, uint64_t *ret_give, uint64_t *re
         !named_task(process, &give, &index))
         return false;
     uint64_t share = atomic_load_explicit(&running->share_ppm, memory_order_relaxed);
-    bool told = atomic_load_explicit(&running->share_index, memory_order_acquire) == index;
+    bool told =
+        atomic_load_explicit(&running->share_index, memory_order_acquire) == index;
     *ret_give = give;
     *ret_index = index;
     *ret_began_ms = atomic_load_explicit(&running->began_ms, memory_order_relaxed);

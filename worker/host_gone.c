@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * host_gone.c: the end of a process: killing, reaping, and telling what became of its
- * tasks. What it had published is delivered first; then, as TAKEN, each task that it had
- * and did not end, except the one it was in; then GONE, which names that one.
+ * host_gone.c: the end of a process: killing, reaping, and telling. What it had published
+ * is delivered first; then GONE, which names the task that it was in, if it was in one.
+ * Whatever else it had been given has not run, or has not been heard of: no TAKEN tells
+ * so.
  *
  * Its process group is killed with it, so nothing that it started outlives it. The group
- * is only ever named while the process is not reaped, so its number cannot be another's. */
+ * is only ever named while the process is not reaped, so its number cannot be another's.
+ */
 #include "worker/host_internal.h"
 
 #include <errno.h>
@@ -57,47 +59,6 @@ static void reap(struct host_process *process, int *ret_exit_status, int *ret_si
         *ret_signal = info.si_status;
 }
 
-static void deliver_taken(struct host *host, const struct host_process *process,
-                          const struct give *give, uint64_t first, uint64_t end)
-{
-    if (first >= end)
-        return;
-    struct worker_event event = host_event(host, process, WORKER_PROCESS_TAKEN);
-    event.give = give->number;
-    event.first = first;
-    event.count = (uint32_t)(end - first);
-    host_deliver(host, &event);
-}
-
-/* Gives every unfinished task back but the blamed one, which the GONE event names. */
-static void return_tasks(struct host *host, struct host_process *process,
-                         const struct worker_event *gone)
-{
-    struct give *give;
-    while ((give = TAILQ_FIRST(&process->gives)) != NULL) {
-        uint64_t first = give->first + give->published, end = give->first + give->end;
-        if (gone->running && gone->give == give->number) {
-            deliver_taken(host, process, give, first, gone->first);
-            first = gone->first + 1;
-        }
-        deliver_taken(host, process, give, first, end);
-        host_give_finish(process, give);
-    }
-}
-
-static void answer_requests(struct host *host, struct host_process *process)
-{
-    if (process->sample) {
-        struct worker_event event = host_event(host, process, WORKER_PROCESS_SAMPLED);
-        process->sample = false;
-        host_deliver(host, &event);
-    }
-    if (process->take_back) {
-        process->take_back_count = 0;
-        host_take_back(host, process);
-    }
-}
-
 /* The text that its crash handler left, in memory of the host's own; NULL: none. */
 static char *copy_crash(const struct host_process *process)
 {
@@ -133,7 +94,8 @@ static void describe(struct host_process *process, struct worker_event *gone)
         snprintf(text, size, "process %d exited with status %d", gone->pid,
                  gone->exit_status);
     else if (!known)
-        snprintf(text, size, "process %d ended; how was taken by another wait", gone->pid);
+        snprintf(text, size, "process %d ended; how was taken by another wait",
+                 gone->pid);
     gone->code = process->code;
     gone->text = text;
 }
@@ -146,7 +108,8 @@ static void release(struct host *host, struct host_process *process)
         host_give_finish(process, TAILQ_FIRST(&process->gives));
     host_relay_fini(process);
     arena_fini(&process->in_arena);
-    int fds[] = {process->pidfd, process->bell, process->pipes[0].fd, process->pipes[1].fd};
+    int fds[] = {process->pidfd, process->bell, process->pipes[0].fd,
+                 process->pipes[1].fd};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
             close(fds[i]);
@@ -165,8 +128,6 @@ void host_gone(struct host *host, struct host_process *process)
     char *crash = copy_crash(process);
     gone.backtrace = crash != NULL ? crash : process->backtrace;
     describe(process, &gone);
-    answer_requests(host, process);
-    return_tasks(host, process, &gone);
     host_deliver(host, &gone);
     mem_free(crash);
     release(host, process);

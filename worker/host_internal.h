@@ -6,6 +6,7 @@
  *   host_channel.c  a process's shared memory, outputs that lie in it, waking
  *   host_start.c    starting a process
  *   host_why.c      why one did not come up
+ *   host_library.c  which shared library it lacked
  *   host_feed.c     giving tasks and taking them back
  *   host_results.c  reading what a process wrote, trusting none of it
  *   host_output.c   its stdout and stderr
@@ -29,7 +30,7 @@
 #define uthash_nonfatal_oom(element) ((element)->hashed = false)
 #include <uthash.h>
 
-#define HOST_LINE_BYTES 4096  /* a longer line of output is cut */
+#define HOST_LINE_BYTES 4096   /* a longer line of output is cut */
 #define HOST_STDERR_BYTES 4096 /* kept of a process that is not ready yet */
 
 /* A mapping of shared memory; lives as long as the process's host or any output in it. */
@@ -65,9 +66,9 @@ TAILQ_HEAD(give_list, give);
 struct relay_item {
     STAILQ_ENTRY(relay_item) link;
     struct frames frames;
-    bool begun;         /* its CHANNEL_RELAY record is in the ring */
-    size_t frame;       /* what is sent next */
-    uint64_t sent;      /* bytes of that frame */
+    bool begun;    /* its CHANNEL_RELAY record is in the ring */
+    size_t frame;  /* what is sent next */
+    uint64_t sent; /* bytes of that frame */
 };
 STAILQ_HEAD(relay_list, relay_item);
 
@@ -80,7 +81,7 @@ struct relay_in {
 };
 
 struct host_pipe {
-    int fd; /* -1: closed or never there */
+    int fd;     /* -1: closed or never there */
     int number; /* 1: stdout, 2: stderr */
     size_t filled;
     char line[HOST_LINE_BYTES];
@@ -89,8 +90,8 @@ struct host_pipe {
 enum process_state {
     PROCESS_STARTING, /* not READY yet */
     PROCESS_SERVING,
-    PROCESS_ENDING,   /* killed for breaking the rules, or by the host's own failure */
-    PROCESS_UNBORN,   /* could not be started: GONE is all that is left to tell */
+    PROCESS_ENDING, /* killed for breaking the rules, or by the host's own failure */
+    PROCESS_UNBORN, /* could not be started: GONE is all that is left to tell */
 };
 
 struct host_process {
@@ -110,18 +111,18 @@ struct host_process {
     struct give_list gives; /* in the order given; those not pushed are last */
     struct relay_list relays;
     struct relay_in relay_in;
-    bool take_back;       /* an answer is due */
+    bool take_back; /* an answer is due */
     uint64_t take_back_count;
-    bool sample;          /* an answer is due */
-    uint32_t cancels;     /* ranges written so far */
+    bool sample;      /* an answer is due */
+    uint32_t cancels; /* ranges written so far */
     struct host_pipe pipes[2];
     char stderr_text[HOST_STDERR_BYTES + 1]; /* the last of it, until READY */
     size_t stderr_bytes;
-    char program[256];     /* for texts */
+    char program[256]; /* for texts */
     char initializer[FUNCTION_NAME_MAX + 1];
-    int code;              /* why it goes, when not by itself */
+    int code; /* why it goes, when not by itself */
     char text[FAILURE_MESSAGE_MAX + 1];
-    char *backtrace;       /* of a failed initializer */
+    char *backtrace; /* of a failed initializer */
 };
 
 struct host_program {
@@ -129,6 +130,7 @@ struct host_program {
     bool hashed;
     struct hash program;
     char *path, *folder; /* folder NULL: none */
+    char *name;          /* for people: the path, or what /proc/self/exe stands for */
 };
 
 /* Results that follow each other, put together until one does not. */
@@ -155,8 +157,8 @@ struct host {
     struct host_merge merge;
     uint64_t looked_ms; /* when epoll was asked last */
     bool woken;
-    bool no_memory;     /* something waits for memory: poll again */
-    bool lost_start;    /* a process that there was no memory for; it is told next */
+    bool no_memory;  /* something waits for memory: poll again */
+    bool lost_start; /* a process that there was no memory for; it is told next */
     uint64_t lost_process;
 
     /* Of the present host_poll. */
@@ -167,7 +169,8 @@ struct host {
 };
 
 /* An event of a process, to be filled and given to host_deliver. */
-struct worker_event host_event(const struct host *host, const struct host_process *process,
+struct worker_event host_event(const struct host *host,
+                               const struct host_process *process,
                                enum worker_event_kind kind);
 void host_deliver(struct host *host, struct worker_event *event);
 
@@ -197,6 +200,8 @@ void host_environment_free(char **environment);
 
 /* Why path could not be executed (error number of posix_spawn). */
 int host_why_not_started(const char *path, int error_number, char *text, size_t size);
+/* The first shared library that path needs and does not find; false: none. */
+bool host_find_missing_library(const char *path, char *ret_name, size_t size);
 /* Why a process that ended before READY did so, where that is known. */
 void host_why_not_ready(const struct host_process *process, int exit_status, int signal,
                         int *ret_code, char *text, size_t size);

@@ -34,7 +34,8 @@ void host_violate(struct host_process *process, const char *what)
     process->state = PROCESS_ENDING;
     process->code = FARPOOL_EPROTOCOL;
     snprintf(process->text, sizeof process->text,
-             "process %d broke the rules of its shared memory: %s", (int)process->pid, what);
+             "process %d broke the rules of its shared memory: %s", (int)process->pid,
+             what);
     host_kill(process);
 }
 
@@ -193,7 +194,8 @@ static bool inline_valid(const struct channel_done *done, uint32_t length)
         return false;
     if (done->data_bytes == 0 && table == 0)
         return true;
-    uint64_t need = table > 0 ? channel_round4(done->data_bytes) + table : done->data_bytes;
+    uint64_t need =
+        table > 0 ? channel_round4(done->data_bytes) + table : done->data_bytes;
     return at + need <= length;
 }
 
@@ -237,9 +239,10 @@ static int take_arena(struct host *host, struct host_process *process, struct gi
         return 0;
     bool kept = done->data_offset < CHANNEL_KEPT_BYTES;
     struct worker_event event = host_event(host, process, WORKER_PROCESS_DONE);
-    event.data = kept ? host_map_wrap(process->map, done->data_offset, done->data_bytes)
-                      : payload_copy(process->map->base + at->out_arena + done->data_offset,
-                                     done->data_bytes);
+    event.data =
+        kept ? host_map_wrap(process->map, done->data_offset, done->data_bytes)
+             : payload_copy(process->map->base + at->out_arena + done->data_offset,
+                            done->data_bytes);
     if (event.data == NULL) {
         host->no_memory = true;
         return 0;
@@ -320,7 +323,8 @@ static int take_failed(struct host *host, struct host_process *process,
     return 1;
 }
 
-static int take_start_failed(struct host_process *process, const struct ring_record *record)
+static int take_start_failed(struct host_process *process,
+                             const struct ring_record *record)
 {
     struct host_failed_text failed;
     if (process->state != PROCESS_STARTING || !read_failed(record, &failed))

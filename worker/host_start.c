@@ -154,11 +154,11 @@ static int make_actions(posix_spawn_file_actions_t *actions, const struct start 
     int failed = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
     for (int which = 0; which < 2; which++)
         if (!failed && start->ends[which] >= 0)
-            failed = posix_spawn_file_actions_adddup2(actions, start->ends[which],
-                                                      which + 1);
+            failed =
+                posix_spawn_file_actions_adddup2(actions, start->ends[which], which + 1);
     if (!failed)
-        failed = posix_spawn_file_actions_adddup2(actions, start->memory,
-                                                  CHANNEL_FD_MEMORY);
+        failed =
+            posix_spawn_file_actions_adddup2(actions, start->memory, CHANNEL_FD_MEMORY);
     if (!failed)
         failed = posix_spawn_file_actions_adddup2(actions, start->bell, CHANNEL_FD_BELL);
     if (!failed)
@@ -200,7 +200,7 @@ static int spawn(const struct start *start, const struct host_program *program,
     int failed = make_actions(&actions, start, program->folder);
     if (!failed)
         failed = make_attributes(&attributes);
-    char *arguments[] = {program->path, NULL};
+    char *arguments[] = {program->name, NULL};
     if (!failed)
         failed = posix_spawn(ret_pid, program->path, &actions, &attributes, arguments,
                              start->environment);
@@ -230,7 +230,8 @@ static bool make_channel(struct host *host, struct host_process *process,
 {
     farpool_error error;
     uint32_t generation = ++host->generation;
-    int code = host_map_create(host, pool, generation, &process->map, &start->memory, &error);
+    int code =
+        host_map_create(host, pool, generation, &process->map, &start->memory, &error);
     if (code != 0) {
         process->code = code;
         snprintf(process->text, sizeof process->text, "%s", error.text);
@@ -246,8 +247,9 @@ static bool make_channel(struct host *host, struct host_process *process,
               (uint16_t)generation);
     if (arena_init(&process->in_arena, 0, map->at.in_arena_bytes) != 0)
         return fail(process, FARPOOL_ENOMEM, "out of memory");
-    snprintf(start->variable, sizeof start->variable, CHANNEL_ENVIRONMENT "=%u:%d:%d:%d:%u",
-             CHANNEL_VERSION, CHANNEL_FD_MEMORY, CHANNEL_FD_BELL, (int)getpid(), generation);
+    snprintf(start->variable, sizeof start->variable,
+             CHANNEL_ENVIRONMENT "=%u:%d:%d:%d:%u", CHANNEL_VERSION, CHANNEL_FD_MEMORY,
+             CHANNEL_FD_BELL, (int)getpid(), generation);
     return true;
 }
 
@@ -264,7 +266,7 @@ static bool start_program(struct host *host, struct host_process *process,
     process->pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0);
     if (process->pidfd < 0 && errno == ESRCH) {
         process->exited = true; /* reaped by someone else in this process already */
-        host->no_memory = true; /* so that the next sleep is refused */
+        process->pid = 0;       /* and perhaps another's by now */
         return true;
     }
     if (process->pidfd < 0 || !watch(host, process->pidfd, EPOLLIN, process->number)) {
@@ -293,7 +295,7 @@ bool host_start(struct host *host, struct host_process *process,
     HASH_FIND(hh, host->programs, &effect->program, sizeof effect->program, program);
     if (program == NULL)
         return fail(process, FARPOOL_EPROGRAM, "its program is not on this node");
-    snprintf(process->program, sizeof process->program, "%s", program->path);
+    snprintf(process->program, sizeof process->program, "%s", program->name);
     snprintf(process->initializer, sizeof process->initializer, "%s", effect->name);
 
     bool started = make_channel(host, process, &effect->pool, &start);

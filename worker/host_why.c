@@ -17,9 +17,8 @@ static const struct {
     uint16_t number;
     const char *name;
 } machines[] = {
-    {EM_X86_64, "x86_64"}, {EM_AARCH64, "aarch64"}, {EM_386, "i386"},
-    {EM_ARM, "arm"},       {EM_PPC64, "ppc64"},     {EM_RISCV, "riscv"},
-    {EM_S390, "s390"},     {EM_MIPS, "mips"},
+    {EM_X86_64, "x86_64"}, {EM_AARCH64, "aarch64"}, {EM_386, "i386"},  {EM_ARM, "arm"},
+    {EM_PPC64, "ppc64"},   {EM_RISCV, "riscv"},     {EM_S390, "s390"}, {EM_MIPS, "mips"},
 };
 
 static const char *machine_name(uint16_t number)
@@ -81,8 +80,10 @@ static int why_from_file(int fd, const char *path, int number, char *text, size_
     }
     if (number == ENOENT && header.e_ident[EI_CLASS] == own.e_ident[EI_CLASS]) {
         read_loader(fd, &header, loader, sizeof loader);
-        snprintf(text, size, "%s needs %s, which is not on this node", path, loader);
-        return FARPOOL_ELIBRARY;
+        if (loader[0] != '\0' && access(loader, F_OK) != 0) {
+            snprintf(text, size, "%s needs %s, which is not on this node", path, loader);
+            return FARPOOL_ELIBRARY;
+        }
     }
     snprintf(text, size, "cannot start %s: %s", path, strerror(number));
     return FARPOOL_EPROGRAM;
@@ -156,12 +157,27 @@ void host_why_not_ready(const struct host_process *process, int exit_status, int
     if (state == CHANNEL_STARTING && library_missing(process, text, size)) {
         *ret_code = FARPOOL_ELIBRARY;
     } else if (state == CHANNEL_STARTING && exit_status == 127) {
+        char library[256];
         *ret_code = FARPOOL_ELIBRARY;
-        snprintf(text, size, "%s could not be loaded: %s before main%s%.*s",
-                 process->program, how, length > 0 ? ": " : "", length, line);
+        if (length == 0 &&
+            host_find_missing_library(process->program, library, sizeof library))
+            snprintf(text, size, "%s needs %s, which is not on this node",
+                     process->program, library);
+        else
+            snprintf(text, size, "%s could not be loaded: %s before main%s%.*s",
+                     process->program, how, length > 0 ? ": " : "", length, line);
+    } else if (state == CHANNEL_STARTING && exit_status == CHANNEL_EXIT_VERSION) {
+        *ret_code = FARPOOL_EVERSION;
+        snprintf(text, size, "%s was built with another version of Farpool than %s",
+                 process->program, FARPOOL_VERSION);
+    } else if (state == CHANNEL_STARTING && exit_status == CHANNEL_EXIT_REFUSED) {
+        *ret_code = FARPOOL_EPROGRAM;
+        snprintf(text, size, "%s could not attach%s%.*s", process->program,
+                 length > 0 ? ": " : "", length, line);
     } else if (state == CHANNEL_STARTING) {
         *ret_code = FARPOOL_ENOTFARPOOL;
-        snprintf(text, size, "%s %s before it called farpool_init: not a Farpool program%s%.*s",
+        snprintf(text, size,
+                 "%s %s before it called farpool_init: not a Farpool program%s%.*s",
                  process->program, how, length > 0 ? ": " : "", length, line);
     } else if (process->initializer[0] != '\0') {
         *ret_code = FARPOOL_EINITIALIZER;

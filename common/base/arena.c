@@ -83,7 +83,8 @@ uint64_t arena_alloc(struct arena *arena, uint64_t size, int *ret_code)
     *ret_code = FARPOOL_EFULL;
     if (size > arena->size)
         return ARENA_NONE;
-    size = size == 0 ? ARENA_BLOCK : (size + ARENA_BLOCK - 1) & ~(uint64_t)(ARENA_BLOCK - 1);
+    size =
+        size == 0 ? ARENA_BLOCK : (size + ARENA_BLOCK - 1) & ~(uint64_t)(ARENA_BLOCK - 1);
     struct arena_part *part = first_fit(arena, size);
     if (part == NULL)
         return ARENA_NONE;
@@ -168,7 +169,8 @@ void arena_check(const struct arena *arena)
     uint64_t offset = arena->base, used = 0;
     bool reached = false;
     const struct arena_part *before = NULL;
-    for (const struct arena_part *part = arena->parts; part != NULL; part = part->behind) {
+    for (const struct arena_part *part = arena->parts; part != NULL;
+         part = part->behind) {
         assert(part->offset == offset && part->before == before && part->size > 0);
         assert(!(part->free && before != NULL && before->free));
         reached = reached || part == arena->lowest;

@@ -2,14 +2,15 @@
  *
  * arena.h: hands out blocks of a range of offsets. Knows nothing of the memory behind it:
  * the book-keeping is private to the side that hands out, and the other side only sees
- * offsets. The lowest free place is taken, so that the same pages stay in use and warm. */
+ * offsets. The lowest free place is taken, so that the same pages stay in use and warm.
+ */
 #ifndef FARPOOL_BASE_ARENA_H
 #define FARPOOL_BASE_ARENA_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ARENA_BLOCK 4096u         /* blocks begin at multiples of it */
+#define ARENA_BLOCK 4096u /* blocks begin at multiples of it */
 #define ARENA_NONE UINT64_MAX
 
 struct arena_part; /* a used or a free stretch */
@@ -20,7 +21,7 @@ struct arena {
     struct arena_part *lowest; /* no free stretch begins before this one */
     struct arena_part *used;   /* map: offset to used stretch */
     uint64_t used_bytes;
-    uint64_t touched;          /* end of the highest block handed out since arena_trim */
+    uint64_t touched; /* end of the highest block handed out since arena_trim */
 };
 
 int arena_init(struct arena *arena, uint64_t base, uint64_t size); /* 0, ENOMEM */

@@ -24,13 +24,18 @@
 #define CHANNEL_FD_MEMORY 3
 #define CHANNEL_FD_BELL 4
 
-#define CHANNEL_RING_BYTES 262144u    /* each of the three rings */
-#define CHANNEL_INLINE_BYTES 16384u   /* inputs and outputs up to this travel in a ring */
-#define CHANNEL_RELEASES 131072u      /* places in the release queue */
-#define CHANNEL_CRASH_BYTES 16384u    /* room for the text of a crash */
-#define CHANNEL_BATCH_TASKS 4096u     /* results with a table of sizes in one record */
+/* How a process ends that cannot attach: it was built with a libfarpool that speaks another
+ * CHANNEL_VERSION, or something else, told on stderr. */
+#define CHANNEL_EXIT_VERSION 125
+#define CHANNEL_EXIT_REFUSED 126
+
+#define CHANNEL_RING_BYTES 262144u  /* each of the three rings */
+#define CHANNEL_INLINE_BYTES 16384u /* inputs and outputs up to this travel in a ring */
+#define CHANNEL_RELEASES 131072u    /* places in the release queue */
+#define CHANNEL_CRASH_BYTES 16384u  /* room for the text of a crash */
+#define CHANNEL_BATCH_TASKS 4096u   /* results with a table of sizes in one record */
 #define CHANNEL_CANCELS 16u
-#define CHANNEL_RELAY_BYTES 32768u    /* a piece of a relayed message */
+#define CHANNEL_RELAY_BYTES 32768u /* a piece of a relayed message */
 #define CHANNEL_RELAY_FRAMES (1 + 2 * SPANS_MAX)
 /* The out arena: blocks in the first part may stay in use as long as anyone refers to
  * the output; those in the rest are copied out at once, so it always becomes free. */
@@ -40,8 +45,8 @@
 /* What a process runs. Written by it, read by the host, who checks it. */
 struct channel_running {
     _Atomic uint64_t give;
-    _Atomic uint64_t first;   /* index of the first task of the run */
-    volatile uint64_t place;  /* which task of the run; farpool_run.running points here */
+    _Atomic uint64_t first;  /* index of the first task of the run */
+    volatile uint64_t place; /* which task of the run; farpool_run.running points here */
     _Atomic uint64_t began_ms;
     _Atomic uint64_t share_index, share_ppm; /* farpool_task_progress */
     _Atomic uint32_t executing;
@@ -63,13 +68,13 @@ struct channel_control {
     struct id pool;
     char node[NODE_NAME_MAX + 1];
 
-    _Alignas(64) _Atomic uint32_t wake; /* futex; changed by who wakes the process */
+    _Alignas(64) _Atomic uint32_t wake;   /* futex; changed by who wakes the process */
     _Alignas(64) _Atomic uint32_t asleep; /* enum channel_asleep; by the process */
     _Alignas(64) _Atomic uint32_t host_asleep; /* set by the host, cleared by who rings */
     _Alignas(64) _Atomic uint32_t closing; /* by the host: end when the ring is empty */
     struct channel_cancel cancels[CHANNEL_CANCELS];
     _Alignas(64) struct channel_running running;
-    _Atomic uint32_t state; /* enum channel_state; by the process */
+    _Atomic uint32_t state;       /* enum channel_state; by the process */
     _Atomic uint32_t crash_bytes; /* how much crash text there is */
 
     struct ring_shared in, relay, out;
@@ -122,16 +127,16 @@ enum channel_record {
     CHANNEL_FAILED,       /* out: struct channel_failed */
     CHANNEL_BLOCKED,      /* out: the task waits for a nested job */
     CHANNEL_UNBLOCKED,    /* out */
-    CHANNEL_IDLE,         /* out: nothing to do for a while: the in arena may be trimmed */
-    CHANNEL_RELAY,        /* relay, out: struct channel_relay: a message begins */
-    CHANNEL_RELAY_PART,   /* relay, out: the next bytes of it */
+    CHANNEL_IDLE,       /* out: nothing to do for a while: the in arena may be trimmed */
+    CHANNEL_RELAY,      /* relay, out: struct channel_relay: a message begins */
+    CHANNEL_RELAY_PART, /* relay, out: the next bytes of it */
 };
 
 #define CHANNEL_INLINE UINT64_MAX /* as an offset: the bytes are in the record */
 
 /* Where the bytes of a record's payload begin, counted from the record's body: so that
  * they are aligned to a cache line. */
-#define CHANNEL_DATA_OFFSET(type)                                                    \
+#define CHANNEL_DATA_OFFSET(type)                                                        \
     ((sizeof(type) + RING_HEADER_BYTES + 63) / 64 * 64 - RING_HEADER_BYTES)
 
 /* Consecutive tasks to run. Behind it inline: the inputs, then at the next multiple of 4
@@ -177,7 +182,7 @@ struct channel_failed {
 
 /* A message begins: its frames' sizes; their bytes follow in CHANNEL_RELAY_PARTs. */
 struct channel_relay {
-    uint32_t frames; /* the header and the bodies */
+    uint32_t frames;                      /* the header and the bodies */
     uint64_t sizes[CHANNEL_RELAY_FRAMES]; /* only `frames` of them are sent */
 };
 

@@ -17,7 +17,8 @@
 
 static uint64_t padded(uint32_t length)
 {
-    return ((uint64_t)length + RING_HEADER_BYTES + RING_ALIGN - 1) & ~(uint64_t)(RING_ALIGN - 1);
+    return ((uint64_t)length + RING_HEADER_BYTES + RING_ALIGN - 1) &
+           ~(uint64_t)(RING_ALIGN - 1);
 }
 
 void ring_init(struct ring *ring, struct ring_shared *shared, void *data, uint32_t size,

@@ -51,12 +51,10 @@ static struct node *node_get(struct span_set *set)
 
 static void node_put(struct span_set *set, struct node *node)
 {
-    if (set->kept_count < NODES_KEPT) {
-        memset(node, 0, sizeof *node);
+    if (set->kept_count < NODES_KEPT)
         set->kept[set->kept_count++] = node;
-    } else {
+    else
         mem_free(node);
-    }
 }
 
 static void count_in(struct span_set *set, const struct msg_span *span)

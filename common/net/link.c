@@ -225,8 +225,8 @@ static void finish(struct net *net, struct link *link, struct delivery *delivery
  * must have been read. */
 static struct link *find_finishable(const struct net *net, bool drained)
 {
-    struct link *link;
-    TAILQ_FOREACH (link, &net->ending, entry) {
+    struct link *link = TAILQ_FIRST(&net->ending);
+    for (; link != NULL; link = TAILQ_NEXT(link, entry)) {
         if (drained || link->state == LINK_CLOSING ||
             (link->state == LINK_BROKEN && link->fd >= 0))
             return link;

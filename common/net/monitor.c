@@ -141,6 +141,14 @@ void net_monitor_drain(struct net *net)
     }
 }
 
+/* The kernel's number of the socket behind a descriptor; 0: not known. */
+static uint64_t read_cookie(int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
 void net_monitor_bind(struct net *net, struct link *link, int fd)
 {
     if (fd < 0 || !reserve_fd(net, (size_t)fd))
@@ -151,13 +159,18 @@ void net_monitor_bind(struct net *net, struct link *link, int fd)
         net_link_lost(net, link, "connection closed");
         return;
     }
-    uint64_t cookie = 0;
-    socklen_t size = sizeof cookie;
-    if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) != 0)
-        cookie = 0;
     link->fd = fd;
-    link->cookie = cookie;
+    link->cookie = read_cookie(fd);
     slot->link = link;
     net_monitor_drain(
-        net); /* gone meanwhile: then the cookie may be another's, and is not used */
+        net); /* gone meanwhile: the cookie may be another's, and is not used */
+}
+
+void net_monitor_refuse(struct net *net, int fd)
+{
+    struct link nobody = {.fd = fd, .cookie = fd < 0 ? 0 : read_cookie(fd)};
+    net_monitor_drain(net);
+    bool there = fd >= 0 && (size_t)fd < net->fds_capacity && net->fds[fd].open;
+    if (there && net->fds[fd].link == NULL)
+        net_link_cut(&nobody);
 }

@@ -12,15 +12,11 @@
 #include <string.h>
 #include <time.h>
 
-static int create(const struct net_config *config, bool listener, struct net **ret_net,
-                  farpool_error *error)
+static struct net *create(const struct net_config *config, bool listener)
 {
-    int result = net_check_address(config->address, listener, error);
-    if (result != 0)
-        return result;
     struct net *net = mem_alloc(sizeof *net);
     if (net == NULL)
-        return error_set(error, FARPOOL_ENOMEM, "out of memory");
+        return NULL;
     net->listener = listener;
     net->role = config->role;
     snprintf(net->address, sizeof net->address, "%s", config->address);
@@ -32,8 +28,7 @@ static int create(const struct net_config *config, bool listener, struct net **r
     TAILQ_INIT(&net->ending);
     TAILQ_INIT(&net->closing);
     TAILQ_INIT(&net->dirty);
-    *ret_net = net;
-    return 0;
+    return net;
 }
 
 static uint64_t clock_ms(void)
@@ -46,10 +41,13 @@ static uint64_t clock_ms(void)
 int net_listen(const struct net_config *config, struct net **ret_net,
                farpool_error *error)
 {
-    struct net *net = NULL;
-    int result = create(config, true, &net, error);
-    if (result == 0)
-        result = net_socket_open_context(net, error);
+    int result = net_check_address(config->address, true, error);
+    if (result != 0)
+        return result;
+    struct net *net = create(config, true);
+    if (net == NULL)
+        return error_set(error, FARPOOL_ENOMEM, "out of memory");
+    result = net_socket_open_context(net, error);
     if (result == 0)
         result = net_socket_listen(net, error);
     if (result != 0) {
@@ -70,10 +68,13 @@ static void begin_dial(struct net *net)
 
 int net_dial(const struct net_config *config, struct net **ret_net, farpool_error *error)
 {
-    struct net *net = NULL;
-    int result = create(config, false, &net, error);
-    if (result == 0)
-        result = net_socket_open_context(net, error);
+    int result = net_check_address(config->address, false, error);
+    if (result != 0)
+        return result;
+    struct net *net = create(config, false);
+    if (net == NULL)
+        return error_set(error, FARPOOL_ENOMEM, "out of memory");
+    result = net_socket_open_context(net, error);
     if (result == 0)
         result = net_socket_dial(net, error);
     if (result != 0) {

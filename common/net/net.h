@@ -18,9 +18,9 @@
 struct net;
 
 enum net_event_kind {
-    NET_UP,      /* dialer: connected; listener: the first message of a new peer follows, or
-                    NET_DOWN when it was no hello */
-    NET_DOWN,    /* the connection closed, or broke a rule (text says); the link is gone */
+    NET_UP,   /* dialer: connected; listener: the first message of a new peer follows, or
+                 NET_DOWN when it was no hello */
+    NET_DOWN, /* the connection closed, or broke a rule (text says); the link is gone */
     NET_MESSAGE, /* *message: the callee takes it over (sets it NULL) */
 };
 
@@ -32,10 +32,11 @@ struct net_event {
 };
 
 struct net_config {
-    const char *address;     /* tcp://HOST:PORT, ipc://PATH; loopback only (EADDRESS) */
-    char role;               /* 'C', 'K' or 'W': which messages peers may send us */
-    uint64_t queue_bytes_max;/* per link, waiting to go out: beyond it the link is closed */
-    uint64_t seed;           /* jitter of redialling */
+    const char *address; /* tcp://HOST:PORT, ipc://PATH; loopback only (EADDRESS) */
+    char role;           /* 'C', 'K' or 'W': which messages peers may send us */
+    uint64_t
+        queue_bytes_max; /* per link, waiting to go out: beyond it the link is closed */
+    uint64_t seed;       /* jitter of redialling */
     uint32_t redial_first_ms, redial_max_ms; /* dialer; default 50, 5000 */
 };
 
@@ -43,7 +44,8 @@ struct net_config {
 int net_check_address(const char *address, bool listen, farpool_error *error);
 
 /* EADDRESS, ESYSTEM (port taken, named), ENOFILES. */
-int net_listen(const struct net_config *config, struct net **ret_net, farpool_error *error);
+int net_listen(const struct net_config *config, struct net **ret_net,
+               farpool_error *error);
 int net_dial(const struct net_config *config, struct net **ret_net, farpool_error *error);
 /* Waits up to linger_ms for what is queued to go out. NULL allowed. */
 void net_close(struct net *net, int linger_ms);

@@ -81,6 +81,7 @@ STAILQ_HEAD(outgoing_list, outgoing);
 struct queue {
     struct outgoing_list urgent; /* heartbeats */
     struct outgoing_list normal;
+    bool begun;             /* a message has left: the first one is a hello */
     struct outgoing *large; /* is being sent in PARTs, or NULL */
     struct payload *head;   /* of it: sizes and header, before the bodies */
     size_t piece;           /* of it: 0 the head, n the n-th body */
@@ -240,6 +241,8 @@ void net_monitor_close(struct net *net);
 void net_monitor_drain(struct net *net);
 /* Binds a new listener's link to its connection; the monitor has been drained. */
 void net_monitor_bind(struct net *net, struct link *link, int fd);
+/* Closes a listener's connection that has no link, and will have none. */
+void net_monitor_refuse(struct net *net, int fd);
 
 /* ------------------------------------------------------------------- receive.c */
 

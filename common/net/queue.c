@@ -2,10 +2,11 @@
  *
  * queue.c: what waits to go out on a link, and in which order.
  *
- * Messages leave in order, but for two cases. A heartbeat passes everything: it says that
- * the sender's loop works. And while a large message goes out in PARTs, small ones behind
- * it pass where neither the cores nor a relayed client can tell the difference: see
- * may_pass. The first message that may not pass is a barrier to all behind it.
+ * Messages leave in order, but for two cases. A heartbeat passes everything but a hello:
+ * it says that the sender's loop works. And while a large message goes out in PARTs,
+ * small ones behind it pass where neither the cores nor a relayed client can tell the
+ * difference: see may_pass. The first message that may not pass is a barrier to all
+ * behind it.
  *
  * A large message is a stream: u32 size of its header, u32 number of its bodies, u64 size
  * of each (little endian), the header, the bodies. PARTs are slices of these, never
@@ -82,7 +83,7 @@ int net_queue_add(struct queue *queue, enum message_kind kind, struct frames *fr
     outgoing->bytes = bytes;
     outgoing->frames = *frames;
     memset(frames, 0, sizeof *frames);
-    if (kind == MSG_HEARTBEAT)
+    if (kind == MSG_HEARTBEAT && queue->begun)
         STAILQ_INSERT_TAIL(&queue->urgent, outgoing, entry);
     else
         STAILQ_INSERT_TAIL(&queue->normal, outgoing, entry);
@@ -132,6 +133,7 @@ static bool move_first(struct queue *queue, struct outgoing_list *list,
         return false;
     STAILQ_REMOVE_HEAD(list, entry);
     queue->bytes -= outgoing->bytes;
+    queue->begun = true;
     outgoing_free(outgoing);
     return true;
 }

@@ -168,8 +168,10 @@ static struct link *accept_link(struct net *net, const uint8_t *routing_id, int 
 {
     struct link *link;
     net_monitor_drain(net);
-    if (net_link_create(net, routing_id, &link) != 0)
-        return NULL; /* its hello is lost, and it will dial again */
+    if (net_link_create(net, routing_id, &link) != 0) {
+        net_monitor_refuse(net, fd); /* its hello is lost: it has to dial again */
+        return NULL;
+    }
     net_monitor_bind(net, link, fd);
     struct net_event event = {.kind = NET_UP, .link = link->number};
     net_deliver_event(delivery, &event);

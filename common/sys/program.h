@@ -16,6 +16,7 @@
  *     32 bytes            BLAKE2b-256 of its content
  *     u64 little endian   its size in bytes
  *     u8                  1: may be executed, 0: not */
-void sys_hash_program(const struct msg_file *files, uint32_t count, struct hash *ret_hash);
+void sys_hash_program(const struct msg_file *files, uint32_t count,
+                      struct hash *ret_hash);
 
 #endif

@@ -69,9 +69,22 @@ char *sys_machine(char *text, size_t size)
 
 static int unit_shift(char unit)
 {
-    static const char units[] = "KMGT";
-    const char *place = unit == '\0' ? NULL : strchr(units, unit & ~0x20);
-    return place == NULL ? -1 : 10 * (int)(place - units + 1);
+    switch (unit) {
+    case 'k':
+    case 'K':
+        return 10;
+    case 'm':
+    case 'M':
+        return 20;
+    case 'g':
+    case 'G':
+        return 30;
+    case 't':
+    case 'T':
+        return 40;
+    default:
+        return -1;
+    }
 }
 
 bool sys_parse_size(const char *text, uint64_t *ret_size)

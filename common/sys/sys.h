@@ -30,8 +30,8 @@ int sys_hash_file(const char *path, struct hash *ret_hash, uint64_t *ret_size,
                   farpool_error *error);
 void sys_hash(const void *data, size_t size, struct hash *ret_hash);
 
-/* A number of bytes as people give it: a whole number, with K, M, G or T for powers of 1024.
- * false: not a number, or over UINT64_MAX. */
+/* A number of bytes as people give it: a whole number, with K, M, G or T for powers of
+ * 1024. false: not a number, or over UINT64_MAX. */
 bool sys_parse_size(const char *text, uint64_t *ret_size);
 
 /* Raises the soft limit of open files to the hard one; ENOFILES when that is less than

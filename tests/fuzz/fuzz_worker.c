@@ -32,6 +32,7 @@ struct daemon {
     struct process processes[PROCESSES];
     struct hash program; /* of the last PROGRAM_OPEN */
     bool asked;          /* and it was not answered yet */
+    uint32_t files;      /* of that program */
     struct worker_event answers[256]; /* for the next batch */
     size_t answers_count;
 };
@@ -156,6 +157,8 @@ static void apply(struct daemon *daemon, const struct worker_effect *effect)
                effect->kind == WORKER_PROGRAM_WRITE) {
         daemon->program = effect->program;
         daemon->asked = true;
+        if (effect->kind == WORKER_PROGRAM_OPEN)
+            daemon->files = effect->files_count;
     } else if (effect->kind == WORKER_RELINK) {
         daemon->linked = false;
     } else if (effect->kind == WORKER_PROGRAM_CLOSE) {
@@ -285,7 +288,7 @@ static void act_program(struct daemon *daemon)
                                  .program = daemon->program, .code = FARPOOL_ENOSPACE,
                                  .text = "no space"};
 
-    if (!daemon->asked)
+    if (!daemon->asked || (event.kind == WORKER_PROGRAM_NEEDS && !daemon->files))
         return;
     daemon->asked = false;
     step(daemon, &event);

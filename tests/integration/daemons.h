@@ -49,8 +49,8 @@ struct cluster;
 
 #define CLUSTER_WORKERS_MAX 16
 
-/* A coordinator and `workers` workers (nodes "n0", "n1" ...) of `slots` slots each; returns
- * when all of them have been welcomed. workers may be 0. */
+/* A coordinator and `workers` workers (nodes "n0", "n1" ...) of `slots` slots each;
+ * returns when all of them have been welcomed. workers may be 0. */
 int cluster_start(int workers, int slots, struct cluster **ret_cluster);
 
 /* The same with more arguments for the coordinator and for every worker (each ends with

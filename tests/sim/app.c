@@ -142,7 +142,7 @@ void sim_app_start(struct sim *sim, int place)
 
 int sim_app_start_nested(struct sim *sim, struct node *node, struct process *process)
 {
-    int place = 0;
+    int place = APPS_TOP;
 
     while (place < APPS_MAX && (sim->apps[place].core || sim->apps[place].jobs_count))
         place++;
@@ -225,13 +225,22 @@ static bool is_forgotten(const struct app *app, const struct job *job)
     return job->ended || job->freed || job->refused;
 }
 
+/* Whether the core has just told that the pool failed. */
+static bool has_failed(const struct app *app)
+{
+    for (size_t i = 0; i < app->effects.count; i++)
+        if (app->effects.items[i].kind == CLIENT_POOL_FAILED)
+            return true;
+    return false;
+}
+
 static void judge(struct sim *sim, struct app *app, const struct app_item *item,
                   int result)
 {
     struct job *job = item->job >= 0 ? &app->jobs[item->job] : NULL;
 
     if (item->event.kind == CLIENT_JOB_OPEN && result == FARPOOL_ECLOSED) {
-        if (!app->closing && !app->terminated && !app->failed)
+        if (!app->closing && !app->terminated && !app->failed && !has_failed(app))
             sim_fail(sim, "C%d may not open a job on an open pool", sim_app_place(sim, app));
         job->refused = true;
     } else if (result == FARPOOL_EINVAL && job) {

@@ -275,7 +275,7 @@ static void choose_faults(struct sim *sim)
 void sim_plan_make(struct sim *sim)
 {
     struct plan *plan = &sim->plan;
-    uint64_t nodes = sim_between(sim, 1, 5), apps = sim_between(sim, 1, 3);
+    uint64_t nodes = sim_between(sim, 1, 5), apps = sim_between(sim, 1, APPS_TOP);
 
     plan->encode = sim_chance(sim, 2);
     plan->nested = sim_chance(sim, 4);

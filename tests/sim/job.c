@@ -172,7 +172,7 @@ void sim_job_write_output(const struct job *job, const uint8_t *input, size_t si
 }
 
 /* A process begins a task. Each new attempt must have a cause that the client heard of,
- * and a task of a once-job is begun once an attempt at most. */
+ * and a task of a once-job is begun once at most. */
 void sim_job_begin(struct sim *sim, struct job *job, uint64_t index, uint32_t attempt)
 {
     struct task *task = &job->tasks[index];
@@ -182,11 +182,10 @@ void sim_job_begin(struct sim *sim, struct job *job, uint64_t index, uint32_t at
         sim_fail(sim, "C%d job %llx task %llu: attempt %u, with %u causes", job->app,
                  (unsigned long long)job->number, (unsigned long long)index, attempt,
                  causes);
-    if (job->options.losses_max == 1 && task->begins && attempt <= task->begun)
+    if (job->options.losses_max == 1 && task->begins)
         sim_fail(sim, "C%d job %llx: task %llu of a once-job is begun twice", job->app,
                  (unsigned long long)job->number, (unsigned long long)index);
     task->begins++;
-    task->begun = attempt;
     if (sim->options.broken == BREAK_BEGIN_TWICE && !sim->broke &&
         job->options.losses_max == 1) {
         sim->broke = true;
@@ -275,18 +274,22 @@ static bool may_fail(const struct app *app, const struct job *job, uint64_t inde
 {
     const struct task *task = &job->tasks[index];
     enum behaviour behaviour = sim_job_behaviour(job, index);
+    /* A once-job's tasks are never run again, for whatever reason. */
+    uint32_t retries = job->options.losses_max == 1 ? 0 : job->options.retries;
 
     switch (code) {
     case FARPOOL_EFUNCTION:
         return task->cancel_marked ||
-               (behaviour == BEHAVE_FAIL && task->failures > job->options.retries) ||
-               (behaviour == BEHAVE_FLAKY && job->options.retries == 0);
+               (behaviour == BEHAVE_FAIL && task->failures > retries) ||
+               (behaviour == BEHAVE_FLAKY && retries == 0);
     case FARPOOL_EPROCESSLOST:
         return task->blames && task->losts >= job->options.losses_max;
     case FARPOOL_ENODELOST:
-        return task->losts >= job->options.losses_max;
+        /* Nobody can tell what of a once-job had begun when a link was lost. */
+        return task->losts >= job->options.losses_max ||
+               (job->options.losses_max == 1 && app->welcomes > 1);
     case FARPOOL_ETASKTIMEOUT:
-        return job->options.timeout_ms && task->failures > job->options.retries &&
+        return job->options.timeout_ms && task->failures > retries &&
                (behaviour == BEHAVE_HANG ||
                 sim_job_duration_us(job, index) >= 1000 * job->options.timeout_ms);
     case FARPOOL_ECANCELLED:

@@ -104,7 +104,8 @@ static void die(struct sim *sim, struct node *node, struct process *process, int
 
     event->kind = WORKER_PROCESS_GONE;
     event->process = process->number;
-    event->code = code;
+    /* As the host tells it: one that was never ready could not be started. */
+    event->code = code == 0 && process->state == PROCESS_STARTING ? FARPOOL_EPROGRAM : code;
     event->exit_status = exit_status;
     event->signal = number;
     event->text = code == FARPOOL_EINITIALIZER ? "the initializer said no" : NULL;
@@ -349,7 +350,8 @@ static void check_slots(struct sim *sim, const struct node *node)
         const struct process *process =
             *(struct process **)sim_queue_at(&node->processes, i);
 
-        busy += process->state == PROCESS_SERVING && process->gives.count > 0;
+        busy += process->state == PROCESS_SERVING && !process->killed &&
+                process->gives.count > 0;
     }
     if (!sim->plan.nested && busy > node->config.slots)
         sim_fail(sim, "%u busy processes on %u slots", busy, node->config.slots);
@@ -486,6 +488,7 @@ void sim_process_apply(struct sim *sim, struct node *node, struct worker_effect 
         advance(sim, node, process);
         break;
     case WORKER_PROCESS_KILL:
+        process->killed = true;
         sim_at(sim, sim->now_us + sim_dice(sim, 5000), kill_soon,
                (uint64_t)sim_node_place(sim, node), process->number, node->actor.incarnation);
         break;

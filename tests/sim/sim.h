@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #define NODES_MAX 10
+#define APPS_TOP 3  /* the first ones are not nested */
 #define APPS_MAX 24
 #define APP_JOBS_MAX 4
 #define PROGRAM_FILES 2
@@ -140,7 +141,6 @@ struct task {
     enum task_end end;
     int code;            /* of TASK_FAILED */
     uint32_t begins;     /* times that a process began it */
-    uint32_t begun;      /* the attempt of the last one */
     uint32_t blames;     /* processes that ended in it */
     uint32_t losts;      /* losses (EPROCESSLOST, ENODELOST) that reached the client */
     uint32_t failures;   /* other failures that reached it */
@@ -185,8 +185,8 @@ struct app {
     struct queue inbox; /* struct app_item */
     uint64_t link;      /* 0: none */
     bool dialing;
-    bool greeted;       /* WELCOME came on this link: windows below are known */
-    uint64_t tasks_max, bytes_max;
+    uint64_t welcomes;
+    uint64_t tasks_max, bytes_max; /* of the last WELCOME */
     uint64_t under_way_tasks, under_way_bytes;
     bool ready, closing, terminated, failed, pool_ended;
     int failed_code;
@@ -226,7 +226,7 @@ struct process {
     struct id pool;
     struct app *app;      /* of that pool; may have died since */
     struct queue gives;   /* struct give, the first is being worked on */
-    bool running, closing, blocked;
+    bool running, closing, blocked, killed;
     uint64_t began_us;
     uint64_t epoch;       /* timers of an older one are void */
     uint64_t begun;       /* tasks in its life */

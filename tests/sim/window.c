@@ -68,10 +68,14 @@ void sim_window_sent(struct sim *sim, struct app *app, const struct message *mes
         sim_fail(sim, "C%d sends tasks of no job", sim_app_place(sim, app));
     if (job->freed)
         return;
+    uint64_t before = app->under_way_bytes;
     for (uint32_t i = 0; i < message->tasks.spans_count; i++)
         enter(sim, app, job, &message->tasks.spans[i]);
-    if (app->under_way_tasks > 1 && (app->under_way_tasks > app->tasks_max ||
-                                     app->under_way_bytes > app->bytes_max))
+    /* Inputs without bytes pass beside one that is larger than the window. */
+    bool too_many_bytes =
+        app->under_way_bytes > app->bytes_max && app->under_way_bytes > before;
+    if (app->under_way_tasks > 1 &&
+        (app->under_way_tasks > app->tasks_max || too_many_bytes))
         sim_fail(sim, "C%d has %llu tasks, %llu bytes under way of %llu, %llu",
                  sim_app_place(sim, app), (unsigned long long)app->under_way_tasks,
                  (unsigned long long)app->under_way_bytes,
@@ -120,6 +124,7 @@ void sim_window_received(struct sim *sim, struct app *app, const struct message 
     (void)sim;
     switch (message->kind) {
     case MSG_WELCOME:
+        app->welcomes++;
         app->tasks_max = message->welcome.tasks_max;
         app->bytes_max = message->welcome.bytes_max;
         break;

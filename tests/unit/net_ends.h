@@ -30,8 +30,8 @@ struct note {
 static struct end {
     struct net *net;
     struct note notes[NOTES_MAX];
-    size_t count;   /* notes */
-    uint64_t link;  /* of the last NET_UP */
+    size_t count;  /* notes */
+    uint64_t link; /* of the last NET_UP */
     size_t ups, downs, messages;
 } ends[ENDS_MAX];
 
@@ -87,14 +87,14 @@ static inline void turn(long wait_max_ms)
     }
 }
 
-#define TURN_UNTIL(condition)                                                        \
-    do {                                                                             \
-        uint64_t limit_ms = now_ms() + WAIT_MS;                                      \
-        while (!(condition)) {                                                       \
-            if (now_ms() > limit_ms)                                                 \
-                fail_msg("never came true: %s", #condition);                         \
-            turn(50);                                                                \
-        }                                                                            \
+#define TURN_UNTIL(condition)                                                            \
+    do {                                                                                 \
+        uint64_t limit_ms = now_ms() + WAIT_MS;                                          \
+        while (!(condition)) {                                                           \
+            if (now_ms() > limit_ms)                                                     \
+                fail_msg("never came true: %s", #condition);                             \
+            turn(50);                                                                    \
+        }                                                                                \
     } while (0)
 
 static inline void open_end(struct end *end, const char *address, char role)
@@ -162,7 +162,8 @@ static inline const struct note *last_note(const struct end *end)
     return &end->notes[end->count - 1];
 }
 
-/* A TASKS with one span whose data are `size` bytes of a pattern; first tells it apart. */
+/* A TASKS with one span whose data are `size` bytes of a pattern; first tells it apart.
+ */
 static inline struct message *make_tasks(uint64_t first, size_t size)
 {
     struct message *message = message_create(MSG_TASKS);

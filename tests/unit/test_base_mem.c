@@ -139,6 +139,13 @@ static void a_seed_gives_one_sequence(void **state)
     }
     for (int i = 0; i < 7; i++)
         assert_in_range(seen[i], 9500, 10500);
+    /* Just reducing 64 bits would make the lower third of this range half of the values.
+     */
+    const uint64_t third = UINT64_C(1) << 62;
+    unsigned low = 0;
+    for (int i = 0; i < 30000; i++)
+        low += rng_below(&a, 3 * third) < third;
+    assert_in_range(low, 9500, 10500);
     assert_true(rng_below(&a, 1) == 0);
     for (int i = 0; i < 100; i++)
         assert_true(rng_below(&a, UINT64_MAX) < UINT64_MAX);

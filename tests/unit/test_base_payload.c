@@ -5,10 +5,14 @@
 #include "common/base/payload.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdalign.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -139,6 +143,33 @@ static void no_memory_leaves_references_alone(void **state)
     assert_int_equal(released, 1);
 }
 
+/* In a child, without its message and core file. */
+static void assert_slice_aborts(struct payload *payload, size_t offset, size_t size)
+{
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (!child) {
+        signal(SIGABRT, SIG_DFL);
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        close(STDERR_FILENO);
+        payload_slice(payload, offset, size);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static void a_slice_must_be_within(void **state)
+{
+    (void)state;
+    struct payload *payload = payload_copy("abc", 3);
+    assert_slice_aborts(payload, 1, 3);
+    assert_slice_aborts(payload, 4, 0);
+    assert_slice_aborts(payload, 1, SIZE_MAX);
+    payload_unref(&payload);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +180,7 @@ int main(void)
         cmocka_unit_test(slices_keep_the_root_alive),
         cmocka_unit_test(a_slice_of_all_is_the_payload),
         cmocka_unit_test(a_slice_of_nothing_keeps_nothing),
+        cmocka_unit_test(a_slice_must_be_within),
         cmocka_unit_test(no_memory_leaves_references_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -277,6 +277,33 @@ static void test_terminate_does_not_wait_for_ever(void **state)
     script_done(&script);
 }
 
+/* There was no memory to tell a job's end: its input is refused all the same. */
+static void test_input_behind_the_end(void **state)
+{
+    (void)state;
+    struct script script;
+    script_open(&script);
+    script.options.lazy = true;
+    const uint64_t job = script_job(&script);
+    script_event(&script, (struct client_event){.kind = CLIENT_TERMINATE});
+    client_effects_fini(&script.effects);
+    script.taken = 0;
+    mem_fail_after(1);
+    script_flush(&script);
+    mem_fail_after(0);
+    script_quiet(&script);
+    struct client_event input = {
+        .kind = CLIENT_JOB_INPUT, .job = job, .span = script_span(0, 2, 2)};
+    assert_int_equal(script_step(&script, &input), FARPOOL_EINVAL);
+    span_fini(&input.span);
+    input.kind = CLIENT_JOB_INPUT_END;
+    assert_int_equal(script_step(&script, &input), FARPOOL_EINVAL);
+    script_flush(&script);
+    assert_int_equal(script_take(&script, CLIENT_JOB_ENDED)->job, job);
+    script_sent(&script, MSG_POOL_CLOSE);
+    script_done(&script);
+}
+
 /* Closing takes too long: what still runs is killed. */
 static void test_terminate_after_close(void **state)
 {
@@ -387,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_close_without_link),
         cmocka_unit_test(test_terminate_fails_everything),
         cmocka_unit_test(test_terminate_does_not_wait_for_ever),
+        cmocka_unit_test(test_input_behind_the_end),
         cmocka_unit_test(test_terminate_after_close),
         cmocka_unit_test(test_closed_unasked),
         cmocka_unit_test(test_one_node_cannot),

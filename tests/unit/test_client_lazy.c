@@ -221,6 +221,65 @@ static void test_endless_input_is_bounded(void **state)
     script_fini(&script);
 }
 
+/* Large outputs that nobody reads leave less room for all that follows. */
+static void test_unread_outputs_count(void **state)
+{
+    (void)state;
+    struct script script;
+    script_open(&script);
+    const uint64_t job = lazy_job(&script, 0, 100000);
+    uint64_t next = 0;
+    while (next < 5000) {
+        const struct wanted more = wanted(&script);
+        assert_true(more.count);
+        pull(&script, job, next, more.count, 10);
+        const uint64_t large = next < 30 ? 30 - next : 0;
+        const uint64_t count = more.count < large || !large ? more.count : large;
+        script_message(&script, script_make_done(&script, job, next, (uint32_t)count, 1,
+                                                 large ? 2000 : 100));
+        if (!large)
+            consume(&script, job, count, 100 * count);
+        if (count < more.count) {
+            script_message(&script,
+                           script_make_done(&script, job, next + count,
+                                            (uint32_t)(more.count - count), 1, 100));
+            consume(&script, job, more.count - count, 100 * (more.count - count));
+        }
+        next += more.count;
+    }
+    uint64_t pulled = 0;
+    for (struct wanted more; (more = wanted(&script)).count; pulled += more.count)
+        pull(&script, job, next + pulled, more.count, 10);
+    assert_in_range(pulled, 250, 400); /* 40,000 bytes for 110 each */
+    script_fini(&script);
+}
+
+/* Input is asked for by the eighth, not for each task that was read. */
+static void test_asks_by_the_eighth(void **state)
+{
+    (void)state;
+    struct script script;
+    script_open(&script);
+    const uint64_t job = lazy_job(&script, 80, 0);
+    uint64_t next = 0;
+    while (next < 500) {
+        const struct wanted more = wanted(&script);
+        pull(&script, job, next, more.count, 4);
+        script_result(&script, job, next, (uint32_t)more.count, 1);
+        consume(&script, job, more.count, 4 * more.count);
+        next += more.count;
+    }
+    const struct wanted all = wanted(&script);
+    assert_int_equal(all.count, 80);
+    pull(&script, job, next, 80, 4);
+    script_result(&script, job, next, 80, 1);
+    consume(&script, job, 9, 36);
+    assert_int_equal(wanted(&script).count, 0);
+    consume(&script, job, 1, 4);
+    assert_int_equal(wanted(&script).count, 10);
+    script_fini(&script);
+}
+
 /* One input larger than all that is allowed passes when nothing else is under way. */
 static void test_oversize_input(void **state)
 {
@@ -269,6 +328,8 @@ int main(void)
         cmocka_unit_test(test_tasks_under_way_is_kept),
         cmocka_unit_test(test_one_under_way),
         cmocka_unit_test(test_endless_input_is_bounded),
+        cmocka_unit_test(test_unread_outputs_count),
+        cmocka_unit_test(test_asks_by_the_eighth),
         cmocka_unit_test(test_oversize_input),
         cmocka_unit_test(test_failures_are_consumed),
     };

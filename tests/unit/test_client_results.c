@@ -284,6 +284,103 @@ static void test_other_codes_end_the_task(void **state)
     script_done(&script);
 }
 
+/* A message of several results for which there is no memory at some place: none of them
+ * counts, and all of them do when it is tried again. */
+static struct message *make_mixed(struct script *script, uint64_t job)
+{
+    struct message *message = script_make_failed(script, job, 1, 1, FARPOOL_EPROCESSLOST);
+    struct msg_failed *records = script_list(4 * sizeof *records);
+    for (uint32_t i = 0; i < 4; i++) {
+        records[i] = message->failed.results[0];
+        records[i].index = i;
+        records[i].seq = i + 1;
+        records[i].code = i % 2 ? FARPOOL_ETOOBIG : FARPOOL_EFUNCTION;
+        records[i].message = NULL;
+    }
+    records[3].message = message->failed.results[0].message;
+    mem_free(message->failed.results);
+    message->failed.results = records;
+    message->failed.results_count = 4;
+    return message;
+}
+
+static bool mixed_fails_at(size_t place)
+{
+    struct script script;
+    script_open(&script);
+    script.options.retries = 1;
+    const uint64_t job = script_map(&script, 5);
+    struct client_event event = {.kind = CLIENT_MESSAGE,
+                                 .message = make_mixed(&script, job)};
+    client_effects_fini(&script.effects);
+    script.taken = 0;
+    mem_fail_after(place);
+    const int result = script_step(&script, &event);
+    mem_fail_after(0);
+    if (result) {
+        assert_int_equal(result, FARPOOL_ENOMEM);
+        script_quiet(&script);
+        struct client_job_counts counts;
+        assert_true(client_core_job_counts(script.core, job, &counts));
+        assert_int_equal(counts.failed, 0);
+        script_flush(&script);
+        script_quiet(&script); /* nothing to ACK, nothing to send again */
+        assert_int_equal(script_step(&script, &event), 0);
+    }
+    assert_int_equal(script_take(&script, CLIENT_FAILED)->failed.index, 1);
+    assert_int_equal(script_take(&script, CLIENT_FAILED)->failed.index, 3);
+    script_flush(&script);
+    script_acked(&script, 1, 4);
+    assert_int_equal(script_sent(&script, MSG_TASKS)->tasks.spans_count, 2);
+    script_done(&script);
+    return result != 0;
+}
+
+static void test_all_results_or_none(void **state)
+{
+    (void)state;
+    size_t place = 1;
+    while (mixed_fails_at(place))
+        place++;
+    assert_true(place > 5);
+}
+
+/* The same for a FLUSH that ends what must not run twice, in many pieces. */
+static bool end_once_fails_at(size_t place)
+{
+    struct script script;
+    script_open(&script);
+    script.options.losses_max = 1;
+    const uint64_t job = script_map(&script, 40);
+    for (uint64_t i = 0; i < 40; i += 2)
+        script_result(&script, job, i, 1, 1);
+    script_forget(&script);
+    script_link_down(&script);
+    script_link_up(&script);
+    script_message(&script, script_make_welcome(10, 1000));
+    script_forget(&script);
+    client_effects_fini(&script.effects);
+    mem_fail_after(place);
+    script_flush(&script);
+    const bool failed = mem_fail_after(0) >= place;
+    if (failed && script.effects.count < 21)
+        script_flush(&script);
+    for (uint64_t i = 1; i < 40; i += 2)
+        script_gave_up(&script, job, i, 1, FARPOOL_ENODELOST);
+    script_take(&script, CLIENT_JOB_ENDED);
+    script_done(&script);
+    return failed;
+}
+
+static void test_at_most_once_without_memory(void **state)
+{
+    (void)state;
+    size_t place = 1;
+    while (end_once_fails_at(place))
+        place++;
+    assert_true(place > 2);
+}
+
 static void add_result(struct script *script, uint64_t job, uint8_t worker, uint64_t seq)
 {
     script->worker = script_id(worker);
@@ -301,7 +398,7 @@ static void test_acks_are_merged(void **state)
         uint8_t worker;
         uint64_t seq;
     } results[] = {{2, 5}, {1, 7}, {2, 7}, {2, 6},
-                   {1, 6}, {1, 9}, {2, 6}, {1, UINT64_MAX}};
+                   {1, 6}, {1, 9}, {2, 6}, {1, UINT64_MAX - 1}};
     for (size_t i = 0; i < sizeof results / sizeof *results; i++)
         add_result(&script, job, results[i].worker, results[i].seq);
     script_flush(&script);
@@ -312,7 +409,7 @@ static void test_acks_are_merged(void **state)
     assert_int_equal(ack->ack.results[0].count, 2);
     assert_int_equal(ack->ack.results[1].first, 9);
     assert_int_equal(ack->ack.results[1].count, 1);
-    assert_true(ack->ack.results[2].first == UINT64_MAX);
+    assert_true(ack->ack.results[2].first == UINT64_MAX - 1);
     ack = script_sent(&script, MSG_ACK);
     assert_int_equal(ack->ack.worker.bytes[0], 2);
     assert_int_equal(ack->ack.results_count, 1);
@@ -341,6 +438,8 @@ int main(void)
         cmocka_unit_test(test_drained_is_no_loss),
         cmocka_unit_test(test_at_most_once),
         cmocka_unit_test(test_other_codes_end_the_task),
+        cmocka_unit_test(test_all_results_or_none),
+        cmocka_unit_test(test_at_most_once_without_memory),
         cmocka_unit_test(test_acks_are_merged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

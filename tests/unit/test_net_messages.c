@@ -114,7 +114,8 @@ static void small_messages_pass_a_large_one(void **state)
     check_tasks(LISTENER->notes[at].message, 7, 5000000);
     assert_true(place_of(LISTENER, MSG_TASKS, 8) < at);
     assert_true(place_of(LISTENER, MSG_HEARTBEAT, 0) < at);
-    /* A CANCEL may speak of the large one's tasks, and what is behind it waits with it. */
+    /* A CANCEL may speak of the large one's tasks, and what is behind it waits with it.
+     */
     assert_true(place_of(LISTENER, MSG_CANCEL, 0) > at);
     assert_true(place_of(LISTENER, MSG_TASKS, 9) > place_of(LISTENER, MSG_CANCEL, 0));
 }

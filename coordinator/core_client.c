@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_client.c: clients: their hello, what they may say, and their end.
+ *
+ * A client has one pool: it opened it (and its end is the pool's), or it runs inside one
+ * (POOL_ATTACH; its end is that of the jobs that it opened). A client that says hello on
+ * a second link has lost the first. What a client says of a pool or job that has just
+ * gone is ignored; what it says of one that it never had, drops it. */
+#include "coordinator/core_internal.h"
+
+#include <string.h>
+
+static struct client *find(const struct coordinator_core *core, const struct id *id)
+{
+    struct client *client;
+    HASH_FIND(hh, core->clients, id, sizeof *id, client);
+    return client;
+}
+
+static struct client *create(struct coordinator_core *core, struct link *link,
+                             const struct message *message)
+{
+    bool failed = false;
+    struct client *client = mem_alloc(sizeof *client);
+    if (!client)
+        return NULL;
+    client->id = message->hello_client.client;
+    client->link = link;
+    client->serial = ++core->next_client;
+    memcpy(client->host, message->hello_client.host, sizeof client->host);
+    client->pid = message->hello_client.pid;
+    TAILQ_INIT(&client->jobs);
+    HASH_ADD(hh, core->clients, id, sizeof client->id, client);
+    if (failed) {
+        mem_free(client);
+        return NULL;
+    }
+    return client;
+}
+
+int kclient_hello(struct coordinator_core *core, struct link *link,
+                  const struct message *message)
+{
+    if (id_is_zero(&message->hello_client.client))
+        return klink_drop(core, link, FARPOOL_EPROTOCOL, "a client without an id");
+    struct client *old = find(core, &message->hello_client.client);
+    if (!old && HASH_COUNT(core->clients) >= core->config.clients_max)
+        return klink_refuse(core, link, FARPOOL_EFULL,
+                            "the coordinator already has %u clients (its limit)",
+                            core->config.clients_max);
+    struct client *client = create(core, link, message);
+    if (!client)
+        return FARPOOL_ENOMEM;
+    int error = 0;
+    if (old)
+        error = kclient_tell_gone(core, old);
+    if (old && !error)
+        error = klink_tell_drop(core, old->link, FARPOOL_ECLOSED,
+                                "the client came back on another connection");
+    if (!error)
+        error = klink_tell_welcome(core, link, true);
+    if (error) {
+        HASH_DEL(core->clients, client);
+        mem_free(client);
+        return error;
+    }
+    if (old)
+        kclient_forget(core, old);
+    link->client = client;
+    klink_greet(core, link, LINK_CLIENT);
+    return 0;
+}
+
+int kclient_tell_gone(struct coordinator_core *core, const struct client *client)
+{
+    if (client->state == CLIENT_OWNER)
+        return kpool_tell_gone(core, client->pool);
+    int error = 0;
+    struct job *job;
+    TAILQ_FOREACH (job, &client->jobs, client_entry)
+        if (!error)
+            error = kjob_tell_abandon(core, job);
+    return error;
+}
+
+void kclient_forget(struct coordinator_core *core, struct client *client)
+{
+    if (client->state == CLIENT_OWNER) {
+        kpool_destroy(core, client->pool);
+    } else if (client->state == CLIENT_ATTACHED) {
+        struct job *job;
+        while ((job = TAILQ_FIRST(&client->jobs)))
+            kjob_destroy(core, job);
+        TAILQ_REMOVE(&client->pool->clients, client, pool_entry);
+    }
+    assert(TAILQ_EMPTY(&client->jobs) && !client->tasks && !client->bytes);
+    assert(!client->assigned && !client->hungry);
+    klink_forget(core, client->link);
+    HASH_DEL(core->clients, client);
+    mem_free(client);
+}
+
+void kclient_refresh(struct coordinator_core *core, struct client *client)
+{
+    const bool hungry =
+        client->state == CLIENT_ATTACHED && client->ready_jobs && !client->assigned;
+    if (hungry == client->hungry)
+        return;
+    client->hungry = hungry;
+    if (hungry) {
+        TAILQ_INSERT_TAIL(&client->pool->hungry, client, hungry_entry);
+        kmatch_wake(core, client->pool);
+    } else {
+        TAILQ_REMOVE(&client->pool->hungry, client, hungry_entry);
+    }
+}
+
+/* The pool that a message is about; NULL: a kind that has none. */
+static const struct id *pool_of(const struct message *message)
+{
+    switch (message->kind) {
+    case MSG_POOL_CLOSE:
+        return &message->pool_close.pool;
+    case MSG_JOB_OPEN:
+        return &message->job_open.pool;
+    case MSG_JOB_CLOSE:
+        return &message->job_close.pool;
+    case MSG_TASKS:
+        return &message->tasks.pool;
+    case MSG_ACK:
+        return &message->ack.pool;
+    case MSG_CANCEL:
+        return &message->cancel.pool;
+    case MSG_BLOB:
+        return &message->blob.pool;
+    default:
+        return NULL;
+    }
+}
+
+static int blob(struct coordinator_core *core, const struct client *client,
+                struct message **message)
+{
+    if (client->state != CLIENT_OWNER)
+        return klink_drop(core, client->link, FARPOOL_EPROTOCOL,
+                          "BLOB from a client that did not open the pool");
+    const struct worker *worker = kworker_find(core, &(*message)->blob.worker);
+    return worker ? kforward(core, worker->link, message) : 0;
+}
+
+static int pool_message(struct coordinator_core *core, struct client *client,
+                        struct message **message)
+{
+    /* All that a closing pool still takes part in. */
+    switch ((*message)->kind) {
+    case MSG_POOL_CLOSE:
+        return kpool_close(core, client, *message);
+    case MSG_BLOB:
+        return blob(core, client, message);
+    case MSG_ACK:
+        return kresults_ack(core, client, message);
+    default:
+        if (client->pool->state == POOL_CLOSING)
+            return 0;
+    }
+    switch ((*message)->kind) {
+    case MSG_JOB_OPEN:
+        return kjob_open(core, client, *message);
+    case MSG_JOB_CLOSE:
+        return kjob_close(core, client, *message);
+    case MSG_TASKS:
+        return ktasks(core, client, *message);
+    default:
+        return kjob_cancel(core, client, *message);
+    }
+}
+
+int kclient_message(struct coordinator_core *core, struct client *client,
+                    struct message **message)
+{
+    switch ((*message)->kind) {
+    case MSG_HEARTBEAT:
+        return 0;
+    case MSG_STATUS_GET:
+        return kstatus(core, client, (*message)->status_get.request);
+    case MSG_POOL_OPEN:
+        return kpool_open(core, client, message);
+    case MSG_POOL_ATTACH:
+        return kpool_attach(core, client, *message);
+    default:
+        break;
+    }
+    const struct id *id = pool_of(*message);
+    if (!id || client->state == CLIENT_IDLE)
+        return klink_drop(core, client->link, FARPOOL_EPROTOCOL,
+                          "%s is not for a client to say%s",
+                          message_name((*message)->kind), id ? " without a pool" : "");
+    if (!id_equal(id, &client->pool_id))
+        return klink_drop(core, client->link, FARPOOL_EPROTOCOL, "%s for another pool",
+                          message_name((*message)->kind));
+    if (client->state == CLIENT_ENDED)
+        return 0;
+    return pool_message(core, client, message);
+}

@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_internal.h: the state of a coordinator core and what its files offer each other.
+ *
+ *   core.c           creating, dispatching an event, the FLUSH, the deadline, counts
+ *   core_effects.c   the array of effects; sending
+ *   core_link.c      links: hello, who may say what, dropping, silence, heartbeats
+ *   core_client.c    clients: hello, leaving, the window
+ *   core_worker.c    workers: hello, leaving, draining, LOAD, the order by load
+ *   core_pool.c      pools: opening, joining, closing, failing on a node
+ *   core_member.c    a pool on a worker
+ *   core_share.c     how many processes of a pool each worker may have
+ *   core_job.c       jobs: opening, closing, cancelling; what is known of their duration
+ *   core_placement.c what a worker has of a job, and every sum over it
+ *   core_tasks.c     TASKS, RETURNED, LOST
+ *   core_results.c   DONE, FAILED and ACK
+ *   core_settle.c    a coordinator that was restarted: HELD, what is expected, settling
+ *   core_match.c     which pool's tasks go to which worker
+ *   core_give.c      how many, and the TASKS message
+ *   core_recall.c    taking back what one worker has too much
+ *   core_state.c     POOL_STATE, JOB_STATE
+ *   core_status.c    STATUS
+ *   core_check.c     every invariant
+ *
+ * Globals begin with k, the protocol's letter for the coordinator (messages.def): the
+ * three cores are linked together in the embedded pool.
+ *
+ * How a step is all or nothing: it first cuts sets where they will be cut (which changes
+ * no task) and appends its effects; when that has succeeded it changes the rest without
+ * allocating; when not, the effects are cut off again (coordinator_core_step). So what
+ * ends something comes in pairs: x_tell appends, x_destroy or x_forget changes. */
+#ifndef FARPOOL_COORDINATOR_CORE_INTERNAL_H
+#define FARPOOL_COORDINATOR_CORE_INTERNAL_H
+
+#include "common/base/mem.h"
+#include "common/base/span.h"
+#include "coordinator/core.h"
+
+#define HASH_NONFATAL_OOM 1
+#define uthash_malloc(size) mem_alloc(size)
+#define uthash_free(memory, size) mem_free(memory)
+/* Who adds to a map has a `bool failed`. */
+#define uthash_nonfatal_oom(element) ((void)(element), (void)(failed = true))
+
+#include <assert.h>
+#include <bsd/sys/queue.h>
+#include <bsd/sys/tree.h>
+#include <uthash.h>
+
+#define HORIZON_NS 10000000   /* work that a slot is given ahead */
+#define AHEAD_TASKS 2         /* tasks a slot at least, the running one among them */
+#define UNMEASURED_NS 5000000 /* what a chunk is taken for until one has ended */
+#define TASK_NS_MAX (UINT64_C(1) << 42)
+#define RAMP_FIRST 2 /* chunks a slot, until results show how short they are */
+#define RAMP_MAX (UINT32_C(1) << 24)
+#define FADE_TASKS 1024   /* tasks in the fading average of a task's time */
+#define SPREAD_NS 1000000 /* chunks as long as this fill idle slots everywhere first */
+#define BUBBLE_NS 5000000 /* shorter ones are given ahead even at a job's end */
+#define EVEN_NS 2000000   /* less work a slot than this is dealt out at once */
+#define RECALL_NS 1000000 /* less work a slot than this is not called back */
+#define RECALL_WORKERS 8  /* looked at in one FLUSH */
+#define RECALL_JOBS 32
+#define BATCH_BYTES 1048576 /* bodies in one TASKS, unless one task has more */
+#define STATE_PERIOD_MS 100 /* between two JOB_STATE of a job */
+#define RETRY_MS 10         /* after a FLUSH that ran out of memory */
+#define RECENT_FUNCTIONS 8  /* of a pool: what their last jobs have shown */
+#define WORKER_TASKS_MAX (UINT64_C(1) << 24) /* whatever a worker says it takes */
+#define RESUMED_WINDOWS 4    /* windows that a resumed client may fill at first */
+#define KEPT_MAX 65536       /* results of one worker kept while settling */
+#define NESTED_RANK 4096 /* above every priority */
+#define BLOCKED_PER_SLOT 8 /* tasks that wait for nested jobs and do not count */
+#define FRESH_LINKS_MAX 4096 /* links beyond those that clients and workers may have */
+
+/*   LINK_FRESH -- hello --> LINK_CLIENT, LINK_WORKER
+ *        `-------------------'------------'---- drop --> LINK_DROPPED -- FLUSH --> gone
+ *   and LINK_DOWN ends each of them at once. */
+enum link_state {
+    LINK_FRESH,
+    LINK_CLIENT,
+    LINK_WORKER,
+    LINK_DROPPED, /* what else came from it in this batch is ignored */
+};
+
+struct link {
+    uint64_t number;
+    enum link_state state;
+    struct client *client;
+    struct worker *worker;
+    uint64_t heard_ms, spoke_ms, heartbeats;
+    TAILQ_ENTRY(link) heard_entry; /* in core->heard, or, dropped, in core->dropped */
+    TAILQ_ENTRY(link) spoke_entry; /* in core->spoke: clients and workers */
+    UT_hash_handle hh;
+};
+TAILQ_HEAD(klink_list, link);
+
+enum client_state {
+    CLIENT_IDLE,     /* has no pool, or not yet */
+    CLIENT_OWNER,    /* opened its pool */
+    CLIENT_ATTACHED, /* runs inside a pool of another client */
+    CLIENT_ENDED,    /* its pool is gone; what it still says of it is ignored */
+};
+
+TAILQ_HEAD(kjob_list, job);
+
+struct client {
+    struct id id;
+    struct link *link;
+    enum client_state state;
+    char host[NODE_NAME_MAX + 1];
+    uint32_t pid;
+    struct id pool_id;              /* but for CLIENT_IDLE */
+    struct pool *pool;      /* of an owner or attached one */
+    uint64_t serial;        /* order of coming */
+    struct kjob_list jobs;          /* that it opened */
+    uint64_t job_last;              /* highest job number that it opened */
+    uint64_t tasks, bytes; /* under way: sent by it and not ended */
+    uint64_t assigned;     /* tasks of its jobs that a worker has */
+    uint64_t ready_jobs;   /* in pool->ready */
+    bool hungry;           /* in pool->hungry */
+    TAILQ_ENTRY(client) pool_entry; /* in pool->clients when attached */
+    TAILQ_ENTRY(client) hungry_entry;
+    UT_hash_handle hh;
+};
+TAILQ_HEAD(kclient_list, client);
+
+enum worker_state {
+    WORKER_READY, /* in core->load */
+    WORKER_DRAINING,
+};
+
+TAILQ_HEAD(kmember_list, member);
+TAILQ_HEAD(kplacement_list, placement);
+
+struct worker {
+    struct id id;
+    uint64_t serial; /* order of joining */
+    struct link *link;
+    enum worker_state state;
+    char node[NODE_NAME_MAX + 1], machine[32], labels[256];
+    uint32_t slots;
+    uint64_t memory_bytes, tasks_max, bytes_max;
+    bool resumed; /* served another coordinator before: may tell what it holds */
+    uint64_t joined_ms;
+    uint64_t processes, started, running; /* by its last LOAD */
+    uint64_t done;
+    /* Sums over placements. */
+    uint64_t tasks, bytes, units, work_ns;
+    /* Its place in core->load: the least loaded first. */
+    bool full;                 /* as many chunks as slots, or more */
+    uint64_t slot_ns;          /* work a slot */
+    uint64_t idle;             /* slots without a chunk */
+    uint64_t kept, kept_bytes; /* results kept while their job settles */
+    struct kmember_list members;
+    struct kmember_list starved;       /* wait for room in its window */
+    struct member *reserved;           /* the one that room is kept for */
+    struct kplacement_list placements; /* what was given last at the end */
+    uint32_t floor, level;             /* core_share.c, while it counts */
+    RB_ENTRY(worker) load_entry;
+    TAILQ_ENTRY(worker) entry; /* in core->joined */
+    UT_hash_handle hh;
+};
+RB_HEAD(kload_tree, worker);
+TAILQ_HEAD(kworker_list, worker);
+
+/*   MEMBER_NONE -- POOL_OPEN --> MEMBER_OPEN -- POOL_FAILED --> MEMBER_FAILED
+ *        `- HELD --> MEMBER_HELD --'  `---------- POOL_CLOSE -----+--> MEMBER_CLOSING */
+enum member_state {
+    MEMBER_NONE,    /* the worker knows nothing of the pool */
+    MEMBER_HELD,    /* it has it from an earlier coordinator */
+    MEMBER_OPEN,    /* it was sent POOL_OPEN */
+    MEMBER_FAILED,  /* it cannot run the pool */
+    MEMBER_CLOSING, /* it was sent POOL_CLOSE, and is to answer */
+};
+
+enum member_place {
+    PLACE_AWAY,
+    PLACE_CANDIDATE, /* in pool->candidates: may have room for the pool's tasks */
+    PLACE_STARVED,   /* in worker->starved */
+};
+
+/* What a member has of its pool's jobs of one rank. */
+struct level {
+    int32_t rank;
+    uint64_t units, work_ns;
+    SLIST_ENTRY(level) entry;
+};
+
+/* A pool on a worker. */
+struct member {
+    struct pool *pool;
+    struct worker *worker;
+    enum member_state state;
+    enum member_place place;
+    uint32_t share, told_share; /* processes, of a pool that has a limit */
+    bool announce;              /* in core->announced: POOL_OPEN is due */
+    bool candidate_full;        /* place among the candidates */
+    uint64_t candidate_ns;
+    struct message *failure; /* POOL_FAILED that came before the pool's client */
+    SLIST_HEAD(, level) levels;
+    RB_ENTRY(member) pool_entry, candidate_entry;
+    TAILQ_ENTRY(member) worker_entry, starved_entry, announce_entry;
+};
+RB_HEAD(kmember_tree, member);
+RB_HEAD(kcandidate_tree, member);
+
+/* A fading average of a task's time. */
+struct measure {
+    double tasks, ns;
+};
+
+/* A function of a pool, as its last jobs have shown it. */
+struct recent {
+    char function[FUNCTION_NAME_MAX + 1];
+    uint64_t stamp; /* 0: free; a job remembers it, and so notices a reuse */
+    struct measure measure;
+    uint32_t ramp;
+};
+
+RB_HEAD(kjob_tree, job);
+RB_HEAD(kready_tree, job);
+
+/*   POOL_EXPECTED -- POOL_OPEN --> POOL_RUNNING -- POOL_CLOSE --> POOL_CLOSING
+ * each of which ends with the pool. */
+enum pool_state {
+    POOL_EXPECTED, /* workers or nested clients told of it; its client is to come */
+    POOL_RUNNING,
+    POOL_CLOSING, /* has no jobs any more, waits for POOL_CLOSED */
+};
+
+struct pool {
+    struct id id;
+    enum pool_state state;
+    struct client *owner;
+    struct kclient_list clients; /* attached */
+    struct message *open;        /* its POOL_OPEN */
+    uint32_t processes;          /* at most so many; 0: every slot */
+    uint64_t expires_ms;         /* EXPECTED */
+    struct kmember_tree members;
+    struct kjob_tree jobs;
+    struct kready_tree ready; /* jobs with tasks to be given: rank, then age */
+    struct kclient_list hungry; /* attached, with ready jobs and nothing assigned */
+    uint64_t jobs_count;
+    uint32_t members_closing;
+    uint32_t failed_nodes; /* members that failed, on ready workers */
+    uint64_t failed_slots;
+    uint64_t shares;         /* sum over members */
+    uint64_t units, work_ns; /* sums over placements */
+    uint64_t done;
+    uint64_t alive, started; /* processes */
+    struct recent recents[RECENT_FUNCTIONS];
+    uint32_t recent_next;
+
+    /* Matching. A pool with ready jobs and not `scan` is blocked: no worker has room for
+     * it but perhaps the candidates. */
+    bool matching; /* in core->matching */
+    bool scan;     /* any worker may have room */
+    bool passed;   /* some worker was passed over because of the job, not the pool */
+    int32_t blocked_rank;
+    uint64_t blocked_unit_ns, blocked_serial, blocked_tasks;
+    struct kcandidate_tree candidates;
+    struct worker *reserving; /* keeps room for it */
+    uint64_t turn_ns, turn;   /* its place among those matched in a FLUSH */
+
+    bool renode; /* nodes or shares are to be counted again */
+    bool dirty;  /* in core->dirty_pools: POOL_STATE may be due */
+    uint64_t told_nodes, told_slots, told_alive, told_started;
+    RB_ENTRY(pool) turn_entry;
+    TAILQ_ENTRY(pool) matching_entry, dirty_entry;
+    TAILQ_ENTRY(pool) entry; /* in core->opened, in core->expected_pools, or closing */
+    UT_hash_handle hh;
+};
+RB_HEAD(kturn_tree, pool);
+TAILQ_HEAD(kpool_list, pool);
+
+/*   JOB_EXPECTED -- JOB_OPEN --> JOB_SETTLING -- settled --> JOB_RUNNING */
+enum job_state {
+    JOB_EXPECTED, /* a worker told of it; its client is to come */
+    JOB_SETTLING, /* its tasks wait until workers had time to tell what they hold */
+    JOB_RUNNING,
+};
+
+struct kept {
+    struct message *message; /* DONE or FAILED */
+    struct id worker;
+    uint64_t worker_serial; /* a worker that came back starts with nothing kept */
+    uint64_t bytes;
+    TAILQ_ENTRY(kept) entry;
+};
+
+RB_HEAD(kplacement_tree, placement);
+
+struct job {
+    struct pool *pool;
+    struct client *owner; /* NULL: EXPECTED */
+    uint64_t number;
+    uint64_t serial; /* order of opening */
+    enum job_state state;
+    bool resumed;
+    char function[FUNCTION_NAME_MAX + 1];
+    uint32_t chunk, unit; /* unit: chunk, or 1 */
+    uint64_t timeout_ms;
+    int32_t priority, rank; /* rank: priority, but nested jobs before all others */
+    uint64_t tasks;
+    bool once;
+    /* Tasks: tag is the placement, tag2 enum held. */
+    struct span_set *waiting, *assigned;
+    uint64_t held; /* assigned tasks without their input */
+    struct measure measure;
+    struct recent *recent;
+    uint64_t recent_stamp;
+    uint32_t ramp; /* chunks a slot */
+    uint64_t done;
+    uint64_t running, share_ppm; /* sums over placements */
+    uint64_t told_running, told_share_ppm;
+    bool ready; /* in pool->ready */
+    bool dirty; /* in core->dirty_jobs: JOB_STATE may be due */
+    uint64_t expires_ms;
+    TAILQ_HEAD(, kept) kept;
+    struct kplacement_tree placements;
+    RB_ENTRY(job) pool_entry, ready_entry;
+    TAILQ_ENTRY(job) client_entry, dirty_entry;
+    TAILQ_ENTRY(job) wait_entry; /* in core->expected_jobs or core->settling */
+};
+
+enum held {
+    HELD_NOT,
+    HELD_INPUTLESS, /* a worker has the task, and its input has not come here (yet) */
+    HELD_NEW,       /* the same, while the step that adds it may still fail */
+};
+
+enum placement_state {
+    PLACEMENT_NEW,  /* the worker knows nothing of the job */
+    PLACEMENT_HELD, /* it has it from an earlier coordinator */
+    PLACEMENT_OPEN, /* it was sent JOB_OPEN */
+};
+
+enum recall_state {
+    RECALL_NONE,
+    RECALL_ASKED,
+    RECALL_FRUITLESS, /* gave nothing back, and nothing has changed since */
+};
+
+/* A job on a worker. */
+struct placement {
+    struct job *job;
+    struct worker *worker;
+    struct member *member;
+    struct level *level;
+    enum placement_state state;
+    enum recall_state recall;
+    uint64_t asked; /* chunks that a RECALL under way is for */
+    uint64_t tasks, bytes, units, work_ns;
+    uint64_t running, blocked, share_ppm; /* by the worker's last LOAD */
+    uint64_t mark;               /* core->mark: it was seen in this step */
+    /* The TASKS message of this FLUSH that takes more spans. */
+    struct message *batch;
+    uint64_t batch_bytes;
+    size_t batch_capacity;
+    RB_ENTRY(placement) job_entry;
+    TAILQ_ENTRY(placement) worker_entry, batch_entry;
+};
+
+struct coordinator_core {
+    struct coordinator_config config;
+    uint64_t started_ms, now_ms;
+    struct coordinator_effects *effects; /* of the present step */
+    uint64_t retry_ms; /* UINT64_MAX: the last FLUSH had the memory it needed */
+    bool flushed;      /* nothing happened since the last FLUSH */
+
+    struct link *links;
+    struct klink_list heard, spoke; /* the longest ago first */
+    struct klink_list dropped;
+
+    struct client *clients;
+    struct worker *workers;
+    struct kworker_list joined; /* in order of joining */
+    struct kload_tree load;     /* ready ones */
+    uint64_t next_worker;
+    uint32_t nodes; /* ready ones, and their slots */
+    uint64_t slots;
+    uint64_t idle_units;     /* slots without a chunk, of ready ones */
+    uint64_t recalled_units; /* sum of `asked` over placements */
+    bool renode;             /* ready workers have changed */
+
+    struct pool *pools;
+    struct kpool_list opened; /* RUNNING, in order of opening */
+    struct kpool_list expected_pools, closing;
+    uint64_t jobs_count, next_job, next_stamp, next_turn, next_client;
+    struct kjob_list expected_jobs, settling;
+    bool settled;
+
+    struct kpool_list matching, dirty_pools;
+    struct kmember_list announced;
+    struct kplacement_list batches;
+    struct kjob_list dirty_jobs;
+    uint64_t state_ms; /* when JOB_STATE may be sent next */
+    uint64_t mark;
+    uint64_t waiting, assigned, done; /* tasks of all jobs; ever */
+};
+
+static inline uint64_t add_saturated(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+static inline uint64_t subtract_saturated(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static inline uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static inline struct placement *placement_of(const struct span_item *item)
+{
+    return (struct placement *)(uintptr_t)item->tag;
+}
+
+/* core_effects.c */
+struct coordinator_effect *keffects_add(struct coordinator_core *core,
+                                        enum coordinator_effect_kind kind, uint64_t link);
+void keffects_truncate(struct coordinator_effects *effects, size_t count);
+/* Takes the message over if it returns 0, and frees it if not. NULL is ENOMEM too. */
+int ksend(struct coordinator_core *core, struct link *link, struct message **message);
+/* The same for a message that came with an event: it stays the event's on failure. */
+int kforward(struct coordinator_core *core, struct link *link, struct message **message);
+
+/* core_link.c */
+int klink_message(struct coordinator_core *core, uint64_t number,
+                  struct message **message);
+int klink_down(struct coordinator_core *core, uint64_t number, const char *text);
+/* Closes a link for a reason; what it stood for is gone with it. */
+int klink_drop(struct coordinator_core *core, struct link *link, int code,
+               const char *format, ...) __attribute__((format(printf, 4, 5)));
+int klink_refuse(struct coordinator_core *core, struct link *link, int code,
+                 const char *format, ...) __attribute__((format(printf, 4, 5)));
+int klink_tell_drop(struct coordinator_core *core, const struct link *link, int code,
+                    const char *text);
+int klink_tell_welcome(struct coordinator_core *core, struct link *link, bool client);
+void klink_greet(struct coordinator_core *core, struct link *link, enum link_state state);
+void klink_forget(struct coordinator_core *core, struct link *link); /* to DROPPED */
+int klink_flush_silence(struct coordinator_core *core);
+int klink_flush_heartbeats(struct coordinator_core *core);
+void klink_flush_dropped(struct coordinator_core *core);
+void klink_destroy(struct coordinator_core *core, struct link *link);
+uint64_t klink_deadline(const struct coordinator_core *core);
+
+/* core_client.c */
+int kclient_hello(struct coordinator_core *core, struct link *link,
+                  const struct message *message);
+int kclient_message(struct coordinator_core *core, struct client *client,
+                    struct message **message);
+int kclient_tell_gone(struct coordinator_core *core, const struct client *client);
+void kclient_forget(struct coordinator_core *core, struct client *client);
+void kclient_refresh(struct coordinator_core *core, struct client *client); /* hungry */
+
+/* core_worker.c */
+int kworker_hello(struct coordinator_core *core, struct link *link,
+                  const struct message *message);
+int kworker_tell_gone(struct coordinator_core *core, const struct worker *worker,
+                      const char *text);
+void kworker_forget(struct coordinator_core *core, struct worker *worker);
+struct worker *kworker_find(const struct coordinator_core *core, const struct id *id);
+int kworker_drain(struct coordinator_core *core, struct worker *worker);
+int kworker_load(struct coordinator_core *core, struct worker *worker,
+                 const struct message *message);
+int kload_compare(const struct worker *a, const struct worker *b);
+void kworker_place(struct coordinator_core *core, struct worker *worker);
+/* Something of its window became free. */
+void kworker_freed(struct coordinator_core *core, struct worker *worker);
+void kworker_unreserve(struct coordinator_core *core, struct pool *pool);
+RB_PROTOTYPE(kload_tree, worker, load_entry, kload_compare)
+
+/* core_pool.c */
+struct pool *kpool_find(const struct coordinator_core *core, const struct id *id);
+int kpool_expect(struct coordinator_core *core, const struct id *id,
+                 struct pool **ret_pool); /* ENOMEM, EFULL */
+int kpool_open(struct coordinator_core *core, struct client *client,
+               struct message **message);
+int kpool_attach(struct coordinator_core *core, struct client *client,
+                 const struct message *message);
+int kpool_close(struct coordinator_core *core, struct client *client,
+                const struct message *message);
+int kpool_closed(struct coordinator_core *core, struct worker *worker,
+                 const struct message *message);
+int kpool_failed(struct coordinator_core *core, struct worker *worker,
+                 struct message **message);
+int kpool_tell_gone(struct coordinator_core *core, struct pool *pool);
+void kpool_destroy(struct coordinator_core *core, struct pool *pool);
+int kpool_flush_closed(struct coordinator_core *core);
+/* The worker has something of a pool that is not (or no longer) known here. */
+int kpool_disown(struct coordinator_core *core, struct worker *worker,
+                 const struct id *id);
+
+/* core_member.c */
+int kmember_compare(const struct member *a, const struct member *b);
+struct member *kmember_find(const struct pool *pool, const struct worker *worker);
+struct member *kmember_get(struct pool *pool, struct worker *worker); /* NULL: ENOMEM */
+struct level *kmember_level(struct member *member, int32_t rank); /* NULL: ENOMEM */
+void kmember_destroy(struct coordinator_core *core, struct member *member);
+int kmember_send_open(struct coordinator_core *core, struct member *member);
+void kmember_move(struct member *member, enum member_state state);
+void kmember_announce(struct coordinator_core *core, struct member *member);
+void kmember_unannounce(struct coordinator_core *core, struct member *member);
+bool kmember_knows(const struct member *member); /* its worker knows the pool */
+RB_PROTOTYPE(kmember_tree, member, pool_entry, kmember_compare)
+
+/* core_share.c */
+void kpool_renode(struct coordinator_core *core, struct pool *pool);
+uint64_t kpool_nodes(const struct coordinator_core *core, const struct pool *pool);
+uint64_t kpool_slots(const struct coordinator_core *core, const struct pool *pool);
+bool kpool_usable(const struct pool *pool, const struct worker *worker,
+                  const struct member *member);
+uint32_t kmember_slots(const struct pool *pool, const struct worker *worker,
+                       const struct member *member);
+int kshare_flush(struct coordinator_core *core);
+
+/* core_job.c */
+int kjob_compare(const struct job *a, const struct job *b);
+int kready_compare(const struct job *a, const struct job *b);
+struct job *kjob_find(const struct pool *pool, uint64_t number);
+struct job *kjob_create(struct coordinator_core *core, struct pool *pool,
+                        uint64_t number); /* NULL: ENOMEM */
+int kjob_open(struct coordinator_core *core, struct client *client,
+              const struct message *message);
+int kjob_close(struct coordinator_core *core, struct client *client,
+               const struct message *message);
+int kjob_cancel(struct coordinator_core *core, struct client *client,
+                const struct message *message);
+/* What its workers are told when nobody wants it any more. */
+int kjob_tell_abandon(struct coordinator_core *core, struct job *job);
+void kjob_destroy(struct coordinator_core *core, struct job *job);
+void kjob_refresh(struct coordinator_core *core, struct job *job); /* pool->ready */
+void kjob_measure(struct job *job, uint64_t tasks, uint64_t elapsed_ns);
+uint64_t kjob_unit_ns(const struct job *job);
+uint64_t kjob_work_ns(const struct job *job, uint64_t tasks);
+/* Cuts a set so that no span crosses first or end. */
+int kjob_cut(struct span_set *set, uint64_t first, uint64_t end);
+/* A whole span leaves `waiting` or `assigned` for good. */
+void kjob_end_span(struct coordinator_core *core, struct job *job, struct span_set *set,
+                   const struct span_item *item);
+RB_PROTOTYPE(kjob_tree, job, pool_entry, kjob_compare)
+RB_PROTOTYPE(kready_tree, job, ready_entry, kready_compare)
+
+/* core_placement.c */
+int kplacement_compare(const struct placement *a, const struct placement *b);
+struct placement *kplacement_find(const struct job *job, const struct worker *worker);
+struct placement *kplacement_get(struct job *job, struct worker *worker);
+void kplacement_add(struct coordinator_core *core, struct placement *placement,
+                    uint64_t tasks, uint64_t bytes);
+void kplacement_remove(struct coordinator_core *core, struct placement *placement,
+                       uint64_t tasks, uint64_t bytes);
+void kplacement_recall(struct coordinator_core *core, struct placement *placement,
+                       enum recall_state state, uint64_t asked);
+void kplacement_load(struct coordinator_core *core, struct placement *placement,
+                     const struct msg_job_load *load);
+void kplacement_destroy(struct coordinator_core *core, struct placement *placement);
+RB_PROTOTYPE(kplacement_tree, placement, job_entry, kplacement_compare)
+
+/* core_tasks.c */
+int ktasks(struct coordinator_core *core, struct client *client, struct message *message);
+int kreturned(struct coordinator_core *core, struct worker *worker,
+              const struct message *message);
+/* LOST for what a worker has of a job. */
+int ktasks_tell_lost(struct coordinator_core *core, const struct placement *placement,
+                     const char *text);
+
+/* core_results.c */
+int kresults(struct coordinator_core *core, struct worker *worker,
+             struct message **message);
+int kresults_ack(struct coordinator_core *core, struct client *client,
+                 struct message **message);
+int kresults_tell_ack(struct coordinator_core *core, const struct message *message);
+int kresults_flush_kept(struct coordinator_core *core, struct job *job);
+void kkept_destroy(struct coordinator_core *core, struct job *job, struct kept *kept);
+
+/* core_settle.c */
+int kheld(struct coordinator_core *core, struct worker *worker,
+          const struct message *message);
+int kresults_keep(struct coordinator_core *core, struct worker *worker, struct pool *pool,
+                  struct job *job, struct message **message);
+bool ksettle_expects(const struct coordinator_core *core, const struct worker *worker);
+int ksettle_flush(struct coordinator_core *core);
+uint64_t ksettle_deadline(const struct coordinator_core *core);
+
+/* core_match.c */
+void kmatch_wake(struct coordinator_core *core, struct pool *pool);
+void kmatch_offer(struct coordinator_core *core, struct member *member);
+void kmatch_withdraw(struct member *member);
+int kmatch_flush(struct coordinator_core *core);
+
+/* core_give.c */
+enum give {
+    GIVE_GAVE,
+    GIVE_NO,     /* the worker cannot run the pool, or has enough of it */
+    GIVE_PASSED, /* enough of this job */
+    GIVE_WINDOW, /* no room in its window: it is among the starved now */
+    GIVE_NOMEM,
+};
+enum give kgive(struct coordinator_core *core, struct job *job, struct worker *worker);
+/* One chunk, however much the worker has. */
+enum give kgive_one(struct coordinator_core *core, struct job *job,
+                    struct worker *worker);
+void kgive_flush(struct coordinator_core *core); /* TASKS messages take no more spans */
+
+/* core_recall.c */
+int krecall_flush(struct coordinator_core *core);
+
+/* core_state.c */
+void kstate_touch_pool(struct coordinator_core *core, struct pool *pool);
+void kstate_touch_job(struct coordinator_core *core, struct job *job);
+int kstate_tell_pool(struct coordinator_core *core, struct pool *pool,
+                     struct client *client);
+int kstate_flush(struct coordinator_core *core);
+uint64_t kstate_deadline(const struct coordinator_core *core);
+
+/* core_status.c */
+int kstatus(struct coordinator_core *core, struct client *client, uint32_t request);
+
+#endif

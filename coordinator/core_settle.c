@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_settle.c: a coordinator that was restarted, and so started empty, while workers
+ * and clients went on.
+ *
+ * A worker that served another coordinator tells what it holds (HELD). Those tasks are
+ * assigned to it, though their inputs are not here; a pool or job that no client has
+ * opened yet is EXPECTED for twice settle_ms, and then given up at the workers. Resumed
+ * jobs are SETTLING until the coordinator is settle_ms old: their tasks wait, so that
+ * workers may be back first, and results for them are kept, since the client's copies of
+ * those tasks may still be on their way. */
+#include "coordinator/core_internal.h"
+
+bool ksettle_expects(const struct coordinator_core *core, const struct worker *worker)
+{
+    const uint64_t grace_ms = (uint64_t)2 * core->config.settle_ms;
+    return worker->resumed && core->now_ms < add_saturated(worker->joined_ms, grace_ms);
+}
+
+/* --------------------------------------------------------------------- HELD */
+
+static int add_gap(struct job *job, uint64_t first, uint64_t end, uint32_t attempt,
+                   const struct placement *placement)
+{
+    while (first < end) {
+        struct msg_span span = {.first = first,
+                                .count = (uint32_t)smaller(end - first, SPAN_TASKS_MAX),
+                                .attempt = attempt};
+        first += span.count;
+        const int error =
+            span_set_add(job->assigned, &span, (uintptr_t)placement, HELD_NEW);
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+static const struct span_item *first_of(const struct job *job, uint64_t at)
+{
+    const struct span_item *a = span_set_at_or_after(job->waiting, at);
+    const struct span_item *b = span_set_at_or_after(job->assigned, at);
+    if (!a || !b)
+        return a ? a : b;
+    return a->span.first < b->span.first ? a : b;
+}
+
+/* What of a range is neither waiting nor assigned. */
+static int add_gaps(struct job *job, const struct msg_range *range,
+                    const struct placement *placement)
+{
+    const uint64_t end = range->first + range->count;
+    uint64_t at = range->first;
+    int error = kjob_cut(job->waiting, at, end);
+    while (!error && at < end) {
+        const struct span_item *item = first_of(job, at);
+        const uint64_t until = item ? smaller(end, item->span.first) : end;
+        const uint64_t next = item ? item->span.first + item->span.count : end;
+        if (at < until)
+            error = add_gap(job, at, until, range->attempt, placement);
+        at = larger(next, until);
+    }
+    return error;
+}
+
+static void undo_gaps(struct job *job)
+{
+    const struct span_item *item = span_set_first(job->assigned);
+    while (item) {
+        const uint64_t first = item->span.first, next = first + item->span.count;
+        if (item->tag2 == HELD_NEW)
+            span_set_take(job->assigned, first, item->span.count, NULL);
+        item = span_set_at_or_after(job->assigned, next);
+    }
+}
+
+/* The client's copy came before. */
+static void assign_waiting(struct coordinator_core *core, struct placement *placement,
+                           const struct msg_range *range)
+{
+    struct job *job = placement->job;
+    const uint64_t end = range->first + range->count;
+    const struct span_item *item = span_set_at_or_after(job->waiting, range->first);
+    while (item && item->span.first < end) {
+        const uint64_t first = item->span.first, next = first + item->span.count;
+        const uint64_t tasks = item->span.count, bytes = span_bytes(&item->span);
+        if (item->span.attempt == range->attempt) {
+            span_set_move(job->waiting, first, job->assigned, range->attempt,
+                          (uintptr_t)placement, HELD_NOT);
+            core->waiting -= tasks;
+            core->assigned += tasks;
+            kplacement_add(core, placement, tasks, bytes);
+        }
+        item = span_set_at_or_after(job->waiting, next);
+    }
+}
+
+static void commit_gaps(struct coordinator_core *core, struct placement *placement,
+                        const struct msg_range *range)
+{
+    struct job *job = placement->job;
+    const uint64_t end = range->first + range->count;
+    const struct span_item *item = span_set_at_or_after(job->assigned, range->first);
+    while (item && item->span.first < end) {
+        const uint64_t first = item->span.first, next = first + item->span.count;
+        const uint64_t tasks = item->span.count;
+        if (item->tag2 == HELD_NEW) {
+            span_set_move(job->assigned, first, job->assigned, item->span.attempt,
+                          (uintptr_t)placement, HELD_INPUTLESS);
+            job->held += tasks;
+            core->assigned += tasks;
+            kplacement_add(core, placement, tasks, 0);
+        }
+        item = span_set_at_or_after(job->assigned, next);
+    }
+}
+
+static int hold(struct coordinator_core *core, struct job *job, struct worker *worker,
+                const struct message *message)
+{
+    const struct msg_range *ranges = message->held.ranges;
+    struct placement *placement = kplacement_get(job, worker);
+    if (!placement)
+        return FARPOOL_ENOMEM;
+    for (uint32_t i = 0; i < message->held.ranges_count; i++) {
+        const int error = add_gaps(job, &ranges[i], placement);
+        if (error) {
+            undo_gaps(job);
+            return error;
+        }
+    }
+    if (placement->state == PLACEMENT_NEW)
+        placement->state = PLACEMENT_HELD;
+    for (uint32_t i = 0; i < message->held.ranges_count; i++) {
+        assign_waiting(core, placement, &ranges[i]);
+        commit_gaps(core, placement, &ranges[i]);
+    }
+    kjob_refresh(core, job);
+    return 0;
+}
+
+/* What is wrong with a HELD; NULL: nothing. */
+static const char *check(const struct worker *worker, const struct message *message)
+{
+    /* It may have been given its window again before its word came. */
+    uint64_t room = subtract_saturated(2 * worker->tasks_max, worker->tasks);
+    if (!worker->resumed)
+        return "HELD from a worker that served no other coordinator";
+    for (uint32_t i = 0; i < message->held.ranges_count; i++) {
+        const struct msg_range *range = &message->held.ranges[i];
+        if (!range->count || !range->attempt || range->first > UINT64_MAX - range->count)
+            return "HELD with a range that cannot be";
+        if (range->count > room)
+            return "HELD with more tasks than the worker takes";
+        room -= range->count;
+    }
+    return NULL;
+}
+
+/* A pool that nobody opens: the worker need not hold anything of it. */
+static int find_pool(struct coordinator_core *core, struct worker *worker,
+                     const struct id *id, struct pool **ret_pool)
+{
+    struct pool *pool = kpool_find(core, id);
+    int error = 0;
+    if (!pool)
+        error =
+            ksettle_expects(core, worker) ? kpool_expect(core, id, &pool) : FARPOOL_EFULL;
+    if (error == FARPOOL_EFULL || (pool && pool->state == POOL_CLOSING)) {
+        pool = NULL;
+        error = kpool_disown(core, worker, id);
+    }
+    *ret_pool = pool;
+    return error;
+}
+
+int kheld(struct coordinator_core *core, struct worker *worker,
+          const struct message *message)
+{
+    const char *wrong = check(worker, message);
+    if (wrong)
+        return klink_drop(core, worker->link, FARPOOL_EPROTOCOL, "%s", wrong);
+    struct pool *pool;
+    const int error = find_pool(core, worker, &message->held.pool, &pool);
+    if (error || !pool)
+        return error;
+    struct member *member = kmember_get(pool, worker);
+    if (!member)
+        return FARPOOL_ENOMEM;
+    if (message->held.ranges_count) {
+        struct job *job = kjob_find(pool, message->held.job);
+        if (!job && core->jobs_count >= core->config.jobs_max)
+            return 0; /* its results will be ACKed here */
+        if (!job && !(job = kjob_create(core, pool, message->held.job)))
+            return FARPOOL_ENOMEM;
+        if (hold(core, job, worker, message))
+            return FARPOOL_ENOMEM;
+    }
+    if (member->state == MEMBER_NONE) {
+        kmember_move(member, MEMBER_HELD);
+        if (pool->state == POOL_RUNNING)
+            kmember_announce(core, member);
+        kpool_renode(core, pool);
+    }
+    return 0;
+}
+
+/* -------------------------------------------------------------------- FLUSH */
+
+static int expire_pools(struct coordinator_core *core)
+{
+    struct pool *pool;
+    while ((pool = TAILQ_FIRST(&core->expected_pools)) &&
+           core->now_ms >= pool->expires_ms) {
+        const size_t mark = core->effects->count;
+        if (kpool_tell_gone(core, pool)) {
+            keffects_truncate(core->effects, mark);
+            return FARPOOL_ENOMEM;
+        }
+        kpool_destroy(core, pool);
+    }
+    return 0;
+}
+
+static int expire_jobs(struct coordinator_core *core)
+{
+    struct job *job;
+    while ((job = TAILQ_FIRST(&core->expected_jobs)) && core->now_ms >= job->expires_ms) {
+        const size_t mark = core->effects->count;
+        if (kjob_tell_abandon(core, job)) {
+            keffects_truncate(core->effects, mark);
+            return FARPOOL_ENOMEM;
+        }
+        kjob_destroy(core, job);
+    }
+    return 0;
+}
+
+static int settle_job(struct coordinator_core *core, struct job *job)
+{
+    const int error = kresults_flush_kept(core, job);
+    if (error)
+        return error;
+    TAILQ_REMOVE(&core->settling, job, wait_entry);
+    job->state = JOB_RUNNING;
+    kjob_refresh(core, job);
+    return 0;
+}
+
+static uint64_t settled_ms(const struct coordinator_core *core)
+{
+    return add_saturated(core->started_ms, core->config.settle_ms);
+}
+
+int ksettle_flush(struct coordinator_core *core)
+{
+    struct job *job, *next;
+    int error = expire_pools(core);
+    if (!error)
+        error = expire_jobs(core);
+    if (error || core->now_ms < settled_ms(core))
+        return error;
+    TAILQ_FOREACH_SAFE (job, &core->settling, wait_entry, next)
+        if (job->pool->state == POOL_RUNNING && !error)
+            error = settle_job(core, job);
+    return error;
+}
+
+uint64_t ksettle_deadline(const struct coordinator_core *core)
+{
+    const struct pool *pool = TAILQ_FIRST(&core->expected_pools);
+    const struct job *job = TAILQ_FIRST(&core->expected_jobs);
+    uint64_t deadline = pool ? pool->expires_ms : UINT64_MAX;
+    if (job)
+        deadline = smaller(deadline, job->expires_ms);
+    if (!TAILQ_EMPTY(&core->settling) && core->now_ms < settled_ms(core))
+        deadline = smaller(deadline, settled_ms(core));
+    return deadline;
+}

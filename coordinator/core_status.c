@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_status.c: STATUS, in as many messages as the longest of its lists needs. */
+#include "coordinator/core_internal.h"
+
+#include <stdio.h>
+
+/* Where the next message goes on. */
+struct cursor {
+    const struct worker *node;
+    const struct kpool_list *list, *job_list; /* opened, expected, closing */
+    struct pool *pool, *job_pool;
+    struct job *job;
+};
+
+static const struct kpool_list *next_list(const struct coordinator_core *core,
+                                          const struct kpool_list *list)
+{
+    if (!list)
+        return &core->opened;
+    if (list == &core->opened)
+        return &core->expected_pools;
+    return list == &core->expected_pools ? &core->closing : NULL;
+}
+
+/* The pool behind one, through all three lists; NULL at the end. */
+static struct pool *next_pool(const struct coordinator_core *core,
+                              const struct kpool_list **list, struct pool *pool)
+{
+    if (pool)
+        pool = TAILQ_NEXT(pool, entry);
+    while (!pool && (*list = next_list(core, *list)))
+        pool = TAILQ_FIRST(*list);
+    return pool;
+}
+
+static void find_job(const struct coordinator_core *core, struct cursor *cursor)
+{
+    while (!cursor->job && cursor->job_pool) {
+        cursor->job_pool = next_pool(core, &cursor->job_list, cursor->job_pool);
+        if (cursor->job_pool)
+            cursor->job = RB_MIN(kjob_tree, &cursor->job_pool->jobs);
+    }
+}
+
+static void begin(const struct coordinator_core *core, struct cursor *cursor)
+{
+    cursor->node = TAILQ_FIRST(&core->joined);
+    cursor->pool = next_pool(core, &cursor->list, NULL);
+    cursor->job_pool = next_pool(core, &cursor->job_list, NULL);
+    cursor->job = cursor->job_pool ? RB_MIN(kjob_tree, &cursor->job_pool->jobs) : NULL;
+    find_job(core, cursor);
+}
+
+static void describe_node(const struct coordinator_core *core,
+                          const struct worker *worker, struct msg_node_info *info)
+{
+    info->worker = worker->id;
+    snprintf(info->node, sizeof info->node, "%s", worker->node);
+    snprintf(info->machine, sizeof info->machine, "%s", worker->machine);
+    snprintf(info->labels, sizeof info->labels, "%s", worker->labels);
+    snprintf(info->state, sizeof info->state, "%s",
+             worker->state == WORKER_READY ? "ready" : "draining");
+    info->slots = worker->slots;
+    info->memory_bytes = worker->memory_bytes;
+    info->processes = worker->processes;
+    info->running = worker->running;
+    info->assigned = worker->tasks;
+    info->done = worker->done;
+    info->connected_ms = core->now_ms - worker->joined_ms;
+}
+
+static void describe_pool(struct pool *pool, struct msg_pool_info *info)
+{
+    struct job *job;
+    info->pool = pool->id;
+    if (pool->open)
+        snprintf(info->program, sizeof info->program, "%s", pool->open->pool_open.name);
+    if (pool->owner) {
+        snprintf(info->host, sizeof info->host, "%s", pool->owner->host);
+        info->pid = pool->owner->pid;
+    }
+    info->processes = pool->alive;
+    info->jobs = pool->jobs_count;
+    info->done = pool->done;
+    RB_FOREACH (job, kjob_tree, &pool->jobs) {
+        info->waiting += span_set_tasks(job->waiting);
+        info->running += job->running;
+    }
+}
+
+static void describe_job(const struct job *job, struct msg_job_info *info)
+{
+    info->pool = job->pool->id;
+    info->job = job->number;
+    snprintf(info->function, sizeof info->function, "%s", job->function);
+    info->priority = job->priority;
+    info->waiting = span_set_tasks(job->waiting);
+    info->running = job->running;
+    info->done = job->done;
+}
+
+static void fill(const struct coordinator_core *core, struct message *message,
+                 struct cursor *cursor)
+{
+    uint32_t *nodes = &message->status.nodes_count;
+    uint32_t *pools = &message->status.pools_count;
+    uint32_t *jobs = &message->status.jobs_count;
+    for (; cursor->node && *nodes < LIST_MAX; (*nodes)++) {
+        describe_node(core, cursor->node, &message->status.nodes[*nodes]);
+        cursor->node = TAILQ_NEXT(cursor->node, entry);
+    }
+    for (; cursor->pool && *pools < LIST_MAX; (*pools)++) {
+        describe_pool(cursor->pool, &message->status.pools[*pools]);
+        cursor->pool = next_pool(core, &cursor->list, cursor->pool);
+    }
+    for (; cursor->job && *jobs < LIST_MAX; (*jobs)++) {
+        describe_job(cursor->job, &message->status.jobs[*jobs]);
+        cursor->job = RB_NEXT(kjob_tree, &cursor->job_pool->jobs, cursor->job);
+        find_job(core, cursor);
+    }
+    message->status.more = cursor->node || cursor->pool || cursor->job;
+}
+
+static struct message *create(const struct coordinator_core *core)
+{
+    struct message *message = message_create(MSG_STATUS);
+    if (!message)
+        return NULL;
+    message->status.nodes = mem_alloc(LIST_MAX * sizeof *message->status.nodes);
+    message->status.pools = mem_alloc(LIST_MAX * sizeof *message->status.pools);
+    message->status.jobs = mem_alloc(LIST_MAX * sizeof *message->status.jobs);
+    if (!message->status.nodes || !message->status.pools || !message->status.jobs) {
+        message_free(&message);
+        return NULL;
+    }
+    snprintf(message->status.version, sizeof message->status.version, "%s",
+             FARPOOL_VERSION);
+    message->status.uptime_ms = core->now_ms - core->started_ms;
+    message->status.clients = HASH_COUNT(core->clients);
+    return message;
+}
+
+int kstatus(struct coordinator_core *core, struct client *client, uint32_t request)
+{
+    struct cursor cursor = {.node = NULL};
+    bool more = true;
+    begin(core, &cursor);
+    while (more) {
+        struct message *message = create(core);
+        if (message) {
+            message->status.request = request;
+            fill(core, message, &cursor);
+            more = message->status.more;
+        }
+        if (ksend(core, client->link, &message))
+            return FARPOOL_ENOMEM;
+    }
+    return 0;
+}

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The program cache on a real disk: fetching, damage, lists that lie, other machines, a
+ * full disk, and two workers in one folder. */
+#include "worker/cache.h"
+
+#include "common/base/mem.h"
+#include "common/sys/program.h"
+#include "common/sys/sys.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define PIECE 1000
+
+/* A program of a script and data, with their contents. */
+static struct source {
+    struct msg_file files[3];
+    uint8_t *contents[3];
+    uint32_t count;
+    struct hash program;
+} source;
+
+static char folder[] = "/tmp/farpool-cache-XXXXXX";
+static struct cache *cache, *second;
+static struct cache_answer answer;
+
+static void rehash(void)
+{
+    sys_hash_program(source.files, source.count, &source.program);
+}
+
+static void set_file(uint32_t place, const char *name, size_t size, bool executable)
+{
+    struct msg_file *file = &source.files[place];
+    free(source.contents[place]);
+    source.contents[place] = malloc(size + 1);
+    for (size_t i = 0; i < size; i++)
+        source.contents[place][i] = (uint8_t)(i * 13 + place);
+    snprintf(file->name, sizeof file->name, "%s", name);
+    file->size = size;
+    file->executable = executable;
+    sys_hash(source.contents[place], size, &file->content);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    memcpy(folder + sizeof folder - 7, "XXXXXX", 6);
+    if (mkdtemp(folder) == NULL)
+        return -1;
+    source.count = 3;
+    set_file(0, "main", 4500, true);
+    set_file(1, "empty", 0, false);
+    set_file(2, "data", 2000, false);
+    rehash();
+    return cache_open(folder, "n7", &cache, NULL);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    char command[80];
+    cache_close(cache);
+    cache_close(second);
+    cache = second = NULL;
+    for (int i = 0; i < 3; i++) {
+        free(source.contents[i]);
+        source.contents[i] = NULL;
+    }
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+static void open_in(struct cache *where)
+{
+    cache_open_program(where, &source.program, source.files, source.count, &answer);
+}
+
+/* Answers one NEEDS as the client does. */
+static void feed(struct cache *where)
+{
+    assert_int_equal(answer.kind, WORKER_PROGRAM_NEEDS);
+    uint32_t place = answer.file;
+    uint64_t left = source.files[place].size - answer.offset;
+    struct payload *piece =
+        payload_copy(source.contents[place] + answer.offset, left < PIECE ? left : PIECE);
+    assert_true(
+        cache_write(where, &source.program, place, answer.offset, piece, 0, &answer));
+    payload_unref(&piece);
+}
+
+/* How many pieces were asked for until it was there, or failed. */
+static int feed_all(struct cache *where)
+{
+    int pieces = 0;
+    for (; answer.kind == WORKER_PROGRAM_NEEDS; pieces++)
+        feed(where);
+    return pieces;
+}
+
+static void check_ready(void)
+{
+    if (answer.kind != WORKER_PROGRAM_READY)
+        fail_msg("failed: %s", answer.error.text);
+    char path[CACHE_PATH_MAX + 300];
+    assert_int_equal(answer.path[0], '/');
+    for (uint32_t i = 0; i < source.count; i++) {
+        struct hash hash;
+        struct stat status;
+        snprintf(path, sizeof path, "%s/%s", answer.folder, source.files[i].name);
+        assert_int_equal(sys_hash_file(path, &hash, NULL, NULL), 0);
+        assert_true(hash_equal(&hash, &source.files[i].content));
+        assert_int_equal(stat(path, &status), 0);
+        assert_int_equal((status.st_mode & 0100) != 0, source.files[i].executable);
+        assert_int_equal(status.st_mode & 0277, 0);
+        if (i == 0)
+            assert_string_equal(path, answer.path);
+    }
+}
+
+static void check_failed(int code, const char *text)
+{
+    assert_int_equal(answer.kind, WORKER_PROGRAM_FAILED);
+    if (answer.error.code != code || strstr(answer.error.text, text) == NULL)
+        fail_msg("%s \"%s\" does not say \"%s\"", farpool_error_name(answer.error.code),
+                 answer.error.text, text);
+}
+
+static void check_tmp_is_empty(void)
+{
+    char command[120];
+    snprintf(command, sizeof command, "test -z \"$(ls -A %s/tmp)\"", folder);
+    assert_int_equal(system(command), 0);
+}
+
+static void a_program_is_fetched_once(void **state)
+{
+    (void)state;
+    open_in(cache);
+    assert_int_equal(answer.file, 0);
+    assert_int_equal(answer.offset, 0);
+    assert_int_equal(feed_all(cache), 5 + 2);
+    check_ready();
+    check_tmp_is_empty();
+    open_in(cache);
+    check_ready();
+    cache_close_program(cache, &source.program);
+    cache_close(cache);
+    assert_int_equal(cache_open(folder, "n7", &cache, NULL), 0);
+    open_in(cache);
+    check_ready();
+}
+
+static void files_are_shared_by_content(void **state)
+{
+    (void)state;
+    open_in(cache);
+    feed_all(cache);
+    snprintf(source.files[2].name, sizeof source.files[2].name, "renamed");
+    rehash();
+    open_in(cache);
+    check_ready();
+}
+
+static void a_damaged_file_is_fetched_again(void **state)
+{
+    (void)state;
+    open_in(cache);
+    feed_all(cache);
+    check_ready();
+    assert_int_equal(chmod(answer.path, 0700), 0);
+    int fd = open(answer.path, O_WRONLY);
+    assert_int_equal(pwrite(fd, "damage", 6, 100), 6);
+    close(fd);
+    open_in(cache);
+    assert_int_equal(feed_all(cache), 5);
+    check_ready();
+    assert_int_equal(truncate(answer.path, 3), 0);
+    open_in(cache);
+    assert_int_equal(feed_all(cache), 5);
+    check_ready();
+}
+
+static void a_content_that_comes_wrong_is_asked_for_once_more(void **state)
+{
+    (void)state;
+    open_in(cache);
+    source.contents[0][4400] ^= 1;
+    for (int i = 0; i < 5; i++)
+        feed(cache);
+    assert_int_equal(answer.kind, WORKER_PROGRAM_NEEDS);
+    assert_int_equal(answer.file, 0);
+    assert_int_equal(answer.offset, 0);
+    source.contents[0][4400] ^= 1;
+    feed_all(cache);
+    check_ready();
+
+    source.files[2].content.bytes[0] ^= 1; /* and one that never comes right */
+    rehash();
+    open_in(cache);
+    assert_int_equal(feed_all(cache), 4);
+    check_failed(FARPOOL_EPROGRAM, "another content");
+    check_tmp_is_empty();
+}
+
+static void a_client_that_cannot_read_ends_it(void **state)
+{
+    (void)state;
+    open_in(cache);
+    feed(cache);
+    assert_true(
+        cache_write(cache, &source.program, 0, 1000, NULL, FARPOOL_ESYSTEM, &answer));
+    check_failed(FARPOOL_ESYSTEM, "the client cannot read main");
+    assert_false(cache_write(cache, &source.program, 0, 1000, NULL, 0, &answer));
+    check_tmp_is_empty();
+}
+
+static void pieces_that_do_not_fit(void **state)
+{
+    (void)state;
+    struct payload *piece = payload_copy(source.contents[0], 1000);
+    open_in(cache);
+    /* Not the one that was asked for: asked for again. */
+    assert_true(cache_write(cache, &source.program, 0, 1000, piece, 0, &answer));
+    assert_int_equal(answer.kind, WORKER_PROGRAM_NEEDS);
+    assert_int_equal(answer.offset, 0);
+    assert_true(cache_write(cache, &source.program, 0, 0, NULL, 0, &answer));
+    check_failed(FARPOOL_EPROGRAM, "main changed while it was fetched");
+    payload_unref(&piece);
+    open_in(cache);
+    piece = payload_create(4501);
+    assert_true(cache_write(cache, &source.program, 0, 0, piece, 0, &answer));
+    check_failed(FARPOOL_EPROGRAM, "4500 bytes were promised");
+    payload_unref(&piece);
+    check_tmp_is_empty();
+}
+
+static void lists_that_lie_are_refused(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "", ".", "..", "a/b", "/etc/passwd", "../up", ".farpool-xy", "main", NULL};
+    source.program.bytes[3] ^= 1;
+    open_in(cache);
+    check_failed(FARPOOL_EPROGRAM, "does not match its hash");
+    for (int i = 0; names[i] != NULL; i++) {
+        snprintf(source.files[2].name, sizeof source.files[2].name, "%s", names[i]);
+        rehash();
+        open_in(cache);
+        check_failed(FARPOOL_EPROGRAM, i < 7 ? "is no name for a file" : "listed twice");
+    }
+    set_file(2, "data", 2000, false);
+    source.files[0].executable = false;
+    rehash();
+    open_in(cache);
+    check_failed(FARPOOL_EPROGRAM, "may not be executed");
+    source.count = 0;
+    rehash();
+    open_in(cache);
+    check_failed(FARPOOL_EPROGRAM, "0 files");
+}
+
+static void set_machine(uint16_t machine, uint8_t class)
+{
+    set_file(0, "main", 4500, true);
+    uint8_t head[20] = {0x7f, 'E', 'L', 'F', class, ELFDATA2LSB, 1};
+    head[18] = (uint8_t)machine;
+    head[19] = (uint8_t)(machine >> 8);
+    memcpy(source.contents[0], head, sizeof head);
+    sys_hash(source.contents[0], 4500, &source.files[0].content);
+    rehash();
+}
+
+static void another_machine_is_told_before_the_rest_is_fetched(void **state)
+{
+    (void)state;
+    set_machine(EM_SPARC, ELFCLASS32);
+    open_in(cache);
+    assert_int_equal(feed_all(cache), 5);
+    check_failed(FARPOOL_EMACHINE, "node n7 is");
+    set_machine(EM_S390, ELFCLASS64);
+    open_in(cache);
+    feed_all(cache);
+    check_failed(FARPOOL_EMACHINE, "main is built for s390 (64-bit");
+
+    struct hash hash;
+    struct msg_file own = {.name = "own", .executable = true};
+    assert_int_equal(sys_hash_file("/proc/self/exe", &hash, &own.size, NULL), 0);
+    own.content = hash;
+    FILE *file = fopen("/proc/self/exe", "re");
+    free(source.contents[0]);
+    source.contents[0] = malloc(own.size);
+    assert_int_equal(fread(source.contents[0], 1, own.size, file), own.size);
+    fclose(file);
+    source.files[0] = own;
+    rehash();
+    open_in(cache);
+    feed_all(cache);
+    check_ready();
+}
+
+/* A file size limit stands for the disk's: the write fails for lack of room. */
+static void no_room_is_told_with_path_node_and_size(void **state)
+{
+    (void)state;
+    source.files[0].size = UINT64_MAX; /* as a liar may claim */
+    rehash();
+    open_in(cache);
+    check_failed(FARPOOL_ENOSPACE, "no space left on node n7");
+    assert_non_null(strstr(answer.error.text, folder));
+    assert_non_null(strstr(answer.error.text, "18446744073709551615 bytes"));
+    source.files[0].size = UINT64_C(1) << 60;
+    rehash();
+    open_in(cache);
+    check_failed(FARPOOL_ENOSPACE, "1152921504606846976 bytes");
+    check_tmp_is_empty();
+}
+
+/* Both fetch the same at the same time, and neither sees the other's half. */
+static void two_workers_share_a_folder(void **state)
+{
+    (void)state;
+    assert_int_equal(cache_open(folder, "n8", &second, NULL), 0);
+    open_in(cache);
+    struct cache_answer first = answer;
+    open_in(second);
+    struct cache_answer other = answer;
+    while (first.kind == WORKER_PROGRAM_NEEDS || other.kind == WORKER_PROGRAM_NEEDS) {
+        answer = first;
+        if (answer.kind == WORKER_PROGRAM_NEEDS)
+            feed(cache);
+        first = answer;
+        answer = other;
+        if (answer.kind == WORKER_PROGRAM_NEEDS)
+            feed(second);
+        other = answer;
+    }
+    check_ready();
+    answer = first;
+    check_ready();
+    assert_string_equal(first.path, other.path);
+    check_tmp_is_empty();
+}
+
+static void a_folder_that_others_can_write_is_refused(void **state)
+{
+    (void)state;
+    farpool_error error = {0};
+    assert_int_equal(chmod(folder, 0777), 0);
+    assert_int_equal(cache_open(folder, "n8", &second, &error), FARPOOL_ESYSTEM);
+    assert_non_null(strstr(error.text, "writable by nobody else"));
+    assert_int_equal(chmod(folder, 0700), 0);
+    char path[80];
+    snprintf(path, sizeof path, "%s/deep/er", folder);
+    assert_int_equal(cache_open(path, "n8", &second, &error), 0);
+    struct stat status;
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0700);
+    struct cache *third = NULL;
+    assert_int_equal(cache_open("/proc/nowhere", "n8", &third, &error), FARPOOL_ESYSTEM);
+    assert_non_null(strstr(error.text, "/proc/nowhere"));
+}
+
+static void the_default_folder_is_the_users(void **state)
+{
+    (void)state;
+    char path[80];
+    farpool_error error = {0};
+    setenv("HOME", folder, 1);
+    unsetenv("XDG_CACHE_HOME");
+    assert_int_equal(cache_open(NULL, "n8", &second, &error), 0);
+    snprintf(path, sizeof path, "%s/.cache/farpool", folder);
+    assert_string_equal(cache_folder(second), path);
+    cache_close(second);
+    second = NULL;
+    snprintf(path, sizeof path, "%s/xdg", folder);
+    setenv("XDG_CACHE_HOME", path, 1);
+    assert_int_equal(cache_open(NULL, "n8", &second, &error), 0);
+    strcat(path, "/farpool");
+    assert_string_equal(cache_folder(second), path);
+    cache_close(second);
+    second = NULL;
+    unsetenv("XDG_CACHE_HOME");
+    unsetenv("HOME");
+    assert_int_equal(cache_open(NULL, "n8", &second, &error), FARPOOL_ESYSTEM);
+    assert_non_null(strstr(error.text, "--cache"));
+}
+
+static void out_of_memory_anywhere(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n < 8; n++) {
+        mem_fail_after(n);
+        open_in(cache);
+        mem_fail_after(0);
+        if (answer.kind == WORKER_PROGRAM_FAILED)
+            check_failed(FARPOOL_ENOMEM, "out of memory on node n7");
+    }
+    assert_int_equal(answer.kind, WORKER_PROGRAM_NEEDS);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(a_program_is_fetched_once),
+        TEST(files_are_shared_by_content),
+        TEST(a_damaged_file_is_fetched_again),
+        TEST(a_content_that_comes_wrong_is_asked_for_once_more),
+        TEST(a_client_that_cannot_read_ends_it),
+        TEST(pieces_that_do_not_fit),
+        TEST(lists_that_lie_are_refused),
+        TEST(another_machine_is_told_before_the_rest_is_fetched),
+        TEST(no_room_is_told_with_path_node_and_size),
+        TEST(two_workers_share_a_folder),
+        TEST(a_folder_that_others_can_write_is_refused),
+        TEST(the_default_folder_is_the_users),
+        TEST(out_of_memory_anywhere),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the shells ask of the system: cgroup limits in made-up trees, sizes, the limit of
+ * open files, identities, and the log's lines. */
+#include "common/sys/cores.h"
+#include "common/sys/log.h"
+#include "common/sys/sys.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char root[] = "/tmp/farpool-cgroup-XXXXXX";
+
+static int make_root(void **state)
+{
+    (void)state;
+    memcpy(root + sizeof root - 7, "XXXXXX", 6);
+    return mkdtemp(root) == NULL;
+}
+
+static int remove_root(void **state)
+{
+    (void)state;
+    char command[80];
+    snprintf(command, sizeof command, "rm -r %s", root);
+    return system(command);
+}
+
+/* Writes a file below the root, with its folders. */
+static void put(const char *path, const char *text)
+{
+    char full[256];
+    snprintf(full, sizeof full, "%s%s", root, path);
+    for (char *slash = strchr(full + sizeof root, '/'); slash;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(full, 0700);
+        *slash = '/';
+    }
+    FILE *file = fopen(full, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void check_limits(uint32_t cores, uint64_t memory_bytes)
+{
+    struct cgroup_limits limits;
+    cgroup_read_limits(root, &limits);
+    assert_int_equal(limits.cores, cores);
+    assert_int_equal(limits.memory_bytes, memory_bytes);
+}
+
+static void nothing_limits_nothing(void **state)
+{
+    (void)state;
+    check_limits(UINT32_MAX, UINT64_MAX);
+    put("/proc/self/cgroup", "nonsense\n0:\n\n");
+    put("/proc/self/mountinfo", "more nonsense - cgroup2\n - \n");
+    check_limits(UINT32_MAX, UINT64_MAX);
+}
+
+#define V2_MOUNT "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n"
+
+static void v2_takes_the_least_on_the_way_up(void **state)
+{
+    (void)state;
+    put("/proc/self/cgroup", "0::/user.slice/job\n");
+    put("/proc/self/mountinfo", "22 1 0:2 / / rw - ext4 /dev/sda rw\n" V2_MOUNT);
+    put("/sys/fs/cgroup/user.slice/job/cpu.max", "250000 100000\n");
+    put("/sys/fs/cgroup/user.slice/job/memory.max", "max\n");
+    check_limits(3, UINT64_MAX);
+    put("/sys/fs/cgroup/user.slice/cpu.max", "100000 100000\n");
+    put("/sys/fs/cgroup/user.slice/memory.max", "1048576\n");
+    check_limits(1, 1048576);
+    put("/sys/fs/cgroup/user.slice/cpu.max", "max 100000\n");
+    put("/sys/fs/cgroup/user.slice/job/cpu.max", "1 100000\n");
+    check_limits(1, 1048576);
+}
+
+/* A container: the path is the host's, the mount shows only its own cgroup. */
+static void v2_in_a_container(void **state)
+{
+    (void)state;
+    put("/proc/self/cgroup", "0::/docker/abc\n");
+    put("/proc/self/mountinfo",
+        "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n");
+    put("/sys/fs/cgroup/cpu.max", "150000 100000\n");
+    put("/sys/fs/cgroup/memory.max", "536870912\n");
+    check_limits(2, 536870912);
+    put("/proc/self/cgroup", "0::/../elsewhere\n");
+    check_limits(2, 536870912);
+}
+
+static void v1_has_a_hierarchy_a_controller(void **state)
+{
+    (void)state;
+    put("/proc/self/cgroup",
+        "9:memory:/box\n4:cpu,cpuacct:/docker/abc\n2:cpuset:/\n0::/\n");
+    put("/proc/self/mountinfo",
+        "31 30 0:27 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n"
+        "32 30 0:28 /docker/abc /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup "
+        "rw,cpu,cpuacct\n"
+        "33 30 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+    put("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "400000\n");
+    put("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+    put("/sys/fs/cgroup/memory/box/memory.limit_in_bytes", "1000000\n");
+    put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    check_limits(4, 1000000);
+    put("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+    check_limits(UINT32_MAX, 1000000);
+}
+
+static void this_machine_has_cores_and_memory(void **state)
+{
+    (void)state;
+    assert_true(sys_cores() >= 1);
+    assert_true(sys_cores() <= (uint32_t)sysconf(_SC_NPROCESSORS_CONF));
+    assert_true(sys_memory_bytes() > 1048576);
+    char host[64], machine[32], cut[3];
+    assert_true(strlen(sys_host(host, sizeof host)) > 0);
+    assert_true(strlen(sys_machine(machine, sizeof machine)) > 0);
+    assert_int_equal(strlen(sys_host(cut, 2)), 1);
+}
+
+static void sizes_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t size;
+    } good[] = {{"0", 0},
+                {"17", 17},
+                {"1K", 1024},
+                {"64m", 67108864},
+                {"3G", 3221225472},
+                {"2T", UINT64_C(2) << 40},
+                {"18446744073709551615", UINT64_MAX}};
+    static const char *const bad[] = {"",    " 1",        "-1",  "+1",
+                                      "1KB", "K",         "1.5", "0x1",
+                                      "1 ",  "16777216T", "1P",  "18446744073709551616"};
+    uint64_t size = 5;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (sys_parse_size(bad[i], &size) || size != 5)
+            fail_msg("\"%s\" was taken", bad[i]);
+    }
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_true(sys_parse_size(good[i].text, &size));
+        assert_true(size == good[i].size);
+    }
+}
+
+/* In a process of its own: a hard limit cannot be raised again. */
+static void open_files_are_raised_or_refused(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct rlimit limit = {64, 128};
+        farpool_error error = {0};
+        int wrong = setrlimit(RLIMIT_NOFILE, &limit) != 0;
+        wrong |= sys_need_files(129, &error) != FARPOOL_ENOFILES;
+        wrong |= strstr(error.text, "129") == NULL || strstr(error.text, "128") == NULL;
+        wrong |= sys_need_files(128, &error) != 0;
+        wrong |= getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur != 128;
+        _exit(wrong);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void ids_and_clock_differ(void **state)
+{
+    (void)state;
+    struct id a, b;
+    sys_random_id(&a);
+    sys_random_id(&b);
+    assert_false(id_equal(&a, &b));
+    assert_true(sys_random() != sys_random());
+    uint64_t before = sys_now_ns();
+    assert_true(sys_now_ns() >= before);
+    assert_true(sys_now_ms() >= before / 1000000);
+}
+
+/* What log_event writes on stderr. */
+static void logged(char *text, size_t size, enum log_level level, const char *value)
+{
+    int ends[2], kept = dup(STDERR_FILENO);
+    assert_int_equal(pipe(ends), 0);
+    assert_true(dup2(ends[1], STDERR_FILENO) >= 0);
+    log_open("tester", LOG_INFO);
+    log_event(level, "thing-done", "node=%s count=%d", value, 3);
+    assert_true(dup2(kept, STDERR_FILENO) >= 0);
+    close(ends[1]);
+    close(kept);
+    ssize_t n = read(ends[0], text, size - 1);
+    text[n > 0 ? n : 0] = '\0';
+    close(ends[0]);
+}
+
+static void a_log_line_is_one_line(void **state)
+{
+    (void)state;
+    char text[20000];
+    logged(text, sizeof text, LOG_INFO, "n1");
+    assert_int_equal(text[4], '-');
+    assert_non_null(strstr(text, "Z tester info thing-done node=n1 count=3\n"));
+    logged(text, sizeof text, LOG_ERROR, "a\nb\033[31m\tc");
+    assert_non_null(strstr(text, "Z tester error thing-done node=a b [31m c count=3\n"));
+    logged(text, sizeof text, LOG_DEBUG, "n1");
+    assert_string_equal(text, "");
+    static char large[10000];
+    memset(large, 'x', sizeof large - 1);
+    logged(text, sizeof text, LOG_WARNING, large);
+    assert_true(strlen(text) < 9000);
+    assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
+}
+
+int main(void)
+{
+#define TREE(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
+    const struct CMUnitTest tests[] = {
+        TREE(nothing_limits_nothing),
+        TREE(v2_takes_the_least_on_the_way_up),
+        TREE(v2_in_a_container),
+        TREE(v1_has_a_hierarchy_a_controller),
+        cmocka_unit_test(this_machine_has_cores_and_memory),
+        cmocka_unit_test(sizes_are_read),
+        cmocka_unit_test(open_files_are_raised_or_refused),
+        cmocka_unit_test(ids_and_clock_differ),
+        cmocka_unit_test(a_log_line_is_one_line),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

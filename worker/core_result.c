@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_result.c: finished tasks. A result gets the next number of its pool, waits in
+ * core->unsent, is sent in a DONE or FAILED together with others of its job, and is kept
+ * until its ACK comes; to another coordinator it is sent again.
+ *
+ * The window bounds what is sent and not ACKed (one larger result passes alone), and
+ * everything unACKed together: beyond it no task is begun. A result counts with its own
+ * size too, so that many empty ones are bounded as well. */
+#include "worker/core_internal.h"
+
+#include <assert.h>
+#include <string.h>
+
+static int worker_seq_compare(const struct result *a, const struct result *b)
+{
+    return (a->seq > b->seq) - (a->seq < b->seq);
+}
+
+/* Results of one attempt are disjoint; those of several may overlap. */
+static int worker_done_compare(const struct result *a, const struct result *b)
+{
+    if (a->job != b->job)
+        return a->job > b->job ? 1 : -1;
+    if (a->attempt != b->attempt)
+        return a->attempt > b->attempt ? 1 : -1;
+    if (a->first != b->first)
+        return a->first > b->first ? 1 : -1;
+    return worker_seq_compare(a, b);
+}
+
+RB_GENERATE(worker_results, result, by_seq, worker_seq_compare)
+RB_GENERATE(worker_done_tasks, result, by_task, worker_done_compare)
+
+struct result *worker_result_create(struct worker_core *core, enum message_kind kind,
+                                    const struct piece *piece, uint64_t first,
+                                    uint32_t count)
+{
+    (void)core;
+    struct result *result = mem_alloc(sizeof *result);
+    if (result == NULL)
+        return NULL;
+    result->kind = kind;
+    result->job = piece->job->number;
+    result->first = first;
+    result->count = count;
+    result->attempt = piece->attempt;
+    result->exit_status = -1;
+    return result;
+}
+
+static char *cut_text(const char *text, size_t bytes_max)
+{
+    const size_t size = strlen(text);
+    const size_t keep = size < bytes_max ? size : bytes_max;
+    char *copy = mem_alloc(keep + 1);
+    if (copy != NULL)
+        memcpy(copy, text, keep);
+    return copy;
+}
+
+int worker_result_say(struct result *result, const char *message, const char *backtrace)
+{
+    if (message != NULL &&
+        (result->message = cut_text(message, FAILURE_MESSAGE_MAX)) == NULL)
+        return FARPOOL_ENOMEM;
+    if (backtrace != NULL &&
+        (result->backtrace = cut_text(backtrace, FAILURE_BACKTRACE_MAX)) == NULL)
+        return FARPOOL_ENOMEM; /* worker_result_free frees the other */
+    return 0;
+}
+
+void worker_result_free(struct result *result)
+{
+    if (result == NULL)
+        return;
+    payload_unref(&result->sizes);
+    payload_unref(&result->data);
+    mem_free(result->message);
+    mem_free(result->backtrace);
+    mem_free(result);
+}
+
+static uint64_t size_of(const struct result *result)
+{
+    uint64_t bytes = sizeof *result;
+    bytes += result->sizes ? result->sizes->size : 0;
+    bytes += result->data ? result->data->size : 0;
+    bytes += result->message ? strlen(result->message) : 0;
+    return bytes + (result->backtrace ? strlen(result->backtrace) : 0);
+}
+
+void worker_result_keep(struct worker_core *core, struct pool *pool,
+                        struct result *result)
+{
+    result->pool = pool;
+    result->seq = pool->next_seq++;
+    result->bytes = size_of(result);
+    result->state = RESULT_UNSENT;
+    RB_INSERT(worker_results, &pool->results, result);
+    RB_INSERT(worker_done_tasks, &pool->done_tasks, result);
+    pool->results_count++;
+    core->unacked++;
+    core->unacked_bytes += result->bytes;
+    TAILQ_INSERT_TAIL(&core->unsent, result, link);
+}
+
+static void drop_result(struct worker_core *core, struct result *result)
+{
+    struct pool *pool = result->pool;
+    if (result->state == RESULT_UNSENT)
+        TAILQ_REMOVE(&core->unsent, result, link);
+    else
+        core->sent_bytes -= result->bytes;
+    RB_REMOVE(worker_results, &pool->results, result);
+    RB_REMOVE(worker_done_tasks, &pool->done_tasks, result);
+    pool->results_count--;
+    core->unacked--;
+    core->unacked_bytes -= result->bytes;
+    worker_result_free(result);
+}
+
+/* The first kept result of that attempt with a task in [first, last]; NULL: none. */
+struct result *worker_result_overlap(struct pool *pool, uint64_t job, uint32_t attempt,
+                                     uint64_t first, uint64_t last)
+{
+    if (pool->results_count == 0)
+        return NULL;
+    struct result key;
+    key.job = job;
+    key.attempt = attempt;
+    key.first = first;
+    key.seq = 0;
+    struct result *next = RB_NFIND(worker_done_tasks, &pool->done_tasks, &key);
+    struct result *before = next ? RB_PREV(worker_done_tasks, &pool->done_tasks, next)
+                                 : RB_MAX(worker_done_tasks, &pool->done_tasks);
+    if (before != NULL && before->job == job && before->attempt == attempt &&
+        before->first + (before->count - 1) >= first)
+        return before;
+    const bool within = next != NULL && next->job == job && next->attempt == attempt &&
+                        next->first <= last;
+    return within ? next : NULL;
+}
+
+void worker_result_resend(struct worker_core *core, struct result *result)
+{
+    if (result->state == RESULT_UNSENT)
+        return;
+    result->state = RESULT_UNSENT;
+    core->sent_bytes -= result->bytes;
+    TAILQ_INSERT_TAIL(&core->unsent, result, link);
+}
+
+void worker_results_resend(struct worker_core *core, struct pool *pool)
+{
+    struct result *result;
+    RB_FOREACH (result, worker_results, &pool->results)
+        worker_result_resend(core, result);
+}
+
+void worker_results_drop(struct worker_core *core, struct pool *pool)
+{
+    struct result *result;
+    while ((result = RB_MIN(worker_results, &pool->results)) != NULL)
+        drop_result(core, result);
+}
+
+static void ack_range(struct worker_core *core, struct pool *pool,
+                      const struct msg_seqs *range)
+{
+    struct result key;
+    key.seq = range->first;
+    struct result *result = RB_NFIND(worker_results, &pool->results, &key);
+    while (result != NULL && result->seq - range->first < range->count) {
+        struct result *next = RB_NEXT(worker_results, &pool->results, result);
+        drop_result(core, result);
+        result = next;
+    }
+}
+
+/* Numbers that are not there were ACKed before, or are nobody's: no harm. */
+void worker_ack(struct worker_core *core, const struct message *message)
+{
+    struct pool *pool = worker_pool_find(core, &message->ack.pool);
+    if (pool == NULL || !id_equal(&message->ack.worker, &core->config.worker))
+        return;
+    for (uint32_t i = 0; i < message->ack.results_count; i++)
+        ack_range(core, pool, &message->ack.results[i]);
+}
+
+bool worker_results_full(const struct worker_core *core)
+{
+    return core->unacked_bytes >= core->result_window;
+}
+
+/* ------------------------------------------------------------------------ sending */
+
+struct batch {
+    struct result *results[SPANS_MAX];
+    uint32_t count;
+};
+
+static bool belongs(const struct result *a, const struct result *b)
+{
+    return a->pool == b->pool && a->job == b->job && a->kind == b->kind;
+}
+
+/* What goes with the oldest unsent result: others of its job, as far as one message and
+ * the window take them. Empty: the window is full. */
+static void collect(const struct worker_core *core, struct batch *batch)
+{
+    struct result *first = TAILQ_FIRST(&core->unsent), *result = first;
+    uint64_t bytes = 0, sent = core->sent_bytes;
+    int looked = 0;
+    batch->count = 0;
+    for (; result != NULL && batch->count < SPANS_MAX && looked < BATCH_LOOK;
+         result = TAILQ_NEXT(result, link), looked++) {
+        if (!belongs(first, result))
+            continue;
+        if ((sent > 0 && sent + result->bytes > core->result_window) ||
+            (bytes > 0 && bytes + result->bytes > BATCH_BYTES))
+            return;
+        batch->results[batch->count++] = result;
+        bytes += result->bytes;
+        sent += result->bytes;
+    }
+}
+
+static struct message *write_done(struct worker_core *core, const struct batch *batch)
+{
+    struct message *message = worker_message(core, MSG_DONE);
+    struct msg_done *records = message ? mem_alloc(batch->count * sizeof *records) : NULL;
+    if (records == NULL) {
+        message_free(&message);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct result *result = batch->results[i];
+        records[i] = (struct msg_done){
+            .seq = result->seq,
+            .first = result->first,
+            .count = result->count,
+            .attempt = result->attempt,
+            .elapsed_ns = result->elapsed_ns,
+            .sizes = payload_ref(result->sizes),
+            .data = payload_ref(result->data),
+        };
+    }
+    message->done.pool = batch->results[0]->pool->id;
+    message->done.job = batch->results[0]->job;
+    message->done.worker = core->config.worker;
+    message->done.results = records;
+    message->done.results_count = batch->count;
+    return message;
+}
+
+static int write_failure(const struct worker_core *core, const struct result *result,
+                         struct msg_failed *record)
+{
+    record->seq = result->seq;
+    record->index = result->first;
+    record->attempt = result->attempt;
+    record->code = result->code;
+    record->exit_status = result->exit_status;
+    record->signal = result->signal;
+    record->pid = (uint32_t)result->pid;
+    memcpy(record->node, core->config.node, sizeof record->node);
+    record->message = mem_strdup(result->message ? result->message : "");
+    record->backtrace = mem_strdup(result->backtrace ? result->backtrace : "");
+    return record->message && record->backtrace ? 0 : FARPOOL_ENOMEM;
+}
+
+static struct message *write_failed(struct worker_core *core, const struct batch *batch)
+{
+    struct message *message = worker_message(core, MSG_FAILED);
+    struct msg_failed *records =
+        message ? mem_alloc(batch->count * sizeof *records) : NULL;
+    if (records == NULL) {
+        message_free(&message);
+        return NULL;
+    }
+    message->failed.pool = batch->results[0]->pool->id;
+    message->failed.job = batch->results[0]->job;
+    message->failed.worker = core->config.worker;
+    message->failed.results = records;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        message->failed.results_count = i + 1;
+        if (write_failure(core, batch->results[i], &records[i]) != 0) {
+            message_free(&message);
+            return NULL;
+        }
+    }
+    return message;
+}
+
+static int send_batch(struct worker_core *core, const struct batch *batch)
+{
+    struct message *message = batch->results[0]->kind == MSG_DONE
+                                  ? write_done(core, batch)
+                                  : write_failed(core, batch);
+    if (message == NULL)
+        return FARPOOL_ENOMEM;
+    worker_send(core, message);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        struct result *result = batch->results[i];
+        TAILQ_REMOVE(&core->unsent, result, link);
+        result->state = RESULT_SENT;
+        core->sent_bytes += result->bytes;
+    }
+    return 0;
+}
+
+int worker_flush_results(struct worker_core *core)
+{
+    struct batch batch;
+    while (core->link == LINK_UP && !TAILQ_EMPTY(&core->unsent)) {
+        collect(core, &batch);
+        if (batch.count == 0)
+            return 0;
+        if (send_batch(core, &batch) != 0)
+            return FARPOOL_ENOMEM;
+    }
+    return 0;
+}

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_watch.c: what processes are running, as far as that matters: tasks that run
+ * longer than their limit, cancelled ones that are to be killed or told, and how far
+ * long ones are (LOAD). Only a process knows which task it is in, so it is sampled, and
+ * only then: a task given to a process cannot run out of its time before its limit has
+ * passed since the giving. That a sample is old when it arrives does no harm: the task
+ * that a killed process was really in is told by its GONE. */
+#include "worker/core_internal.h"
+
+#include <string.h>
+
+static void look_at(struct process *process, uint64_t ms)
+{
+    if (ms < process->due_ms)
+        process->due_ms = ms;
+}
+
+/* A process was given tasks of this job. */
+void worker_watch_given(struct worker_core *core, struct process *process,
+                        const struct job *job)
+{
+    if (job->timeout_ms > 0)
+        look_at(process, worker_after(core->now_ms, job->timeout_ms));
+}
+
+/* When to look again at a process that does not run anything forbidden now. */
+static void look_later(struct worker_core *core, struct process *process)
+{
+    const struct piece *piece;
+    process->due_ms = UINT64_MAX;
+    TAILQ_FOREACH (piece, &process->pieces, link) {
+        if (piece->job->timeout_ms > 0)
+            look_at(process, worker_after(core->now_ms, piece->job->timeout_ms));
+        if (piece->state == PIECE_DOOMED)
+            look_at(process, worker_after(core->now_ms, KILL_SAMPLE_MS));
+    }
+}
+
+static int kill_for(struct worker_core *core, struct process *process,
+                    enum kill_reason reason, const struct piece *piece, uint64_t first)
+{
+    if (worker_reserve(core, 1) != 0)
+        return FARPOOL_ENOMEM;
+    process->sampling = false;
+    process->blame_give = piece->give;
+    process->blame_first = first;
+    process->blame_limit_ms = piece->job->timeout_ms;
+    worker_process_kill(core, process, reason);
+    return 0;
+}
+
+static bool is_alive(const struct process *process)
+{
+    return process->state >= PROCESS_RUNNING && process->state <= PROCESS_BLOCKED;
+}
+
+int worker_sampled(struct worker_core *core, struct process *process,
+                   const struct worker_event *event)
+{
+    const struct piece *piece =
+        event->running ? worker_process_find(process, event->give, event->first) : NULL;
+    if (is_alive(process) && piece != NULL) {
+        const uint64_t limit_ms = piece->job->timeout_ms;
+        const uint64_t end_ms =
+            limit_ms > 0 ? worker_after(event->began_ms, limit_ms) : UINT64_MAX;
+        if (piece->state == PIECE_DOOMED)
+            return kill_for(core, process, KILL_CANCEL, piece, event->first);
+        if (core->now_ms >= end_ms)
+            return kill_for(core, process, KILL_TIMEOUT, piece, event->first);
+        look_later(core, process);
+        look_at(process, end_ms);
+        process->head_since_ms = event->began_ms;
+        if (process->share_ppm != event->share_ppm)
+            core->load_changed = true;
+        process->share_ppm = event->share_ppm;
+    } else if (is_alive(process)) {
+        look_later(core, process);
+    }
+    process->sampling = false;
+    return 0;
+}
+
+static int sample(struct worker_core *core, struct process *process)
+{
+    if (worker_reserve(core, 1) != 0)
+        return FARPOOL_ENOMEM;
+    worker_add(core, WORKER_PROCESS_SAMPLE)->process = process->number;
+    process->sampling = true;
+    process->due_ms = UINT64_MAX; /* its answer tells when next */
+    return 0;
+}
+
+/* Tells the process which of the tasks that it may be in are cancelled. */
+static int tell_marked(struct worker_core *core, struct process *process)
+{
+    const struct piece *piece;
+    if (worker_reserve(core, process->cancelled_pieces) != 0)
+        return FARPOOL_ENOMEM;
+    TAILQ_FOREACH (piece, &process->pieces, link) {
+        if (piece->state != PIECE_MARKED)
+            continue;
+        struct worker_effect *effect = worker_add(core, WORKER_PROCESS_CANCEL);
+        effect->process = process->number;
+        effect->give = piece->give;
+        effect->first = piece->first;
+        effect->count = piece->count;
+    }
+    process->mark = false;
+    return 0;
+}
+
+int worker_flush_watch(struct worker_core *core)
+{
+    struct pool *pool;
+    TAILQ_FOREACH (pool, &core->pools, link) {
+        for (int state = PROCESS_RUNNING; state <= PROCESS_BLOCKED; state++) {
+            struct process *process;
+            TAILQ_FOREACH (process, &pool->processes[state], link) {
+                if (process->mark && tell_marked(core, process) != 0)
+                    return FARPOOL_ENOMEM;
+                if (process->due_ms <= core->now_ms && !process->sampling &&
+                    sample(core, process) != 0)
+                    return FARPOOL_ENOMEM;
+            }
+        }
+    }
+    return 0;
+}
+
+/* --------------------------------------------------------------------------- LOAD */
+
+/* A new coordinator is told everything. */
+void worker_load_forget(struct worker_core *core)
+{
+    struct pool *pool;
+    core->load_changed = core->load_urgent = true;
+    TAILQ_FOREACH (pool, &core->pools, link) {
+        struct job *job;
+        RB_FOREACH (job, worker_jobs, &pool->jobs)
+            job->told_running = job->told_blocked = job->told_share_ppm = 0;
+    }
+}
+
+static bool runs_long(const struct worker_core *core, const struct process *process)
+{
+    return is_alive(process) &&
+           core->now_ms >= worker_after(process->head_since_ms, LOAD_PERIOD_MS);
+}
+
+/* Asks how far the long tasks are. */
+static int ask_progress(struct worker_core *core)
+{
+    struct pool *pool;
+    TAILQ_FOREACH (pool, &core->pools, link) {
+        for (int state = PROCESS_RUNNING; state <= PROCESS_BLOCKED; state++) {
+            struct process *process;
+            TAILQ_FOREACH (process, &pool->processes[state], link)
+                if (!process->sampling && runs_long(core, process) &&
+                    sample(core, process) != 0)
+                    return FARPOOL_ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static bool any_sampling(const struct worker_core *core)
+{
+    const struct pool *pool;
+    TAILQ_FOREACH (pool, &core->pools, link) {
+        for (int state = PROCESS_RUNNING; state <= PROCESS_BLOCKED; state++) {
+            const struct process *process;
+            TAILQ_FOREACH (process, &pool->processes[state], link)
+                if (process->sampling)
+                    return true;
+        }
+    }
+    return false;
+}
+
+static void count_job(struct process *process)
+{
+    const struct piece *head = TAILQ_FIRST(&process->pieces);
+    head->job->running++;
+    head->job->blocked += process->state == PROCESS_BLOCKED;
+    head->job->share_ppm += process->share_ppm;
+}
+
+static void count_running(struct pool *pool)
+{
+    struct job *job;
+    RB_FOREACH (job, worker_jobs, &pool->jobs)
+        job->running = job->blocked = job->share_ppm = 0;
+    for (int state = PROCESS_RUNNING; state <= PROCESS_BLOCKED; state++) {
+        struct process *process;
+        TAILQ_FOREACH (process, &pool->processes[state], link)
+            count_job(process);
+    }
+}
+
+static bool is_news(const struct job *job)
+{
+    return job->running != job->told_running || job->blocked != job->told_blocked ||
+           job->share_ppm != job->told_share_ppm;
+}
+
+/* Jobs whose load changed, or that still run something; the rest of a long list follows
+ * with the next LOAD. */
+static uint32_t list_jobs(struct worker_core *core, struct msg_job_load *loads)
+{
+    uint32_t count = 0;
+    struct pool *pool;
+    core->load_changed = false;
+    TAILQ_FOREACH (pool, &core->pools, link) {
+        struct job *job;
+        count_running(pool);
+        RB_FOREACH (job, worker_jobs, &pool->jobs) {
+            if (!is_news(job) && job->running == 0)
+                continue;
+            if (count == LIST_MAX) {
+                core->load_changed = core->load_changed || is_news(job);
+                continue;
+            }
+            loads[count++] = (struct msg_job_load){pool->id, job->number, job->running,
+                                                   job->blocked, job->share_ppm};
+            job->told_running = job->running;
+            job->told_blocked = job->blocked;
+            job->told_share_ppm = job->share_ppm;
+        }
+    }
+    return count;
+}
+
+static int send_load(struct worker_core *core)
+{
+    struct message *message = worker_message(core, MSG_LOAD);
+    struct msg_job_load *loads = message ? mem_alloc(LIST_MAX * sizeof *loads) : NULL;
+    if (loads == NULL) {
+        message_free(&message);
+        return FARPOOL_ENOMEM;
+    }
+    message->load.processes = core->total;
+    message->load.started = core->started;
+    message->load.jobs = loads;
+    message->load.jobs_count = list_jobs(core, loads);
+    worker_send(core, message);
+    return 0;
+}
+
+static bool any_runs(const struct worker_core *core)
+{
+    return core->counts[PROCESS_RUNNING] + core->counts[PROCESS_YIELDING] +
+               core->counts[PROCESS_BLOCKED] >
+           0;
+}
+
+/* That a task is blocked, or goes on, is told at once: the coordinator counts on it. */
+int worker_flush_load(struct worker_core *core)
+{
+    const bool due = core->now_ms >= worker_after(core->load_ms, LOAD_PERIOD_MS);
+    if (core->link != LINK_UP)
+        return 0;
+    if (core->load_urgent) {
+        if (send_load(core) != 0)
+            return FARPOOL_ENOMEM;
+        core->load_urgent = false;
+    }
+    if (!due)
+        return 0;
+    if (!core->load_asked && ask_progress(core) != 0)
+        return FARPOOL_ENOMEM;
+    core->load_asked = true;
+    if (any_sampling(core)) /* the answers are in the next batch */
+        return 0;
+    if (core->load_changed && send_load(core) != 0)
+        return FARPOOL_ENOMEM;
+    core->load_asked = false;
+    core->load_ms = core->now_ms;
+    return 0;
+}
+
+static uint64_t nearest_due(const struct worker_core *core)
+{
+    uint64_t nearest = UINT64_MAX;
+    const struct pool *pool;
+    TAILQ_FOREACH (pool, &core->pools, link) {
+        for (int state = PROCESS_RUNNING; state <= PROCESS_BLOCKED; state++) {
+            const struct process *process;
+            TAILQ_FOREACH (process, &pool->processes[state], link)
+                if (!process->sampling && process->due_ms < nearest)
+                    nearest = process->due_ms;
+        }
+    }
+    return nearest;
+}
+
+uint64_t worker_watch_deadline(const struct worker_core *core)
+{
+    const uint64_t nearest = nearest_due(core);
+    const uint64_t load_ms = worker_after(core->load_ms, LOAD_PERIOD_MS);
+    const bool load = core->link == LINK_UP && (core->load_changed || any_runs(core)) &&
+                      !any_sampling(core);
+    return load && load_ms < nearest ? load_ms : nearest;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * options.c: the command line of farpool-worker. Every value is checked here, with the
+ * option named, before anything is opened. */
+#include "common/net/net.h"
+#include "common/sys/sys.h"
+#include "worker/shell.h"
+
+#include <ctype.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PROGRAM "farpool-worker"
+
+static const char help[] =
+    "usage: " PROGRAM " [OPTION]...\n"
+    "Runs the processes of pools on this node, as a coordinator tells it.\n"
+    "\n"
+    "  -c, --coordinator ADDRESS  tcp://HOST:PORT or ipc://PATH, loopback only "
+    "(default:\n"
+    "                             FARPOOL_COORDINATOR, or " WORKER_ADDRESS ")\n"
+    "  -s, --slots N              tasks that run at a time (default: the cores that "
+    "this\n"
+    "                             process may use, here %u)\n"
+    "  -n, --name NODE            name of the node (default: the host name)\n"
+    "      --labels K=V,...       told to clients with the node\n"
+    "      --memory BYTES         memory of the node, as told to clients; K, M, G or T\n"
+    "                             may follow (default: what this process may use)\n"
+    "      --cache FOLDER         where programs are kept (default: farpool in\n"
+    "                             XDG_CACHE_HOME or ~/.cache)\n"
+    "  -v, --verbose              log more; twice: every message\n"
+    "  -h, --help                 print this and exit\n"
+    "  -V, --version              print the version and exit\n"
+    "\n"
+    "Signals: SIGTERM or SIGINT: drains: gives back what was not begun, finishes what "
+    "runs\n"
+    "and ends; a second one: kills what runs and ends at once. It dials again for ever "
+    "when\n"
+    "the coordinator is away, and keeps its tasks and results meanwhile.\n"
+    "\n"
+    "Exit codes: 0 ended as asked, 1 could not start or go on, 2 wrong usage.\n";
+
+enum { OPTION_LABELS = 256, OPTION_MEMORY, OPTION_CACHE };
+
+static const struct option table[] = {
+    {"coordinator", required_argument, NULL, 'c'},
+    {"slots", required_argument, NULL, 's'},
+    {"name", required_argument, NULL, 'n'},
+    {"labels", required_argument, NULL, OPTION_LABELS},
+    {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"cache", required_argument, NULL, OPTION_CACHE},
+    {"verbose", no_argument, NULL, 'v'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {NULL, 0, NULL, 0},
+};
+
+static int wrong(const char *name, const char *value, const char *want)
+{
+    fprintf(stderr, PROGRAM ": --%s \"%s\": %s\n", name, value, want);
+    return EXIT_USAGE;
+}
+
+static int read_slots(struct worker_config *core)
+{
+    uint64_t slots = 0;
+    if (!sys_parse_size(optarg, &slots) ||
+        strspn(optarg, "0123456789") != strlen(optarg) || slots < 1 || slots > 65536)
+        return wrong("slots", optarg, "a whole number from 1 to 65536 is wanted");
+    core->slots = (uint32_t)slots;
+    return -1;
+}
+
+/* Names and labels go into logs and tables as they are. */
+static bool is_plain(const char *text, const char *also)
+{
+    for (; *text != '\0'; text++) {
+        if (!isalnum((unsigned char)*text) && strchr(also, *text) == NULL)
+            return false;
+    }
+    return true;
+}
+
+static int read_name(struct worker_config *core)
+{
+    if (optarg[0] == '\0' || strlen(optarg) > NODE_NAME_MAX || !is_plain(optarg, "._-:"))
+        return wrong("name", optarg, "1 to 63 letters, digits, . _ - : are wanted");
+    snprintf(core->node, sizeof core->node, "%s", optarg);
+    return -1;
+}
+
+static bool labels_are_pairs(const char *text)
+{
+    while (*text != '\0') {
+        size_t length = strcspn(text, ",");
+        const char *equals = memchr(text, '=', length);
+        if (equals == NULL || equals == text)
+            return false;
+        text += length + (text[length] == ',');
+    }
+    return true;
+}
+
+static int read_labels(struct worker_config *core)
+{
+    if (strlen(optarg) >= sizeof core->labels || !is_plain(optarg, "._-:/=,+") ||
+        !labels_are_pairs(optarg))
+        return wrong("labels", optarg,
+                     "key=value,key=value of at most 255 bytes is wanted");
+    snprintf(core->labels, sizeof core->labels, "%s", optarg);
+    return -1;
+}
+
+static int read_memory(struct worker_config *core)
+{
+    if (!sys_parse_size(optarg, &core->memory_bytes) || core->memory_bytes == 0)
+        return wrong("memory", optarg, "a number of bytes is wanted");
+    return -1;
+}
+
+static int read_option(int option, struct worker_options *options)
+{
+    switch (option) {
+    case 'c':
+        options->address = optarg;
+        return -1;
+    case 's':
+        return read_slots(&options->core);
+    case 'n':
+        return read_name(&options->core);
+    case OPTION_LABELS:
+        return read_labels(&options->core);
+    case OPTION_MEMORY:
+        return read_memory(&options->core);
+    case OPTION_CACHE:
+        options->cache = optarg;
+        return optarg[0] != '\0' ? -1 : wrong("cache", optarg, "a folder is wanted");
+    case 'v':
+        options->level = options->level < LOG_DEBUG ? LOG_DEBUG : LOG_TRACE;
+        return -1;
+    case 'h':
+        printf(help, sys_cores());
+        return EXIT_ENDED;
+    case 'V':
+        printf(PROGRAM " " FARPOOL_VERSION "\n");
+        return EXIT_ENDED;
+    default:
+        fprintf(stderr, "Try " PROGRAM " --help.\n");
+        return EXIT_USAGE;
+    }
+}
+
+static void fill_defaults(struct worker_options *options)
+{
+    const char *address = getenv("FARPOOL_COORDINATOR");
+    *options = (struct worker_options){.address = WORKER_ADDRESS, .level = LOG_INFO};
+    if (address != NULL && address[0] != '\0')
+        options->address = address;
+    worker_config_init(&options->core);
+    options->core.slots = sys_cores();
+    options->core.memory_bytes = sys_memory_bytes();
+    sys_host(options->core.node, sizeof options->core.node);
+    sys_machine(options->core.machine, sizeof options->core.machine);
+}
+
+int worker_read_options(int argc, char **argv, struct worker_options *ret_options)
+{
+    struct worker_options options;
+    farpool_error error;
+    int option, exit_code = -1;
+    fill_defaults(&options);
+    optind = 0; /* getopt starts anew */
+    while (exit_code == -1 &&
+           (option = getopt_long(argc, argv, "c:s:n:vhV", table, NULL)) != -1)
+        exit_code = read_option(option, &options);
+    if (exit_code != -1)
+        return exit_code;
+    if (optind < argc) {
+        fprintf(stderr, PROGRAM ": \"%s\" is not wanted. Try " PROGRAM " --help.\n",
+                argv[optind]);
+        return EXIT_USAGE;
+    }
+    if (net_check_address(options.address, false, &error) != 0) {
+        fprintf(stderr, PROGRAM ": --coordinator: %s\n", error.text);
+        return EXIT_USAGE;
+    }
+    *ret_options = options;
+    return -1;
+}

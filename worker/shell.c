@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shell.c: the worker's loop, one thread for everything: wait for the coordinator, the
+ * processes or a signal; step the core with all that happened, then FLUSH; carry out the
+ * effects. While the coordinator is away it goes on, and dials again for ever.
+ *
+ * Out of memory: what the core could not take in is lost, and with it the agreement with
+ * the coordinator; so the daemon drops a message's link (both sides then tell each other
+ * what they hold), and ends when the event came from one of its own processes. */
+#include "common/base/error.h"
+#include "common/sys/sys.h"
+#include "worker/shell_internal.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FILES_BESIDES_PROCESSES 64
+#define FILES_OF_A_PROCESS 6
+#define QUEUE_BYTES_MAX (UINT64_C(4) << 30)
+#define ABSENT_MS 1000 /* not answering for so long is worth a line in the log */
+#define LINGER_MS 1000
+
+void shell_trace(const char *event, const struct message *message)
+{
+    char text[2048];
+    if (log_level() >= LOG_TRACE)
+        log_event(LOG_TRACE, event, "%s", message_print(message, text, sizeof text));
+}
+
+/* ---------------------------------------------------------------------- events */
+
+void shell_step(struct shell *shell, struct worker_event *event)
+{
+    enum worker_event_kind kind = event->kind;
+    if (worker_core_step(shell->core, event, &shell->effects) == 0)
+        return;
+    log_event(LOG_ERROR, "out-of-memory", "event=%d", (int)kind);
+    if (kind == WORKER_FLUSH)
+        return; /* tried again at the core's deadline */
+    if (kind != WORKER_MESSAGE) {
+        shell->stage = FAILED;
+        return;
+    }
+    struct worker_event down = {.kind = WORKER_LINK_DOWN,
+                                .now_ms = shell->now_ms,
+                                .text = "out of memory for a message"};
+    net_drop(shell->net, shell->link, down.text);
+    shell->link = 0;
+    shell_relay_link_down(shell);
+    if (worker_core_step(shell->core, &down, &shell->effects) != 0)
+        shell->stage = FAILED;
+}
+
+static void link_up(struct shell *shell, uint64_t link)
+{
+    struct worker_event event = {.kind = WORKER_LINK_UP, .now_ms = shell->now_ms};
+    shell->link = link;
+    shell->absence_told = false;
+    log_event(LOG_INFO, "connected", "coordinator=%s", shell->options->address);
+    shell_step(shell, &event);
+}
+
+static void link_down(struct shell *shell, const char *text)
+{
+    struct worker_event event = {
+        .kind = WORKER_LINK_DOWN, .now_ms = shell->now_ms, .text = text};
+    shell->link = 0;
+    shell->dialled_ms = shell->now_ms;
+    log_event(LOG_WARNING, "coordinator-lost", "reason=\"%s\"", text);
+    shell_relay_link_down(shell);
+    shell_step(shell, &event);
+}
+
+static void take_message(struct shell *shell, struct message **message)
+{
+    shell_trace("received", *message);
+    const struct message *came = *message;
+    if (came->kind == MSG_RELAY) {
+        shell_relay_receive(shell, came);
+        return;
+    }
+    if (came->kind == MSG_WELCOME)
+        log_event(LOG_INFO, "welcomed", "coordinator=%s version=%s",
+                  shell->options->address, came->welcome.version);
+    else if (came->kind == MSG_REFUSED)
+        log_event(LOG_ERROR, "refused", "code=%s reason=\"%s\"",
+                  farpool_error_name(came->refused.code), came->refused.text);
+    struct worker_event event = {
+        .kind = WORKER_MESSAGE, .now_ms = shell->now_ms, .message = *message};
+    shell_step(shell, &event);
+    *message = event.message;
+}
+
+static void on_net(void *user, struct net_event *event)
+{
+    struct shell *shell = user;
+    if (event->kind == NET_UP)
+        link_up(shell, event->link);
+    else if (event->link != shell->link)
+        return; /* of one that the core has left */
+    else if (event->kind == NET_DOWN)
+        link_down(shell, event->text);
+    else
+        take_message(shell, &event->message);
+}
+
+static void log_process(const struct worker_event *event)
+{
+    if (event->kind == WORKER_PROCESS_READY)
+        log_event(LOG_DEBUG, "process-ready", "process=%llu pid=%d",
+                  (unsigned long long)event->process, event->pid);
+    else if (event->kind == WORKER_PROCESS_GONE && event->code != 0)
+        log_event(
+            LOG_WARNING, "process-failed", "process=%llu pid=%d code=%s reason=\"%s\"",
+            (unsigned long long)event->process, event->pid,
+            farpool_error_name(event->code), event->text == NULL ? "" : event->text);
+    else if (event->kind == WORKER_PROCESS_GONE)
+        log_event(LOG_DEBUG, "process-gone", "process=%llu pid=%d exit=%d signal=%d",
+                  (unsigned long long)event->process, event->pid, event->exit_status,
+                  event->signal);
+}
+
+static void on_host(void *user, struct worker_event *event)
+{
+    struct shell *shell = user;
+    log_process(event);
+    if (event->kind == WORKER_PROCESS_GONE)
+        shell_relay_gone(shell, event->process);
+    shell_step(shell, event);
+}
+
+static void on_output(void *user, uint64_t process, int pid, int fd, const char *line)
+{
+    struct shell *shell = user;
+    (void)process;
+    log_event(LOG_INFO, fd == STDERR_FILENO ? "stderr" : "stdout",
+              "node=%s pid=%d line=\"%s\"", shell->options->core.node, pid, line);
+}
+
+/* ------------------------------------------------------------------------ loop */
+
+static bool is_running(const struct shell *shell)
+{
+    return shell->stage != ENDED && shell->stage != FAILED;
+}
+
+/* Everything that is there, then the core's decisions. */
+static void run_batch(struct shell *shell)
+{
+    shell->now_ms = sys_now_ms();
+    shell_take_signals(shell);
+    net_poll(shell->net, shell->now_ms, on_net, shell);
+    host_poll(shell->host, shell->now_ms, on_host, shell);
+    shell_reap_orphans(shell);
+    shell_step_answers(shell);
+    struct worker_event flush = {.kind = WORKER_FLUSH, .now_ms = shell->now_ms};
+    shell_step(shell, &flush);
+    shell_carry_out(shell);
+    net_flush(shell->net);
+}
+
+static void tell_absence(struct shell *shell)
+{
+    if (shell->link != 0 || shell->absence_told ||
+        shell->now_ms - shell->dialled_ms < ABSENT_MS)
+        return;
+    shell->absence_told = true;
+    log_event(LOG_WARNING, "coordinator-absent",
+              "coordinator=%s reason=\"nobody answers\"", shell->options->address);
+}
+
+static long wait_ms(const struct shell *shell)
+{
+    uint64_t deadline = worker_core_deadline(shell->core), now = sys_now_ms();
+    if (net_deadline(shell->net) < deadline)
+        deadline = net_deadline(shell->net);
+    uint64_t told = shell->dialled_ms + ABSENT_MS;
+    if (shell->link == 0 && !shell->absence_told && told < deadline)
+        deadline = told;
+    if (deadline == UINT64_MAX)
+        return -1;
+    if (deadline <= now)
+        return 0;
+    return deadline - now < INT_MAX ? (long)(deadline - now) : INT_MAX;
+}
+
+static void wait_for_events(struct shell *shell)
+{
+    zmq_pollitem_t items[NET_POLL_ITEMS + 2];
+    int count = net_poll_items(shell->net, items);
+    items[count++] = (zmq_pollitem_t){.fd = host_fd(shell->host), .events = ZMQ_POLLIN};
+    items[count++] = (zmq_pollitem_t){.fd = shell->signals, .events = ZMQ_POLLIN};
+    bool sleep = STAILQ_EMPTY(&shell->answers) && host_sleep(shell->host);
+    int result = zmq_poll(items, count, sleep ? wait_ms(shell) : 0);
+    if (sleep)
+        host_wake(shell->host);
+    if (result < 0 && errno != EINTR) {
+        log_event(LOG_ERROR, "poll", "reason=\"%s\"", zmq_strerror(errno));
+        shell->stage = FAILED;
+    }
+}
+
+static void loop(struct shell *shell)
+{
+    while (is_running(shell)) {
+        wait_for_events(shell);
+        run_batch(shell);
+        tell_absence(shell);
+    }
+}
+
+/* --------------------------------------------------------------- start and end */
+
+static int open_host(struct shell *shell, farpool_error *error)
+{
+    struct host_config config = {.node = shell->options->core.node,
+                                 .capture_output = true,
+                                 .on_output = on_output,
+                                 .on_relay = shell_relay_send,
+                                 .user = shell,
+                                 .payload_max = BODY_BYTES_MAX,
+                                 .spin = sys_cores() > 1};
+    return host_create(&config, &shell->host, error);
+}
+
+static int open_net(struct shell *shell, farpool_error *error)
+{
+    struct net_config config = {.address = shell->options->address,
+                                .role = 'W',
+                                .queue_bytes_max = QUEUE_BYTES_MAX,
+                                .seed = sys_random()};
+    return net_dial(&config, &shell->net, error);
+}
+
+static int open_shell(struct shell *shell, farpool_error *error)
+{
+    const struct worker_options *options = shell->options;
+    struct worker_config config = options->core;
+    uint64_t files =
+        (uint64_t)FILES_OF_A_PROCESS * config.slots + FILES_BESIDES_PROCESSES;
+    shell->now_ms = shell->dialled_ms = sys_now_ms();
+    sys_random_id(&config.worker);
+    int result = sys_need_files(files, error);
+    if (result == 0)
+        result = shell_open_signals(shell, error);
+    if (result == 0)
+        result = cache_open(options->cache, config.node, &shell->cache, error);
+    if (result == 0)
+        result = open_host(shell, error);
+    if (result == 0 && worker_core_create(&config, shell->now_ms, &shell->core) != 0)
+        result = error_set(error, FARPOOL_ENOMEM, "out of memory");
+    if (result == 0)
+        result = open_net(shell, error);
+    return result;
+}
+
+static void close_shell(struct shell *shell)
+{
+    struct answer *answer;
+    net_close(shell->net, shell->stage == ENDED ? LINGER_MS : 0);
+    if (shell->core != NULL)
+        worker_core_destroy(shell->core);
+    worker_effects_fini(&shell->effects);
+    host_destroy(shell->host);
+    shell_relay_fini(shell);
+    while ((answer = STAILQ_FIRST(&shell->answers)) != NULL) {
+        STAILQ_REMOVE_HEAD(&shell->answers, entry);
+        mem_free(answer);
+    }
+    cache_close(shell->cache);
+    if (shell->signals >= 0)
+        close(shell->signals);
+}
+
+int worker_run(const struct worker_options *options)
+{
+    struct shell shell = {.options = options, .signals = -1, .stage = SERVING};
+    farpool_error error;
+    STAILQ_INIT(&shell.answers);
+    log_open("worker", options->level);
+    if (open_shell(&shell, &error) == 0) {
+        log_event(LOG_INFO, "started", "node=%s slots=%u coordinator=%s cache=%s pid=%d",
+                  options->core.node, options->core.slots, options->address,
+                  cache_folder(shell.cache), (int)getpid());
+        loop(&shell);
+    } else {
+        log_event(LOG_ERROR, "start", "code=%s reason=\"%s\"",
+                  farpool_error_name(error.code), error.text);
+        shell.stage = FAILED;
+    }
+    bool ended = shell.stage == ENDED;
+    close_shell(&shell);
+    return ended ? EXIT_ENDED : EXIT_FAILED;
+}

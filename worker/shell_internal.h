@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shell_internal.h: what the files of the worker's shell share: shell.c is the loop and
+ * its start and end, shell_effects.c carries out effects, shell_relay.c passes on
+ * messages of clients inside processes, shell_signals.c hears signals and reaps orphans.
+ */
+#ifndef FARPOOL_WORKER_SHELL_INTERNAL_H
+#define FARPOOL_WORKER_SHELL_INTERNAL_H
+
+#include "common/base/mem.h"
+#include "common/net/net.h"
+#include "worker/cache.h"
+#include "worker/host.h"
+#include "worker/shell.h"
+
+#define HASH_NONFATAL_OOM 1
+#define uthash_malloc(size) mem_alloc(size)
+#define uthash_free(memory, size) mem_free(memory)
+#define uthash_nonfatal_oom(element) ((void)(element))
+#include <sys/queue.h>
+#include <uthash.h>
+
+enum stage { SERVING, DRAINING, STOPPING, ENDED, FAILED };
+
+/* An answer of the cache, for the next batch. */
+struct answer {
+    STAILQ_ENTRY(answer) entry;
+    struct hash program;
+    struct cache_answer cache;
+};
+STAILQ_HEAD(answer_list, answer);
+
+/* A process in which a client has spoken. */
+struct relayer {
+    uint64_t process;
+    UT_hash_handle hh;
+};
+
+struct shell {
+    const struct worker_options *options;
+    struct worker_core *core;
+    struct worker_effects effects;
+    struct net *net;
+    struct host *host;
+    struct cache *cache;
+    struct answer_list answers;
+    struct relayer *relayers;
+    uint64_t link; /* to the coordinator; 0: none */
+    uint64_t dialled_ms;
+    bool absence_told; /* that nobody answers there */
+    bool reap_due;     /* a child has ended */
+    int signals;       /* signalfd */
+    enum stage stage;
+    uint64_t now_ms;
+};
+
+/* shell.c */
+void shell_step(struct shell *shell, struct worker_event *event);
+void shell_trace(const char *event, const struct message *message);
+
+/* shell_effects.c */
+void shell_carry_out(struct shell *shell);
+void shell_step_answers(struct shell *shell);
+
+/* shell_relay.c */
+void shell_relay_send(void *user, uint64_t process, struct frames *frames); /* on_relay */
+void shell_relay_receive(struct shell *shell, const struct message *message);
+void shell_relay_gone(struct shell *shell, uint64_t process);
+void shell_relay_link_down(struct shell *shell);
+void shell_relay_fini(struct shell *shell);
+
+/* shell_signals.c */
+int shell_open_signals(struct shell *shell, farpool_error *error);
+void shell_take_signals(struct shell *shell);
+void shell_reap_orphans(struct shell *shell);
+
+#endif
