@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * completed.c: as_completed: waits for any of some jobs. Jobs of one pool are waited for
- * by driving that pool; for jobs of several a watch is hung on each pool, whose own thread
- * then does the driving. */
+ * by driving that pool; for jobs of several a watch is hung on each pool, whose own
+ * thread then does the driving. */
 #include "client/job.h"
 #include "common/sys/sys.h"
 
@@ -72,8 +72,8 @@ static int hang(farpool_job *const *jobs, size_t count, struct several *several,
             pool_leave(pool);
             return FARPOOL_EINVAL;
         }
-        watches[i] =
-            (struct pool_watch){&several->mutex, &several->changed, &several->changes, {0}};
+        watches[i] = (struct pool_watch){
+            &several->mutex, &several->changed, &several->changes, {0}};
         LIST_INSERT_HEAD(&pool->watches, &watches[i], entry);
         pool_leave(pool);
     }
@@ -112,7 +112,8 @@ static bool look(struct any *any)
 
 static int watch_until(struct any *any, struct several *several, uint64_t until_ms)
 {
-    struct timespec until = {(time_t)(until_ms / 1000), (long)(until_ms % 1000) * 1000000};
+    struct timespec until = {(time_t)(until_ms / 1000),
+                             (long)(until_ms % 1000) * 1000000};
 
     for (;;) {
         uint64_t seen;

@@ -92,7 +92,9 @@ static uint32_t fit(const struct client_core *core, const struct job *job,
         subtract_saturated(core->bytes_max, core->sent_bytes + batch->bytes);
     const uint64_t room = subtract_saturated(MESSAGE_BYTES, batch->bytes);
     const uint64_t size = span_task_size(span, 0);
-    if (!alone && (!tasks_left || size > bytes_left))
+    /* Beside one that is larger than the window not even an empty one has room. */
+    const bool over = core->sent_bytes + batch->bytes > core->bytes_max;
+    if (!alone && (!tasks_left || over || size > bytes_left))
         return 0;
     if (batch->spans && size > room)
         return 0;
@@ -237,6 +239,15 @@ static int resume_job(struct client_core *core, struct job *job,
     return error;
 }
 
+/* Upon which the coordinator goes on: it now has all that this client waits for. */
+static int send_resumed(const struct client_core *core, struct client_effects *effects)
+{
+    struct message *message = message_create(MSG_RESUMED);
+    if (message)
+        message->resumed.pool = core->config.pool;
+    return client_send_message(effects, &message);
+}
+
 int client_send_flush_resume(struct client_core *core, struct client_effects *effects)
 {
     for (struct job *job = core->jobs; job; job = job->hh.next) {
@@ -248,6 +259,8 @@ int client_send_flush_resume(struct client_core *core, struct client_effects *ef
         if (error)
             return error;
     }
+    if (core->link_number > 1 && send_resumed(core, effects))
+        return FARPOOL_ENOMEM;
     core->resume = false;
     return 0;
 }

@@ -21,8 +21,8 @@
 #include <signal.h>
 #include <stdio.h>
 
-#define SPIN_NS 40000      /* about one wake-up's worth */
-#define GRACE_NS 2000000   /* a caller is expected back within it */
+#define SPIN_NS 40000    /* about one wake-up's worth */
+#define GRACE_NS 2000000 /* a caller is expected back within it */
 #define IDLE_MS_MAX 60000
 
 static bool is_thread(const farpool_pool *pool)
@@ -35,12 +35,24 @@ bool driver_in_callback(const farpool_pool *pool, const struct pool_job *job)
     return pool->called == job && pthread_equal(pool->thread, pthread_self());
 }
 
+/* An idle pool is attended to at its deadlines only; not while it finds its coordinator
+ * again, since then its processes wait to be claimed. */
+static bool is_cut_off(const farpool_pool *pool)
+{
+    struct client_pool_counts counts;
+
+    if (pool->transport->kind->embedded || pool->failure != 0)
+        return false;
+    client_core_pool_counts(pool->core, &counts);
+    return !counts.connected;
+}
+
 /* Whether somebody has to run the loop. */
 static bool has_work(const farpool_pool *pool)
 {
     if (pool->transport == NULL || pool->ended)
         return false;
-    return pool->jobs != NULL || pool->state != POOL_RUNNING;
+    return pool->jobs != NULL || pool->state != POOL_RUNNING || is_cut_off(pool);
 }
 
 static bool has_starts(const farpool_pool *pool)
@@ -96,8 +108,7 @@ static void tell(farpool_pool *pool)
     wake_driver(pool);
     if (pool->waiters > 0)
         pthread_cond_broadcast(&pool->changed);
-    LIST_FOREACH(watch, &pool->watches, entry)
-    {
+    LIST_FOREACH (watch, &pool->watches, entry) {
         pthread_mutex_lock(watch->mutex);
         ++*watch->changes;
         pthread_cond_signal(watch->changed);
@@ -274,8 +285,7 @@ static int drive(farpool_pool *pool, bool (*done)(void *arg), void *arg,
     return code;
 }
 
-int driver_wait(farpool_pool *pool, bool (*done)(void *arg), void *arg,
-                uint64_t until_ms)
+int driver_wait(farpool_pool *pool, bool (*done)(void *arg), void *arg, uint64_t until_ms)
 {
     while (!done(arg)) {
         if (!pool->driving && pool->transport != NULL)
@@ -300,8 +310,13 @@ void driver_kick(farpool_pool *pool)
     if (pool->driving) {
         struct client_event flush = {.kind = CLIENT_FLUSH};
 
-        /* What the core alone can end has ended when the call returns. */
-        pool_step(pool, &flush);
+        /* What the core alone can end has ended when the call returns; on this machine a
+         * cancelled task has been taken back, too: while the driver only sleeps, another
+         * thread may take a turn, but not touch sockets that it polls. */
+        if (pool->sleeping && pool->transport->kind->embedded)
+            take_turn(pool);
+        else
+            pool_step(pool, &flush);
         wake_driver(pool);
         tell(pool);
         return;

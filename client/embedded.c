@@ -13,7 +13,7 @@
 
 #include <poll.h>
 
-#define ROUNDS_MAX 10000    /* of one move: more is a loop between cores, our own bug */
+#define ROUNDS_MAX 10000 /* of one move: more is a loop between cores, our own bug */
 
 static struct embedded *of(const struct transport *transport)
 {
@@ -40,8 +40,8 @@ void embedded_step_coordinator(struct embedded *embedded, struct coordinator_eve
 static void step_worker(struct embedded *embedded, struct worker_event *event)
 {
     event->now_ms = embedded->turn->now_ms;
-    break_down(embedded, worker_core_step(embedded->worker, event,
-                                          &embedded->worker_effects));
+    break_down(embedded,
+               worker_core_step(embedded->worker, event, &embedded->worker_effects));
     message_free(&event->message);
     payload_unref(&event->sizes);
     payload_unref(&event->data);
@@ -199,7 +199,8 @@ static void start_processes(struct embedded *embedded)
 
 static void open_program(struct embedded *embedded, const struct worker_effect *effect)
 {
-    struct worker_event event = {.kind = WORKER_PROGRAM_READY, .program = effect->program};
+    struct worker_event event = {.kind = WORKER_PROGRAM_READY,
+                                 .program = effect->program};
 
     if (host_set_program(embedded->host, &effect->program, embedded->path,
                          embedded->folder) != 0) {
@@ -266,8 +267,8 @@ static void run_worker(struct embedded *embedded)
     if (embedded->worker_stepped ||
         embedded->turn->now_ms >= worker_core_deadline(embedded->worker)) {
         embedded->worker_stepped = false;
-        break_down(embedded, worker_core_step(embedded->worker, &flush,
-                                              &embedded->worker_effects));
+        break_down(embedded,
+                   worker_core_step(embedded->worker, &flush, &embedded->worker_effects));
     }
     carry_out_worker(embedded);
 }

@@ -42,7 +42,7 @@ struct embedded {
     struct host *host;
     struct queue to_coordinator; /* with the link each came on */
     struct queue to_worker, to_client;
-    uint64_t links;              /* numbers given so far */
+    uint64_t links;                    /* numbers given so far */
     uint64_t client_link, worker_link; /* 0: down, to be made anew */
     struct relay *by_process, *by_link;
     struct arrival *arrivals;
@@ -51,14 +51,14 @@ struct embedded {
     struct worker_effect *starts; /* for processes that no thread may start yet */
     size_t starts_count, starts_capacity;
 
-    const struct transport_turn *turn; /* while in move */
+    const struct transport_turn *turn;        /* while in move */
     bool coordinator_stepped, worker_stepped; /* since its last FLUSH */
-    bool happened;               /* in this round */
+    bool happened;                            /* in this round */
     int broken;
     int wake_fd;
     uint32_t cores, slots;
-    char *path;                  /* of the executable */
-    char *folder;                /* with the files beside it; NULL: none */
+    char *path;   /* of the executable */
+    char *folder; /* with the files beside it; NULL: none */
 };
 
 extern const struct transport_kind embedded_kind;

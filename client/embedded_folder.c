@@ -38,8 +38,8 @@ int embedded_folder_create(const struct program *program, char **ret_folder,
     snprintf(folder, sizeof folder, "%s/farpool-XXXXXX",
              base != NULL && base[0] == '/' ? base : "/tmp");
     if (mkdtemp(folder) == NULL)
-        return error_set(error, FARPOOL_ESYSTEM, "open: cannot make folder %s: %s", folder,
-                         strerror(errno));
+        return error_set(error, FARPOOL_ESYSTEM, "open: cannot make folder %s: %s",
+                         folder, strerror(errno));
     for (uint32_t i = 0; code == 0 && i < program->count; i++)
         code = link_file(folder, &program->files[i], error);
     if (code == 0 && (*ret_folder = mem_strdup(folder)) == NULL)

@@ -109,8 +109,9 @@ static int choose_path(struct embedded *embedded, const struct program *program,
         snprintf(path, sizeof path, "%s/%s", embedded->folder, file->about.name);
         embedded->path = mem_strdup(path);
     }
-    return embedded->path != NULL ? 0
-                                  : error_set(error, FARPOOL_ENOMEM, "open: out of memory");
+    return embedded->path != NULL
+               ? 0
+               : error_set(error, FARPOOL_ENOMEM, "open: out of memory");
 }
 
 int embedded_open(const struct pool_settings *settings, const struct program *program,

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * embedded_relay.c: clients inside the embedded pool's processes (nested pools): each has
- * a link of its own to the coordinator's core, made anew by each HELLO_CLIENT. Here messages are encoded, since they travel through a
- * process's shared memory; what comes is checked like anything from a peer. */
+ * a link of its own to the coordinator's core, made anew by each HELLO_CLIENT. Here
+ * messages are encoded, since they travel through a process's shared memory; what comes
+ * is checked like anything from a peer. */
 #include "client/embedded.h"
 
-#define FORGET(relay, embedded)                                                      \
-    do {                                                                             \
-        HASH_DELETE(by_process, (embedded)->by_process, relay);                      \
-        HASH_DELETE(by_link, (embedded)->by_link, relay);                            \
-    } while (0)
+#include <assert.h>
 
 static struct relay *find_process(const struct embedded *embedded, uint64_t process)
 {
@@ -29,7 +26,9 @@ static struct relay *find_link(const struct embedded *embedded, uint64_t link)
 
 static void forget(struct embedded *embedded, struct relay *relay)
 {
-    FORGET(relay, embedded);
+    assert(embedded->by_link != NULL); /* it is in both */
+    HASH_DELETE(by_process, embedded->by_process, relay);
+    HASH_DELETE(by_link, embedded->by_link, relay);
     mem_free(relay);
 }
 
@@ -82,7 +81,7 @@ static void receive(struct embedded *embedded, uint64_t process, struct frames *
     struct message *message = NULL;
     const char *reason;
     bool over, bad = message_decode(frames, &message, &reason) != 0 ||
-               !message_allowed(message->kind, 'C');
+                     !message_allowed(message->kind, 'C');
 
     if (relay != NULL && (bad || message->kind == MSG_HELLO_CLIENT)) {
         end(embedded, relay, bad ? "sent nonsense" : "begins again");
@@ -173,11 +172,9 @@ void embedded_relay_run(struct embedded *embedded)
 
 void embedded_relay_fini(struct embedded *embedded)
 {
-    struct relay *relay, *next;
-
     for (size_t i = 0; i < embedded->arrivals_count; i++)
         frames_fini(&embedded->arrivals[i].frames);
     mem_free(embedded->arrivals);
-    HASH_ITER(by_process, embedded->by_process, relay, next)
-        forget(embedded, relay);
+    while (embedded->by_process != NULL)
+        forget(embedded, embedded->by_process);
 }

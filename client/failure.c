@@ -93,11 +93,12 @@ static void print_place(const struct failure *failure, char *text, size_t size)
     if (failure->pid != 0)
         snprintf(pid, sizeof pid, "pid %d", failure->pid);
     if (failure->attempt != 0)
-        snprintf(attempt, sizeof attempt, "%sattempt %" PRIu32, pid[0] != '\0' ? ", " : "",
-                 failure->attempt);
-    snprintf(text, size, "%s%s%s%s%s%s", text_of(failure->node)[0] != '\0' ? " on node " : "",
-             text_of(failure->node), pid[0] != '\0' || attempt[0] != '\0' ? " (" : "", pid,
-             attempt, pid[0] != '\0' || attempt[0] != '\0' ? ")" : "");
+        snprintf(attempt, sizeof attempt, "%sattempt %" PRIu32,
+                 pid[0] != '\0' ? ", " : "", failure->attempt);
+    snprintf(text, size, "%s%s%s%s%s%s",
+             text_of(failure->node)[0] != '\0' ? " on node " : "", text_of(failure->node),
+             pid[0] != '\0' || attempt[0] != '\0' ? " (" : "", pid, attempt,
+             pid[0] != '\0' || attempt[0] != '\0' ? ")" : "");
 }
 
 /* How the process ended: "it was killed by signal 9 (Killed)". */
@@ -166,7 +167,8 @@ int failure_tell(const struct failure *failure, const struct failure_of *of,
     error->index = index;
     snprintf(error->node, sizeof error->node, "%s", text_of(failure->node));
     snprintf(error->message, sizeof error->message, "%s", text_of(failure->message));
-    snprintf(error->backtrace, sizeof error->backtrace, "%s", text_of(failure->backtrace));
+    snprintf(error->backtrace, sizeof error->backtrace, "%s",
+             text_of(failure->backtrace));
     return failure->code;
 }
 

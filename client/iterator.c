@@ -3,62 +3,16 @@
  * iterator.c: imap and imap_unordered: results as they are read, input as it is wanted.
  * What came and was not read is a queue of pieces, each a run of tasks that ended
  * together: in order of their index (imap) or of their coming (imap_unordered).
- *
- * Input is pulled by the thread that is in farpool_imap or farpool_next, without the
- * mutex, one call at a time: each result that is read makes room for more, so that is the
- * moment when input is wanted. The core says how much (CLIENT_INPUT_WANTED); it is pulled
- * in pieces of about a millisecond, between which results are looked at. */
+ * Where input comes from is iterator_input.c's. */
+#include "client/iterator.h"
 #include "client/job.h"
 #include "common/base/error.h"
 #include "common/base/span.h"
 #include "common/sys/sys.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
-#define PULL_NS 1000000
-#define PULL_TASKS 1024
-#define PULL_BYTES 1048576
 #define TELL_TASKS_MAX 64 /* results read before the core is told, at most */
-
-/* Tasks that ended together: their outputs, or why they failed. */
-struct piece {
-    TAILQ_ENTRY(piece) entry;
-    uint64_t first;
-    uint32_t count, read; /* tasks, and how many of them were read */
-    size_t offset;        /* of the next one in data */
-    struct payload *sizes, *data;
-    struct failure failure; /* code 0: they succeeded */
-};
-
-struct farpool_iterator {
-    struct pool_job base;
-    bool ordered;
-    farpool_input input;
-    void *user;
-    uint32_t input_size; /* of a typed function */
-    bool typed;
-
-    bool pulling;        /* a thread is in the input callback */
-    bool input_ended;
-    bool core_ended;     /* no more results will come */
-    uint64_t wanted_tasks, wanted_bytes;
-    uint64_t pulled;     /* the next input's index */
-    struct failure input_failure; /* code 0: none; told behind the last result */
-
-    TAILQ_HEAD(pieces, piece) pieces;
-    struct piece *current; /* the last output that was read lies here */
-    uint64_t read;         /* results read; ordered: the next one's index */
-    uint64_t untold_tasks, untold_bytes; /* of them, not told to the core yet */
-    uint64_t done, failed;
-    bool no_memory;        /* a piece could not be kept */
-
-    /* What is being pulled. */
-    uint8_t *bytes;
-    size_t bytes_size, bytes_capacity;
-    uint32_t *sizes;
-    size_t sizes_count, sizes_capacity;
-};
 
 /* --------------------------------------------------------------------- pieces */
 
@@ -155,148 +109,6 @@ static const struct pool_job_kind iterator_kind = {
     .ended = take_ended,
 };
 
-/* -------------------------------------------------------------------- pulling */
-
-static bool wants_input(const farpool_iterator *iterator)
-{
-    return iterator->wanted_tasks > 0 && !iterator->pulling && !iterator->input_ended &&
-           iterator->base.number != 0;
-}
-
-/* Ends the input with an error at this place. */
-static void fail_input(farpool_iterator *iterator, const char *message)
-{
-    uint64_t index = iterator->pulled + iterator->sizes_count;
-
-    if (failure_make(index, FARPOOL_EINPUT, message, &iterator->input_failure) != 0)
-        iterator->no_memory = true;
-    iterator->input_ended = true;
-}
-
-/* Keeps a copy of one input. */
-static void keep(farpool_iterator *iterator, const farpool_bytes *item)
-{
-    char text[256];
-
-    if (iterator->typed && item->size != iterator->input_size) {
-        snprintf(text, sizeof text, "it has %zu bytes, but %s takes %" PRIu32, item->size,
-                 iterator->base.of.function, iterator->input_size);
-        fail_input(iterator, text);
-    } else if (item->data == NULL && item->size > 0) {
-        snprintf(text, sizeof text, "its data is NULL, but its size is %zu", item->size);
-        fail_input(iterator, text);
-    } else if (item->size > BODY_BYTES_MAX) {
-        snprintf(text, sizeof text, "it has %zu bytes, but may have %d", item->size,
-                 BODY_BYTES_MAX);
-        fail_input(iterator, text);
-    } else if (!mem_reserve(&iterator->bytes, &iterator->bytes_capacity,
-                            iterator->bytes_size + item->size, 1) ||
-               !mem_reserve(&iterator->sizes, &iterator->sizes_capacity,
-                            iterator->sizes_count + 1, sizeof *iterator->sizes)) {
-        fail_input(iterator, "out of memory");
-    } else {
-        if (item->size > 0)
-            memcpy(iterator->bytes + iterator->bytes_size, item->data, item->size);
-        iterator->bytes_size += item->size;
-        iterator->sizes[iterator->sizes_count++] = (uint32_t)item->size;
-    }
-}
-
-/* Calls the user for some input; without the mutex. */
-static void call_input(farpool_iterator *iterator, uint64_t tasks, uint64_t bytes)
-{
-    uint64_t until_ns = sys_now_ns() + PULL_NS;
-
-    iterator->bytes_size = iterator->sizes_count = 0;
-    while (!iterator->input_ended && iterator->sizes_count < tasks &&
-           iterator->bytes_size < bytes) {
-        farpool_bytes item = {NULL, 0};
-        char message[256] = "";
-        int code = iterator->input(iterator->user, &item, message);
-
-        message[sizeof message - 1] = '\0';
-        if (code == FARPOOL_END)
-            iterator->input_ended = true;
-        else if (code != 0)
-            fail_input(iterator, message[0] != '\0' ? message
-                                                    : "the input callback gave no reason");
-        else
-            keep(iterator, &item);
-        if (sys_now_ns() >= until_ns)
-            break;
-    }
-}
-
-/* The inputs that were pulled, as a span. */
-static int make_span(const farpool_iterator *iterator, struct msg_span *ret_span)
-{
-    struct msg_span span = {.first = iterator->pulled,
-                            .count = (uint32_t)iterator->sizes_count};
-    bool equal = true;
-
-    for (uint32_t i = 1; i < span.count; i++)
-        equal &= iterator->sizes[i] == iterator->sizes[0];
-    if (!equal && (span.sizes = payload_create(4 * (size_t)span.count)) == NULL)
-        return FARPOOL_ENOMEM;
-    for (size_t i = 0; !equal && i < 4 * (size_t)span.count; i++)
-        payload_bytes(span.sizes)[i] = (uint8_t)(iterator->sizes[i / 4] >> (8 * (i % 4)));
-    if (iterator->bytes_size > 0 &&
-        (span.data = payload_copy(iterator->bytes, iterator->bytes_size)) == NULL) {
-        span_fini(&span);
-        return FARPOOL_ENOMEM;
-    }
-    *ret_span = span;
-    return 0;
-}
-
-static void submit(farpool_iterator *iterator)
-{
-    struct client_event input = {.kind = CLIENT_JOB_INPUT, .job = iterator->base.number};
-    struct client_event end = {.kind = CLIENT_JOB_INPUT_END, .job = iterator->base.number};
-    uint64_t count = iterator->sizes_count, bytes = iterator->bytes_size;
-    int code = 0;
-
-    if (count > 0) {
-        code = make_span(iterator, &input.span);
-        if (code == 0)
-            code = pool_step(iterator->base.pool, &input);
-        span_fini(&input.span);
-    }
-    iterator->sizes_count = 0;
-    if (code == FARPOOL_ENOMEM) {
-        iterator->no_memory = true;
-    } else {
-        iterator->pulled += count;
-        iterator->wanted_tasks -= count < iterator->wanted_tasks ? count
-                                                                 : iterator->wanted_tasks;
-        iterator->wanted_bytes -= bytes < iterator->wanted_bytes ? bytes
-                                                                 : iterator->wanted_bytes;
-        if (iterator->wanted_bytes == 0)
-            iterator->wanted_tasks = 0;
-    }
-    if ((iterator->input_ended || iterator->no_memory) &&
-        pool_step(iterator->base.pool, &end) == FARPOOL_ENOMEM)
-        iterator->no_memory = true;
-}
-
-/* Pulls about a millisecond's worth of input. */
-static void pull(farpool_iterator *iterator)
-{
-    farpool_pool *pool = iterator->base.pool;
-    uint64_t tasks = iterator->wanted_tasks, bytes = iterator->wanted_bytes;
-
-    iterator->pulling = true;
-    pthread_mutex_unlock(&pool->mutex);
-    call_input(iterator, tasks < PULL_TASKS ? tasks : PULL_TASKS,
-               bytes < PULL_BYTES ? bytes : PULL_BYTES);
-    pthread_mutex_lock(&pool->mutex);
-    iterator->pulling = false;
-    if (iterator->base.number != 0)
-        submit(iterator);
-    pool->news = true;
-    driver_kick(pool);
-}
-
 /* -------------------------------------------------------------------- reading */
 
 static struct piece *next_piece(const farpool_iterator *iterator)
@@ -318,7 +130,8 @@ static bool has_next(void *arg)
 {
     const farpool_iterator *iterator = arg;
 
-    return next_piece(iterator) != NULL || is_over(iterator) || wants_input(iterator);
+    return next_piece(iterator) != NULL || is_over(iterator) ||
+           iterator_wants_input(iterator);
 }
 
 /* Tells the core what was read: at once when nothing else is there to read. */
@@ -404,13 +217,13 @@ static int read_next(farpool_iterator *iterator, uint64_t until_ms,
     free_piece(iterator->current);
     iterator->current = NULL;
     tell_read(iterator);
-    if (wants_input(iterator))
-        pull(iterator);
+    if (iterator_wants_input(iterator))
+        iterator_pull(iterator);
     while ((piece = next_piece(iterator)) == NULL) {
         if (is_over(iterator))
             return read_end(iterator, ret_index, error);
-        if (wants_input(iterator)) {
-            pull(iterator);
+        if (iterator_wants_input(iterator)) {
+            iterator_pull(iterator);
             if (sys_now_ms() >= until_ms && next_piece(iterator) == NULL)
                 return FARPOOL_ETIMEDOUT;
         } else if (driver_wait(iterator->base.pool, has_next, iterator, until_ms) != 0) {
@@ -420,8 +233,8 @@ static int read_next(farpool_iterator *iterator, uint64_t until_ms,
     return read_one(iterator, piece, ret_output, ret_index, error);
 }
 
-int farpool_next(farpool_iterator *iterator, int64_t timeout_ms, farpool_bytes *ret_output,
-                 uint64_t *ret_index, farpool_error *error)
+int farpool_next(farpool_iterator *iterator, int64_t timeout_ms,
+                 farpool_bytes *ret_output, uint64_t *ret_index, farpool_error *error)
 {
     uint64_t until_ms;
     int code;
@@ -452,7 +265,8 @@ int farpool_iterator_progress(farpool_iterator *iterator, farpool_progress *ret_
     progress.done = iterator->done;
     progress.failed = iterator->failed;
     if (iterator->base.number != 0 &&
-        client_core_job_counts(iterator->base.pool->core, iterator->base.number, &counts)) {
+        client_core_job_counts(iterator->base.pool->core, iterator->base.number,
+                               &counts)) {
         progress.running = counts.running;
         progress.waiting = counts.waiting;
         progress.running_share = (double)counts.share_ppm / 1e6;
@@ -532,8 +346,8 @@ static int begin(farpool_iterator *iterator, farpool_pool *pool,
     iterator->base.pool = pool;
     pool->refs++;
     driver_kick(pool);
-    if (wants_input(iterator))
-        pull(iterator);
+    if (iterator_wants_input(iterator))
+        iterator_pull(iterator);
     return 0;
 }
 

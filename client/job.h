@@ -17,16 +17,16 @@ struct farpool_job {
     struct pool_job base;
     enum job_state state;
     bool typed;
-    bool freed;           /* by its own callback: goes when that returns */
-    uint64_t count;       /* tasks */
-    uint64_t done;        /* ended, failed ones included */
+    bool freed;     /* by its own callback: goes when that returns */
+    uint64_t count; /* tasks */
+    uint64_t done;  /* ended, failed ones included */
     uint64_t failed;
-    uint64_t lowest;      /* the lowest failed index, if any failed */
-    uint64_t borrowed;    /* payloads that still point into the caller's memory */
+    uint64_t lowest;   /* the lowest failed index, if any failed */
+    uint64_t borrowed; /* payloads that still point into the caller's memory */
 
     /* Two bits a task, and 16 bytes for an output of any size. */
     uint64_t *ended, *good;
-    uint64_t few[2];      /* both, for up to 64 tasks */
+    uint64_t few[2]; /* both, for up to 64 tasks */
     struct failures failures;
 
     uint32_t output_size; /* typed */
@@ -43,12 +43,12 @@ struct farpool_job {
 
 /* The list of what a map runs on. */
 struct job_inputs {
-    const void *values;          /* typed: consecutive values of `size` bytes */
+    const void *values; /* typed: consecutive values of `size` bytes */
     size_t size;
-    const farpool_bytes *items;  /* else, if not NULL */
-    const farpool_list *list;    /* else */
+    const farpool_bytes *items; /* else, if not NULL */
+    const farpool_list *list;   /* else */
     uint64_t count;
-    bool borrow;                 /* may point into the caller's memory */
+    bool borrow; /* may point into the caller's memory */
 };
 
 farpool_bytes job_input(const struct job_inputs *inputs, uint64_t index);
@@ -65,6 +65,15 @@ int job_submit(farpool_job *job, const farpool_function *function,
 
 /* Waits until the job is ready and lets go of the caller's memory. With the mutex. */
 void job_finish(farpool_job *job);
+
+/* Why a task failed. With the mutex. */
+int job_tell(farpool_job *job, uint64_t index, farpool_error *error);
+
+/* One of a job's bits. */
+static inline bool job_bit(const uint64_t *bits, uint64_t index)
+{
+    return (bits[index / 64] >> (index % 64)) & 1;
+}
 
 /* 0, or the error of the lowest failed index. With the mutex. */
 int job_result(farpool_job *job, farpool_error *error);

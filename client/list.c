@@ -91,7 +91,8 @@ static int pack_text(msgpack_packer *packer, const char *text)
 {
     if (text == NULL)
         return FARPOOL_EINVAL;
-    return msgpack_pack_str_with_body(packer, text, strlen(text)) == 0 ? 0 : FARPOOL_ENOMEM;
+    return msgpack_pack_str_with_body(packer, text, strlen(text)) == 0 ? 0
+                                                                       : FARPOOL_ENOMEM;
 }
 
 static int pack_raw(msgpack_packer *packer, const void *data, size_t size)

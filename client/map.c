@@ -49,14 +49,15 @@ static struct payload *take(farpool_job *job, bool borrow, const void *data, siz
 }
 
 /* How many inputs from `first` on go into one span, and whether they are of one size. */
-static uint32_t measure(const struct job_inputs *inputs, uint64_t first, size_t *ret_bytes,
-                        bool *ret_equal)
+static uint32_t measure(const struct job_inputs *inputs, uint64_t first,
+                        size_t *ret_bytes, bool *ret_equal)
 {
     size_t size = job_input(inputs, first).size, bytes = size;
     uint32_t count = 1;
 
     *ret_equal = true;
-    while (size < LARGE_BYTES && first + count < inputs->count && count < SPAN_TASKS_MAX) {
+    while (size < LARGE_BYTES && first + count < inputs->count &&
+           count < SPAN_TASKS_MAX) {
         size_t next = job_input(inputs, first + count).size;
 
         if (next >= LARGE_BYTES || bytes + next > BLOCK_BYTES)
@@ -113,10 +114,9 @@ static int make_span(farpool_job *job, const struct job_inputs *inputs, uint64_t
     if (!equal && (span.sizes = make_sizes(inputs, first, span.count)) == NULL)
         return FARPOOL_ENOMEM;
     if (bytes > 0)
-        span.data = span.count == 1
-                        ? take(job, inputs->borrow && bytes >= LARGE_BYTES,
-                               job_input(inputs, first).data, bytes)
-                        : join(inputs, first, span.count, bytes);
+        span.data = span.count == 1 ? take(job, inputs->borrow && bytes >= LARGE_BYTES,
+                                           job_input(inputs, first).data, bytes)
+                                    : join(inputs, first, span.count, bytes);
     if (bytes > 0 && span.data == NULL) {
         span_fini(&span);
         return FARPOOL_ENOMEM;
@@ -141,8 +141,8 @@ static int submit_span(farpool_job *job, struct msg_span *span)
 static int submit_values(farpool_job *job, const struct job_inputs *inputs)
 {
     size_t size = inputs->size > 0 ? inputs->size : 1;
-    uint64_t most = BODY_BYTES_MAX / size < SPAN_TASKS_MAX ? BODY_BYTES_MAX / size
-                                                           : SPAN_TASKS_MAX;
+    uint64_t most =
+        BODY_BYTES_MAX / size < SPAN_TASKS_MAX ? BODY_BYTES_MAX / size : SPAN_TASKS_MAX;
     int code = 0;
 
     for (uint64_t first = 0; code == 0 && first < inputs->count; first += most) {
@@ -208,7 +208,8 @@ int job_submit(farpool_job *job, const farpool_function *function,
     code = pool_open_job(job->base.pool, &job->base, &options, error);
     if (code != 0)
         return code;
-    code = inputs->values != NULL ? submit_values(job, inputs) : submit_items(job, inputs);
+    code =
+        inputs->values != NULL ? submit_values(job, inputs) : submit_items(job, inputs);
     end.job = job->base.number;
     if (code == 0)
         code = pool_step(job->base.pool, &end);
@@ -231,8 +232,8 @@ static int check_inputs(const farpool_function *function, const char *call,
                              item.size);
         if (item.size > BODY_BYTES_MAX)
             return error_set(error, FARPOOL_ETOOBIG,
-                             "%s: input %" PRIu64 " has %zu bytes, but may have %d", call, i,
-                             item.size, BODY_BYTES_MAX);
+                             "%s: input %" PRIu64 " has %zu bytes, but may have %d", call,
+                             i, item.size, BODY_BYTES_MAX);
         if (function->form == FARPOOL_TYPED && item.size != function->input_size)
             return error_set(error, FARPOOL_EINVAL,
                              "%s: input %" PRIu64 " has %zu bytes, but %s takes %" PRIu32,
@@ -279,8 +280,7 @@ static int start(farpool_pool *pool, const char *call, const farpool_function *f
         (code = check_inputs(function, call, inputs, error)) != 0 ||
         (code = pool_enter(pool, call, error)) != 0)
         return code;
-    inputs->borrow =
-        waits && pool->transport != NULL && pool->transport->kind->embedded;
+    inputs->borrow = waits && pool->transport != NULL && pool->transport->kind->embedded;
     code = begin(pool, call, function, inputs, outputs, options, ret_job, error);
     if (code == 0 && waits)
         job_finish(*ret_job);
@@ -336,8 +336,8 @@ static int check_typed(const farpool_function *function, const char *call,
     return 0;
 }
 
-static struct job_inputs typed_inputs(const farpool_function *function, const void *inputs,
-                                      size_t count)
+static struct job_inputs typed_inputs(const farpool_function *function,
+                                      const void *inputs, size_t count)
 {
     return (struct job_inputs){.values = inputs != NULL ? inputs : "",
                                .size = function->input_size,
@@ -385,7 +385,8 @@ static int check_items(const farpool_bytes *items, size_t count, farpool_error *
 {
     if (items != NULL || count == 0)
         return 0;
-    return error_set(error, FARPOOL_EINVAL, "map: items is NULL, but count is %zu", count);
+    return error_set(error, FARPOOL_EINVAL, "map: items is NULL, but count is %zu",
+                     count);
 }
 
 int farpool_map_bytes(farpool_pool *pool, const farpool_function *function,
@@ -398,9 +399,9 @@ int farpool_map_bytes(farpool_pool *pool, const farpool_function *function,
 
     if (ret_job != NULL)
         *ret_job = NULL;
-    return code != 0 ? code
-                     : start_and_wait(pool, "map", function, &inputs, options, ret_job,
-                                      error);
+    return code != 0
+               ? code
+               : start_and_wait(pool, "map", function, &inputs, options, ret_job, error);
 }
 
 farpool_job *farpool_map_bytes_async(farpool_pool *pool, const farpool_function *function,
@@ -425,9 +426,9 @@ int farpool_apply_bytes(farpool_pool *pool, const farpool_function *function,
     return start_and_wait(pool, "apply", function, &inputs, NULL, ret_job, error);
 }
 
-farpool_job *farpool_apply_bytes_async(farpool_pool *pool, const farpool_function *function,
-                                       const void *data, size_t size,
-                                       const farpool_job_options *options,
+farpool_job *farpool_apply_bytes_async(farpool_pool *pool,
+                                       const farpool_function *function, const void *data,
+                                       size_t size, const farpool_job_options *options,
                                        farpool_error *error)
 {
     const farpool_bytes item = {data, size};

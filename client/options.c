@@ -35,7 +35,8 @@ static int check(const struct row *row, const char *call, int64_t *ret_value,
                          call, row->name, row->value, row->least, row->unit);
     if (row->value < row->least || row->value > row->most)
         return error_set(error, FARPOOL_EINVAL,
-                         "%s: %s is %" PRId64 ", but must be %" PRId64 " to %" PRId64 "%s",
+                         "%s: %s is %" PRId64 ", but must be %" PRId64 " to %" PRId64
+                         "%s",
                          call, row->name, row->value, row->least, row->most, row->unit);
     *ret_value = row->value;
     return 0;
@@ -68,9 +69,10 @@ static int check_initializer(const farpool_pool_options *options, farpool_error 
     if (name == NULL)
         return 0;
     if (name[0] == '\0' || strlen(name) > FUNCTION_NAME_MAX)
-        return error_set(error, FARPOOL_EINVAL,
-                         "open: initializer has a name of %zu bytes, but must have 1 to %d",
-                         strlen(name), FUNCTION_NAME_MAX);
+        return error_set(
+            error, FARPOOL_EINVAL,
+            "open: initializer has a name of %zu bytes, but must have 1 to %d",
+            strlen(name), FUNCTION_NAME_MAX);
     if (options->program != NULL)
         return 0;
     function = farpool_function_find(name);
@@ -88,8 +90,8 @@ static int read_shared(const farpool_job_options *options, const char *call,
                        const struct job_settings *fallback,
                        struct job_settings *ret_settings, farpool_error *error)
 {
-    static const struct job_settings none = {
-        .losses_max = LOSSES_MAX, .bytes_under_way = BYTES_UNDER_WAY};
+    static const struct job_settings none = {.losses_max = LOSSES_MAX,
+                                             .bytes_under_way = BYTES_UNDER_WAY};
     const struct job_settings *base = fallback != NULL ? fallback : &none;
     const struct row rows[] = {
         {"chunk_size", " tasks", options->chunk_size, 1, SPAN_TASKS_MAX, base->chunk},
@@ -203,7 +205,7 @@ int options_read_timeout(int64_t timeout_ms, const char *call, uint64_t *ret_unt
                          "%s: timeout_ms is %" PRId64
                          ", but must be at least 0, or FARPOOL_FOREVER",
                          call, timeout_ms);
-    *ret_until_ms = timeout_ms == FARPOOL_FOREVER ? UINT64_MAX
-                                                  : sys_now_ms() + (uint64_t)timeout_ms;
+    *ret_until_ms =
+        timeout_ms == FARPOOL_FOREVER ? UINT64_MAX : sys_now_ms() + (uint64_t)timeout_ms;
     return 0;
 }

@@ -9,8 +9,8 @@
 
 /* What a job asks for; a pool has one as the default of its jobs. */
 struct job_settings {
-    uint32_t chunk;           /* 0: adaptive */
-    uint64_t timeout_ms;      /* 0: none */
+    uint32_t chunk;      /* 0: adaptive */
+    uint64_t timeout_ms; /* 0: none */
     uint32_t retries;
     uint32_t losses_max;
     int32_t priority;
@@ -23,9 +23,9 @@ struct pool_settings {
     uint64_t tasks_per_process; /* 0: no limit */
     uint64_t connect_timeout_ms;
     char initializer[FUNCTION_NAME_MAX + 1];
-    farpool_bytes argument;    /* borrowed from the caller until open returns */
-    const char *program;       /* the same */
-    const char *const *files;  /* the same */
+    farpool_bytes argument;   /* borrowed from the caller until open returns */
+    const char *program;      /* the same */
+    const char *const *files; /* the same */
     struct job_settings job;
 };
 

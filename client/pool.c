@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pool.c: the life of a pool: open, close, terminate, join, free, and how it stands; and
- * the table of jobs between the client core and their owners.
+ * pool.c: the life of a pool: open, close, terminate, join, free. What the core tells of
+ * it is pool_effects.c's, and how it stands pool_info.c's.
  *
  * A pool is counted: by the user's handle and by each job and iterator, which stay
  * readable when it was freed. Freeing ends the core and the transport; the mutex and what
@@ -37,7 +37,8 @@ int pool_enter(farpool_pool *pool, const char *call, farpool_error *error)
         return 0;
     pthread_mutex_unlock(&pool->mutex);
     return error_set(error, FARPOOL_EINVAL,
-                     "%s: a pool opened inside a task belongs to the task's thread", call);
+                     "%s: a pool opened inside a task belongs to the task's thread",
+                     call);
 }
 
 void pool_leave(farpool_pool *pool)
@@ -45,7 +46,7 @@ void pool_leave(farpool_pool *pool)
     pthread_mutex_unlock(&pool->mutex);
 }
 
-static int tell_failure(const farpool_pool *pool, const char *call, farpool_error *error)
+int pool_tell_failure(const farpool_pool *pool, const char *call, farpool_error *error)
 {
     error_set(error, pool->failure, "%s: the pool has failed: %s", call,
               pool->failure_text[0] != '\0' ? pool->failure_text
@@ -60,157 +61,7 @@ int pool_check_running(farpool_pool *pool, const char *call, farpool_error *erro
     if (pool->state == POOL_CLOSED || pool->state == POOL_TERMINATED)
         return error_set(error, FARPOOL_ECLOSED, "%s: the pool was %s before", call,
                          pool->state == POOL_CLOSED ? "closed" : "terminated");
-    return pool->failure != 0 ? tell_failure(pool, call, error) : 0;
-}
-
-/* ------------------------------------------------------------- core's effects */
-
-static void send_message(farpool_pool *pool, struct message **message)
-{
-    if (pool->transport->kind->send(pool->transport, message) == 0)
-        return;
-    message_free(message);
-    pool->failure = FARPOOL_ENOMEM;
-}
-
-static void read_file(farpool_pool *pool, const struct client_effect *effect)
-{
-    struct message *blob = program_read(&pool->program, &effect->content, effect->offset,
-                                        effect->count);
-
-    /* Without memory the node asks again. */
-    if (blob == NULL)
-        return;
-    blob->blob.pool = pool->open->pool_open.pool;
-    blob->blob.worker = effect->worker;
-    send_message(pool, &blob);
-}
-
-static void take_failure(farpool_pool *pool, const struct client_effect *effect)
-{
-    pool->failure = effect->code;
-    memcpy(pool->failure_text, effect->text, sizeof pool->failure_text);
-    memcpy(pool->failure_node, effect->node, sizeof pool->failure_node);
-    pool->news = true;
-}
-
-static void take_warning(farpool_pool *pool, const struct client_effect *effect)
-{
-    pool->warning = effect->code;
-    memcpy(pool->warning_text, effect->text, sizeof pool->warning_text);
-    memcpy(pool->warning_node, effect->node, sizeof pool->warning_node);
-}
-
-static void take_job_effect(farpool_pool *pool, struct client_effect *effect)
-{
-    struct pool_job *job;
-
-    HASH_FIND(hh, pool->jobs, &effect->job, sizeof effect->job, job);
-    if (job == NULL)
-        return;
-    switch (effect->kind) {
-    case CLIENT_DONE:
-        pool->tasks_done += effect->count;
-        job->kind->done(job, effect);
-        break;
-    case CLIENT_FAILED:
-        pool->tasks_done += effect->count > 0 ? effect->count : 1;
-        pool->tasks_failed += effect->count > 0 ? effect->count : 1;
-        job->kind->failed(job, effect);
-        break;
-    case CLIENT_INPUT_WANTED:
-        job->kind->wanted(job, effect->count, effect->bytes);
-        break;
-    default:
-        HASH_DEL(pool->jobs, job);
-        job->number = 0;
-        job->kind->ended(job);
-        break;
-    }
-}
-
-static void carry_out(farpool_pool *pool, struct client_effect *effect)
-{
-    switch (effect->kind) {
-    case CLIENT_SEND:
-        send_message(pool, &effect->message);
-        break;
-    case CLIENT_RELINK:
-        pool->transport->kind->relink(pool->transport, effect->text);
-        break;
-    case CLIENT_READY:
-        if (pool->state == POOL_OPENING)
-            pool->state = POOL_RUNNING;
-        pool->news = true;
-        break;
-    case CLIENT_POOL_FAILED:
-        take_failure(pool, effect);
-        break;
-    case CLIENT_WARNING:
-        take_warning(pool, effect);
-        break;
-    case CLIENT_READ_FILE:
-        read_file(pool, effect);
-        break;
-    case CLIENT_POOL_ENDED:
-        pool->ended = true;
-        pool->news = true;
-        break;
-    default:
-        take_job_effect(pool, effect);
-    }
-}
-
-int pool_step(farpool_pool *pool, struct client_event *event)
-{
-    int code;
-
-    event->now_ms = sys_now_ms();
-    code = client_core_step(pool->core, event, &pool->effects);
-    for (size_t i = 0; i < pool->effects.count; i++)
-        carry_out(pool, &pool->effects.items[i]);
-    client_effects_clear(&pool->effects);
-    return code;
-}
-
-/* ----------------------------------------------------------------------- jobs */
-
-int pool_open_job(farpool_pool *pool, struct pool_job *job,
-                  const struct client_job_options *options, farpool_error *error)
-{
-    struct client_event event = {.kind = CLIENT_JOB_OPEN, .options = options};
-    int code = pool_step(pool, &event);
-
-    if (code == 0) {
-        job->number = event.job;
-        HASH_ADD(hh, pool->jobs, number, sizeof job->number, job);
-        if (job->hh.tbl != NULL)
-            return 0;
-        code = FARPOOL_ENOMEM;
-        event = (struct client_event){.kind = CLIENT_JOB_FREE, .job = job->number};
-        job->number = 0;
-        pool_step(pool, &event);
-    }
-    if (code == FARPOOL_ECLOSED && pool->failure != 0)
-        return tell_failure(pool, job->of.call, error);
-    return error_set(error, code, "%s: %s", job->of.call, farpool_error_text(code));
-}
-
-void pool_close_job(struct pool_job *job, bool kill)
-{
-    farpool_pool *pool = job->pool;
-    struct client_event event = {.kind = CLIENT_JOB_FREE, .job = job->number, .kill = kill};
-
-    if (job->number == 0)
-        return;
-    HASH_DEL(pool->jobs, job);
-    job->number = 0;
-    pool_step(pool, &event);
-}
-
-void pool_queue_callback(struct pool_job *job)
-{
-    TAILQ_INSERT_TAIL(&job->pool->callbacks, job, entry);
+    return pool->failure != 0 ? pool_tell_failure(pool, call, error) : 0;
 }
 
 /* -------------------------------------------------------------------- opening */
@@ -337,9 +188,9 @@ static int open_transport(farpool_pool *pool, const char *address, bool nested,
         return code;
     if ((pool->open = make_open(pool)) == NULL)
         return error_set(error, FARPOOL_ENOMEM, "open: out of memory");
-    return embedded ? embedded_open(&pool->settings, &pool->program, &pool->transport,
-                                    error)
-                    : remote_open(address, &pool->transport, error);
+    return embedded
+               ? embedded_open(&pool->settings, &pool->program, &pool->transport, error)
+               : remote_open(address, &pool->transport, error);
 }
 
 /* The first word to the coordinator and its answer. */
@@ -349,17 +200,18 @@ static int say_hello(farpool_pool *pool, const char *address, farpool_error *err
     int code = 0;
 
     pthread_mutex_lock(&pool->mutex);
-    if ((code = create_core(pool, error)) == 0 && (code = driver_start(pool, error)) == 0 &&
+    if ((code = create_core(pool, error)) == 0 &&
+        (code = driver_start(pool, error)) == 0 &&
         driver_wait(pool, has_opened, pool, until_ms) != 0)
         code = error_set(error, FARPOOL_ENOCOORDINATOR,
                          "open: no coordinator answered at %s within %" PRIu64 " ms",
                          address != NULL ? address : "the task's node",
                          pool->settings.connect_timeout_ms);
     else if (code == 0 && pool->failure != 0)
-        code = error_set(error, pool->failure, "open: %s",
-                         pool->failure_text[0] != '\0'
-                             ? pool->failure_text
-                             : farpool_error_text(pool->failure));
+        code =
+            error_set(error, pool->failure, "open: %s",
+                      pool->failure_text[0] != '\0' ? pool->failure_text
+                                                    : farpool_error_text(pool->failure));
     pthread_mutex_unlock(&pool->mutex);
     return code;
 }
@@ -478,9 +330,10 @@ int farpool_join(farpool_pool *pool, int64_t timeout_ms, farpool_error *error)
         code = error_set(error, FARPOOL_EOPEN,
                          "join: the pool is still running; close or terminate it first");
     if (code == 0 && driver_wait(pool, has_ended, pool, until_ms) != 0)
-        code = error_set(error, FARPOOL_ETIMEDOUT,
-                         "join: the pool has not ended within %" PRId64 " ms; %u jobs left",
-                         timeout_ms, HASH_COUNT(pool->jobs));
+        code =
+            error_set(error, FARPOOL_ETIMEDOUT,
+                      "join: the pool has not ended within %" PRId64 " ms; %u jobs left",
+                      timeout_ms, HASH_COUNT(pool->jobs));
     pool_leave(pool);
     return code;
 }
@@ -523,64 +376,4 @@ void farpool_pool_free(farpool_pool *pool)
     driver_stop(pool);
     finish(pool);
     pool_unref(pool);
-}
-
-/* ------------------------------------------------------------------ how it is */
-
-static void count_tasks(const farpool_pool *pool, farpool_pool_info *info)
-{
-    struct client_job_counts counts;
-
-    for (const struct pool_job *job = pool->jobs; job != NULL; job = job->hh.next)
-        if (client_core_job_counts(pool->core, job->number, &counts)) {
-            info->tasks_waiting += counts.waiting;
-            info->tasks_running += counts.running;
-        }
-    info->tasks_done = pool->tasks_done;
-    info->tasks_failed = pool->tasks_failed;
-}
-
-int farpool_pool_get_info(farpool_pool *pool, farpool_pool_info *ret_info,
-                          farpool_error *error)
-{
-    struct client_pool_counts counts;
-    farpool_pool_info info = {0};
-    int code;
-
-    if (ret_info == NULL)
-        return error_set(error, FARPOOL_EINVAL, "info: ret_info is NULL");
-    if ((code = pool_enter(pool, "info", error)) != 0)
-        return code;
-    driver_look(pool);
-    client_core_pool_counts(pool->core, &counts);
-    info.nodes = counts.nodes;
-    info.slots = counts.slots;
-    info.processes = counts.processes;
-    info.processes_started = counts.started;
-    info.connected = counts.connected;
-    count_tasks(pool, &info);
-    if (pool->transport->kind->info != NULL)
-        pool->transport->kind->info(pool->transport, &info);
-    pool_leave(pool);
-    *ret_info = info;
-    return 0;
-}
-
-int farpool_pool_warning(farpool_pool *pool, farpool_error *ret_warning)
-{
-    int code = pool_enter(pool, "warning", ret_warning);
-
-    if (code != 0)
-        return code;
-    driver_look(pool);
-    code = FARPOOL_END;
-    if (pool->warning != 0) {
-        error_set(ret_warning, pool->warning, "node %s cannot run this pool: %s",
-                  pool->warning_node, pool->warning_text);
-        if (ret_warning != NULL)
-            memcpy(ret_warning->node, pool->warning_node, sizeof pool->warning_node);
-        code = 0;
-    }
-    pool_leave(pool);
-    return code;
 }

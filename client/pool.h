@@ -41,10 +41,10 @@ struct pool_job_kind {
 
 /* What both have in common; the first member of both. */
 struct pool_job {
-    farpool_pool *pool;  /* a reference */
+    farpool_pool *pool; /* a reference */
     const struct pool_job_kind *kind;
-    struct failure_of of; /* for error texts */
-    uint64_t number;     /* in the core; 0: not, or no longer */
+    struct failure_of of;        /* for error texts */
+    uint64_t number;             /* in the core; 0: not, or no longer */
     TAILQ_ENTRY(pool_job) entry; /* among pool->callbacks */
     UT_hash_handle hh;
 };
@@ -58,7 +58,7 @@ struct pool_watch {
 };
 
 enum pool_state {
-    POOL_OPENING,    /* no WELCOME yet */
+    POOL_OPENING, /* no WELCOME yet */
     POOL_RUNNING,
     POOL_CLOSED,     /* no new work */
     POOL_TERMINATED, /* stops now */
@@ -66,13 +66,13 @@ enum pool_state {
 
 struct farpool_pool {
     pthread_mutex_t mutex;
-    unsigned refs;  /* the user's, and each job's and iterator's */
-    pid_t process;  /* that opened it */
+    unsigned refs; /* the user's, and each job's and iterator's */
+    pid_t process; /* that opened it */
     enum pool_state state;
-    bool ended;     /* its processes have ended; behind CLOSED or TERMINATED */
-    int failure;    /* why it cannot go on, 0: it can */
+    bool ended;  /* its processes have ended; behind CLOSED or TERMINATED */
+    int failure; /* why it cannot go on, 0: it can */
     char failure_text[256], failure_node[NODE_NAME_MAX + 1];
-    int warning;    /* the latest, 0: none */
+    int warning; /* the latest, 0: none */
     char warning_text[256], warning_node[NODE_NAME_MAX + 1];
 
     struct pool_settings settings;
@@ -80,18 +80,18 @@ struct farpool_pool {
     struct message *open; /* POOL_OPEN, lent to the core */
     struct client_core *core;
     struct client_effects effects;
-    struct transport *transport; /* NULL: closed */
-    struct pool_job *jobs;       /* those that the core knows, by number */
+    struct transport *transport;       /* NULL: closed */
+    struct pool_job *jobs;             /* those that the core knows, by number */
     uint64_t tasks_done, tasks_failed; /* done includes failed */
 
     /* driver.c */
-    bool driving;       /* a thread runs the loop */
-    bool sleeping;      /* that one is in transport->wait, and must be woken */
-    bool news;          /* something happened that a waiter may wait for; told at the end
-                           of a turn, or by driver_kick */
-    unsigned waiters;   /* on `changed` */
+    bool driving;     /* a thread runs the loop */
+    bool sleeping;    /* that one is in transport->wait, and must be woken */
+    bool news;        /* something happened that a waiter may wait for; told at the end
+                         of a turn, or by driver_kick */
+    unsigned waiters; /* on `changed` */
     pthread_cond_t changed;
-    pthread_t thread;   /* the result thread, or the only one of a nested pool */
+    pthread_t thread; /* the result thread, or the only one of a nested pool */
     bool thread_runs, thread_sleeps, stop;
     pthread_cond_t wanted; /* the result thread waits on it */
     uint64_t left_ns;      /* when a caller last stopped driving with work left */
@@ -107,6 +107,9 @@ void pool_leave(farpool_pool *pool);
 
 /* Whether new work is taken: ECLOSED, or why the pool has failed. */
 int pool_check_running(farpool_pool *pool, const char *call, farpool_error *error);
+
+/* Fills error with why the pool has failed; returns the code. */
+int pool_tell_failure(const farpool_pool *pool, const char *call, farpool_error *error);
 
 /* Drops one reference; without the mutex. */
 void pool_unref(farpool_pool *pool);

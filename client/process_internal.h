@@ -142,8 +142,6 @@ void process_add_output(struct process *self, uint64_t index, uint64_t elapsed_n
 void process_flush(struct process *self);
 /* The same for the tasks that are finished, while another one of the batch runs. */
 void process_flush_finished(struct process *self);
-/* The same while a task runs, for those that have ended before it. */
-void process_flush_ended(struct process *self);
 /* Writes out that a task failed, behind the batch. kind: CHANNEL_FAILED or
  * CHANNEL_START_FAILED. */
 void process_write_failed(struct process *self, uint16_t kind, uint64_t give,

@@ -159,24 +159,6 @@ void process_flush_finished(struct process *self)
     }
 }
 
-void process_flush_ended(struct process *self)
-{
-    struct batch *batch = &self->batch;
-    if (self->task.run == NULL || batch->room == 0) {
-        process_flush(self);
-        return;
-    }
-    if (batch->count == 0 || batch->block != ARENA_NONE)
-        return; /* a block is given away whole, and is being written to */
-    batch->data_bytes = batch->count * batch->each;
-    write_done(self, batch, batch->outputs, ARENA_NONE);
-    batch->outputs += batch->data_bytes;
-    batch->first += batch->count;
-    batch->room -= batch->count;
-    batch->count = 0;
-    batch->elapsed_ns = 0;
-}
-
 static void open_batch(struct process *self, uint64_t index)
 {
     struct batch *batch = &self->batch;

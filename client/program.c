@@ -16,6 +16,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,8 +66,7 @@ static void read_name(const char *path, char name[256])
         target[size] = '\0';
         path = target;
     }
-    strncpy(name, base_name(path), 255);
-    name[255] = '\0';
+    snprintf(name, 256, "%.255s", base_name(path));
 }
 
 /* Opens a regular file and looks at it. */
@@ -112,9 +112,8 @@ static int check_name(const struct program *program, const char *path, const cha
                          "open: the name of %s is longer than 255 bytes", path);
     for (uint32_t i = 0; i < program->count; i++)
         if (strcmp(program->files[i].about.name, name) == 0)
-            return error_set(error, FARPOOL_EINVAL,
-                             "open: %s and %s have the same name", program->files[i].path,
-                             path);
+            return error_set(error, FARPOOL_EINVAL, "open: %s and %s have the same name",
+                             program->files[i].path, path);
     return 0;
 }
 
@@ -138,8 +137,8 @@ static int add_file(struct program *program, const char *path, bool hashed,
     }
     file->about.executable = (stat.st_mode & 0111) != 0;
     file->about.size = (uint64_t)stat.st_size;
-    if (hashed && (code = sys_hash_file(path, &file->about.content, &file->about.size,
-                                        error)) != 0)
+    if (hashed &&
+        (code = sys_hash_file(path, &file->about.content, &file->about.size, error)) != 0)
         return code;
     if ((file->path = mem_strdup(path)) == NULL)
         return error_set(error, FARPOOL_ENOMEM, "open: out of memory");
@@ -166,7 +165,8 @@ int program_open(const struct pool_settings *settings, bool hashed,
     int code;
 
     if (count >= FILES_MAX)
-        return error_set(error, FARPOOL_EINVAL, "open: more than %d files", FILES_MAX - 1);
+        return error_set(error, FARPOOL_EINVAL, "open: more than %d files",
+                         FILES_MAX - 1);
     program.files = mem_alloc((count + 1) * sizeof *program.files);
     if (program.files == NULL)
         return error_set(error, FARPOOL_ENOMEM, "open: out of memory");

@@ -11,11 +11,11 @@ struct pool_settings;
 
 struct program {
     struct hash hash;
-    char machine[32];       /* "" when any will do: a script */
+    char machine[32]; /* "" when any will do: a script */
     struct program_file {
         struct msg_file about;
         char *path;
-    } *files;               /* files[0] is executed */
+    } * files; /* files[0] is executed */
     uint32_t count;
 };
 

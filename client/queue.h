@@ -10,7 +10,7 @@ struct queue {
     struct queue_post {
         uint64_t link;
         struct message *message;
-    } *posts;
+    } * posts;
     size_t first, end, capacity; /* posts[first .. end) */
 };
 

@@ -21,7 +21,7 @@ struct remote {
     uint64_t link; /* 0: not connected */
     struct queue queue;
     const struct transport_turn *turn; /* while in move */
-    bool relink;   /* to be done by the next move */
+    bool relink;                       /* to be done by the next move */
     char text[256];
     bool happened;
     int wake_fd;

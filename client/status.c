@@ -2,12 +2,12 @@
  *
  * status.c: asks a coordinator what it knows. A connection of its own, no pool: hello,
  * question, one or more answers, bye; all on the calling thread. */
+#include "client/options.h"
+#include "client/transport.h"
 #include "common/base/error.h"
 #include "common/base/mem.h"
 #include "common/net/net.h"
 #include "common/sys/sys.h"
-#include "client/options.h"
-#include "client/transport.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -105,11 +105,12 @@ static bool add_jobs(struct query *query, const struct message *answer)
 
 static void take_answer(struct query *query, const struct message *answer)
 {
-    snprintf(query->status->coordinator_version, sizeof query->status->coordinator_version,
-             "%s", answer->status.version);
+    snprintf(query->status->coordinator_version,
+             sizeof query->status->coordinator_version, "%s", answer->status.version);
     query->status->uptime_ms = answer->status.uptime_ms;
     query->status->clients = answer->status.clients;
-    if (!add_nodes(query, answer) || !add_pools(query, answer) || !add_jobs(query, answer))
+    if (!add_nodes(query, answer) || !add_pools(query, answer) ||
+        !add_jobs(query, answer))
         query->code = FARPOOL_ENOMEM;
     query->complete = !answer->status.more;
 }
@@ -188,7 +189,8 @@ static void run(struct query *query, uint64_t until_ms)
             return;
         due_ms = net_deadline(query->net);
         count = net_poll_items(query->net, items);
-        zmq_poll(items, count, wake_timeout(now_ms, due_ms < until_ms ? due_ms : until_ms));
+        zmq_poll(items, count,
+                 wake_timeout(now_ms, due_ms < until_ms ? due_ms : until_ms));
     }
 }
 
@@ -244,8 +246,9 @@ int farpool_cluster_get_status(const char *address, int64_t timeout_ms,
     if (address == NULL)
         address = getenv("FARPOOL_COORDINATOR");
     if (address == NULL || address[0] == '\0')
-        return error_set(error, FARPOOL_EADDRESS,
-                         "status: no address is given, and FARPOOL_COORDINATOR is not set");
+        return error_set(
+            error, FARPOOL_EADDRESS,
+            "status: no address is given, and FARPOOL_COORDINATOR is not set");
     code = options_read_timeout(timeout_ms, "status", &until_ms, error);
     if (code != 0)
         return code;

@@ -43,7 +43,7 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     core->config.client_bytes_max = smaller(config->client_bytes_max, UINT64_MAX / 64);
     core->config.body_bytes_max = smaller(config->body_bytes_max, BODY_BYTES_MAX);
     core->started_ms = core->now_ms = core->state_ms = now_ms;
-    core->retry_ms = UINT64_MAX;
+    core->retry_ms = core->recall_ms = UINT64_MAX;
     TAILQ_INIT(&core->heard);
     TAILQ_INIT(&core->spoke);
     TAILQ_INIT(&core->dropped);
@@ -55,6 +55,7 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     TAILQ_INIT(&core->settling);
     TAILQ_INIT(&core->matching);
     TAILQ_INIT(&core->dirty_pools);
+    TAILQ_INIT(&core->uneven);
     TAILQ_INIT(&core->announced);
     TAILQ_INIT(&core->batches);
     TAILQ_INIT(&core->dirty_jobs);
@@ -66,23 +67,20 @@ void coordinator_core_destroy(struct coordinator_core *core)
 {
     if (!core)
         return;
-    struct client *client, *next_client;
-    struct worker *worker, *next_worker;
-    struct link *link, *next_link;
     struct pool *pool;
-    HASH_ITER (hh, core->workers, worker, next_worker)
-        kworker_forget(core, worker);
-    /* An owner's end is that of the clients inside its pool too. */
+    while (!TAILQ_EMPTY(&core->joined))
+        kworker_forget(core, TAILQ_FIRST(&core->joined));
+    /* A pool's end is that of the clients inside it too. */
     while ((pool = TAILQ_FIRST(&core->opened)) ||
            (pool = TAILQ_FIRST(&core->expected_pools)) ||
            (pool = TAILQ_FIRST(&core->closing)))
         kpool_destroy(core, pool);
-    HASH_ITER (hh, core->clients, client, next_client)
-        kclient_forget(core, client);
-    HASH_ITER (hh, core->links, link, next_link) {
-        if (link->state != LINK_DROPPED)
-            klink_forget(core, link);
-        klink_destroy(core, link);
+    while (core->clients)
+        kclient_forget(core, core->clients);
+    while (core->links) {
+        if (core->links->state != LINK_DROPPED)
+            klink_forget(core, core->links);
+        klink_destroy(core, core->links);
     }
     mem_free(core);
 }
@@ -144,7 +142,8 @@ int coordinator_core_step(struct coordinator_core *core, struct coordinator_even
 uint64_t coordinator_core_deadline(const struct coordinator_core *core)
 {
     const uint64_t links = smaller(klink_deadline(core), core->retry_ms);
-    return smaller(smaller(links, ksettle_deadline(core)), kstate_deadline(core));
+    const uint64_t waits = smaller(ksettle_deadline(core), krecall_deadline(core));
+    return smaller(smaller(links, waits), kstate_deadline(core));
 }
 
 void coordinator_core_counts(const struct coordinator_core *core,

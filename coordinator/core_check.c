@@ -139,7 +139,7 @@ static void check_job(struct job *job)
 
 /* -------------------------------------------------------------------- pools */
 
-static void check_levels(struct member *member, struct sums *sums)
+static void check_levels(struct member *member)
 {
     struct level *level;
     SLIST_FOREACH(level, &member->levels, entry)
@@ -153,7 +153,6 @@ static void check_levels(struct member *member, struct sums *sums)
             work_ns += placement->work_ns;
         }
         assert(level->units == units && level->work_ns == work_ns);
-        sums->units += units;
     }
 }
 
@@ -161,14 +160,18 @@ static void check_member(struct member *member)
 {
     const struct pool *pool = member->pool;
     const struct worker *worker = member->worker;
-    struct sums sums = {.tasks = 0};
-    check_levels(member, &sums);
+    const struct placement *placement;
+    uint64_t units = 0;
+    TAILQ_FOREACH (placement, &worker->placements, worker_entry)
+        units += placement->member == member ? placement->units : 0;
+    assert(member->units == units);
+    check_levels(member);
     assert(kmember_find(pool, worker) == member);
     assert(member->place == PLACE_AWAY || kpool_usable(pool, worker, member));
     assert(member->place != PLACE_CANDIDATE || pool->matching);
     assert((worker->reserved == member) == (pool->reserving == worker));
     assert(worker->reserved != member || member->place == PLACE_STARVED ||
-           member->place == PLACE_CANDIDATE);
+           pool->matching);
     assert(!member->failure ||
            (member->state == MEMBER_FAILED && pool->state == POOL_EXPECTED));
     assert(pool->state != POOL_CLOSING || member->state == MEMBER_CLOSING);
@@ -180,6 +183,7 @@ static void check_members(struct pool *pool)
 {
     struct member *member;
     uint64_t alive = 0, shares = 0, failed_nodes = 0, failed_slots = 0, closing = 0;
+    uint64_t idle = 0, surplus = 0;
     RB_FOREACH (member, kmember_tree, &pool->members) {
         const struct worker *worker = member->worker;
         const bool failed =
@@ -187,6 +191,8 @@ static void check_members(struct pool *pool)
         check_member(member);
         alive += kmember_knows(member) ? worker->processes : 0;
         shares += member->share;
+        idle += member->idle;
+        surplus += member->surplus;
         failed_nodes += failed;
         failed_slots += failed ? worker->slots : 0;
         closing += member->state == MEMBER_CLOSING;
@@ -194,6 +200,7 @@ static void check_members(struct pool *pool)
     assert(alive == pool->alive && shares == pool->shares);
     assert(failed_nodes == pool->failed_nodes && failed_slots == pool->failed_slots);
     assert(closing == pool->members_closing);
+    assert(idle == pool->idle && surplus == pool->surplus);
     assert(shares <= pool->processes);
 }
 
@@ -241,7 +248,8 @@ static void check_worker(const struct coordinator_core *core, const struct worke
         assert(member->worker == worker && member->place == PLACE_STARVED);
     assert(sums.tasks == worker->tasks && sums.bytes == worker->bytes);
     assert(sums.units == worker->units && sums.work_ns == worker->work_ns);
-    assert(worker->tasks <= 2 * worker->tasks_max);
+    /* Nested clients may each have one more. */
+    assert(worker->tasks <= 2 * worker->tasks_max + HASH_COUNT(core->clients));
     assert(worker->state == WORKER_READY || !worker->reserved);
     assert(worker->kept <= KEPT_MAX);
     assert(kworker_find(core, &worker->id) == worker);
@@ -284,8 +292,7 @@ static void check_client(const struct coordinator_core *core, const struct clien
         client->state == CLIENT_OWNER || client->state == CLIENT_ATTACHED;
     assert(client->tasks == tasks && client->bytes == bytes);
     assert(client->assigned == assigned && client->ready_jobs == ready);
-    assert(client->hungry ==
-           (client->state == CLIENT_ATTACHED && ready && !assigned));
+    assert(client->hungry == (client->state == CLIENT_ATTACHED && ready && !assigned));
     assert(in_pool == (client->pool != NULL));
     assert(client->state != CLIENT_OWNER || client->pool->owner == client);
     assert(client->link->client == client);
@@ -324,7 +331,8 @@ static bool window_is_open(const struct worker *worker, const struct job *job)
     const uint64_t size = span_task_size(&span_set_first(job->waiting)->span, 0);
     if (worker->reserved || worker->tasks >= worker->tasks_max)
         return false;
-    return !worker->tasks || size <= subtract_saturated(worker->bytes_max, worker->bytes);
+    return !worker->tasks || (worker->bytes <= worker->bytes_max &&
+                              size <= worker->bytes_max - worker->bytes);
 }
 
 /* After a FLUSH nobody waits in front of a worker that has nothing of the pool. */
@@ -338,12 +346,19 @@ static void check_matched(const struct coordinator_core *core, struct pool *pool
         return;
     TAILQ_FOREACH (worker, &core->joined, entry) {
         const struct member *member = kmember_find(pool, worker);
-        const struct placement *placement;
-        uint64_t units = 0;
-        TAILQ_FOREACH (placement, &worker->placements, worker_entry)
-            units += placement->member == member ? placement->units : 0;
-        assert(!kpool_usable(pool, worker, member) || !window_is_open(worker, job) ||
-               (units && TAILQ_EMPTY(&pool->hungry)));
+        assert(!kpool_usable(pool, worker, member) || (member && member->units) ||
+               !window_is_open(worker, job));
+    }
+}
+
+/* Nor does a nested client that has nothing anywhere. */
+static void check_hungry(const struct coordinator_core *core, const struct pool *pool)
+{
+    const struct client *client;
+    TAILQ_FOREACH (client, &pool->hungry, hungry_entry) {
+        const struct worker *worker;
+        TAILQ_FOREACH (worker, &core->joined, entry)
+            assert(!kpool_usable(pool, worker, kmember_find(pool, worker)));
     }
 }
 
@@ -359,7 +374,9 @@ void coordinator_core_check(const struct coordinator_core *core)
     check_totals(core);
     TAILQ_FOREACH (pool, &core->opened, entry) {
         assert(pool->state == POOL_RUNNING);
-        if (core->flushed)
+        if (core->flushed) {
             check_matched(core, pool);
+            check_hungry(core, pool);
+        }
     }
 }

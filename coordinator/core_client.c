@@ -115,6 +115,14 @@ void kclient_refresh(struct coordinator_core *core, struct client *client)
     }
 }
 
+struct job *kclient_ready_job(const struct client *client)
+{
+    struct job *job = TAILQ_FIRST(&client->jobs);
+    while (!job->ready)
+        job = TAILQ_NEXT(job, client_entry);
+    return job;
+}
+
 /* The pool that a message is about; NULL: a kind that has none. */
 static const struct id *pool_of(const struct message *message)
 {
@@ -125,6 +133,8 @@ static const struct id *pool_of(const struct message *message)
         return &message->job_open.pool;
     case MSG_JOB_CLOSE:
         return &message->job_close.pool;
+    case MSG_RESUMED:
+        return &message->resumed.pool;
     case MSG_TASKS:
         return &message->tasks.pool;
     case MSG_ACK:
@@ -168,6 +178,9 @@ static int pool_message(struct coordinator_core *core, struct client *client,
         return kjob_open(core, client, *message);
     case MSG_JOB_CLOSE:
         return kjob_close(core, client, *message);
+    case MSG_RESUMED:
+        client->resumed = true;
+        return 0;
     case MSG_TASKS:
         return ktasks(core, client, *message);
     default:

@@ -17,8 +17,8 @@
 
 /* ----------------------------------------------------------------- how many */
 
-static void count_ahead(const struct member *member, int32_t rank,
-                        uint64_t *ret_units, uint64_t *ret_ns)
+static void count_ahead(const struct member *member, int32_t rank, uint64_t *ret_units,
+                        uint64_t *ret_ns)
 {
     const struct level *level;
     *ret_units = 0;
@@ -81,16 +81,21 @@ static uint64_t helping(const struct coordinator_core *core, const struct job *j
 
 /* ---------------------------------------------------------------- the window */
 
+static uint64_t first_bytes(const struct job *job)
+{
+    return span_task_size(&span_set_first(job->waiting)->span, 0);
+}
+
 /* How many bytes of input the worker may be given now; 0: not even the first task. A task
  * larger than the whole window passes when nothing else is there. */
 static uint64_t window_bytes(const struct worker *worker, const struct job *job)
 {
-    const struct span_item *item = span_set_first(job->waiting);
-    const uint64_t first = span_task_size(&item->span, 0);
+    const uint64_t first = first_bytes(job);
     const uint64_t left = subtract_saturated(worker->bytes_max, worker->bytes);
     if (!worker->tasks)
         return larger(larger(left, first), 1);
-    return first > left ? 0 : larger(left, 1);
+    /* Beside one that is larger than the window nothing passes, not even an empty one. */
+    return first > left || worker->bytes > worker->bytes_max ? 0 : larger(left, 1);
 }
 
 static enum give starve(struct job *job, struct worker *worker, bool for_bytes)
@@ -102,6 +107,8 @@ static enum give starve(struct job *job, struct worker *worker, bool for_bytes)
     kmatch_withdraw(member);
     member->place = PLACE_STARVED;
     TAILQ_INSERT_TAIL(&worker->starved, member, starved_entry);
+    if (for_bytes)
+        pool->starved_bytes = larger(pool->starved_bytes, first_bytes(job));
     if (for_bytes && !worker->reserved && !pool->reserving) {
         worker->reserved = member;
         pool->reserving = worker;
@@ -234,16 +241,16 @@ static int give_span(struct coordinator_core *core, struct placement *placement,
     return 0;
 }
 
-/* Gives up to so many tasks; at least one has room. */
+/* Gives up to so many tasks, of so many bytes as the window has, or of any. */
 static enum give give_tasks(struct coordinator_core *core, struct placement *placement,
-                            uint64_t tasks)
+                            uint64_t tasks, bool any_bytes)
 {
     struct job *job = placement->job;
     struct worker *worker = placement->worker;
     int error = open_job(core, placement);
     uint64_t given = 0, bytes;
     while (!error && given < tasks && span_set_tasks(job->waiting) &&
-           (bytes = window_bytes(worker, job))) {
+           (bytes = any_bytes ? UINT64_MAX : window_bytes(worker, job))) {
         uint64_t count = 0;
         error = give_span(core, placement, tasks - given, bytes, &count);
         given += count;
@@ -274,18 +281,20 @@ static enum give find_room(struct coordinator_core *core, const struct job *job,
 static enum give give_units(struct coordinator_core *core, struct job *job,
                             struct worker *worker, uint64_t units)
 {
-    const struct member *member = kmember_find(job->pool, worker);
-    const uint64_t left = subtract_saturated(worker->tasks_max, worker->tasks);
-    if (!left || (worker->reserved && worker->reserved != member))
-        return starve(job, worker, false);
-    if (!window_bytes(worker, job))
-        return starve(job, worker, true);
     const uint64_t tasks =
         units > UINT64_MAX / job->unit ? UINT64_MAX : units * job->unit;
+    const uint64_t left = subtract_saturated(worker->tasks_max, worker->tasks);
     struct placement *placement = kplacement_get(job, worker);
     if (!placement)
         return GIVE_NOMEM;
-    return give_tasks(core, placement, smaller(tasks, left));
+    return give_tasks(core, placement, smaller(tasks, left), false);
+}
+
+/* Whether the worker is kept for another member, or may have no more tasks. */
+static bool is_closed(const struct worker *worker, const struct member *member)
+{
+    return worker->tasks >= worker->tasks_max ||
+           (worker->reserved && worker->reserved != member);
 }
 
 enum give kgive(struct coordinator_core *core, struct job *job, struct worker *worker)
@@ -293,17 +302,28 @@ enum give kgive(struct coordinator_core *core, struct job *job, struct worker *w
     const struct member *member = kmember_find(job->pool, worker);
     uint64_t units = 0;
     const enum give room = find_room(core, job, worker, member, &units);
-    if (room == GIVE_GAVE)
+    if (room == GIVE_GAVE) {
+        if (is_closed(worker, member))
+            return starve(job, worker, false);
+        if (!window_bytes(worker, job))
+            return starve(job, worker, true);
         return give_units(core, job, worker, helping(core, job, worker, units));
+    }
     if (member && worker->reserved == member)
         kworker_unreserve(core, job->pool);
     return room;
 }
 
-enum give kgive_one(struct coordinator_core *core, struct job *job, struct worker *worker)
+enum give kgive_one(struct coordinator_core *core, struct job *job, struct worker *worker,
+                    bool within)
 {
     const struct member *member = kmember_find(job->pool, worker);
     if (!kpool_usable(job->pool, worker, member))
         return GIVE_NO;
-    return give_units(core, job, worker, 1);
+    if (!is_closed(worker, member) && window_bytes(worker, job))
+        return give_units(core, job, worker, 1);
+    if (within)
+        return GIVE_NO;
+    struct placement *placement = kplacement_get(job, worker);
+    return placement ? give_tasks(core, placement, 1, true) : GIVE_NOMEM;
 }

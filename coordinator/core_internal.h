@@ -58,6 +58,7 @@
 #define BUBBLE_NS 5000000 /* shorter ones are given ahead even at a job's end */
 #define EVEN_NS 2000000   /* less work a slot than this is dealt out at once */
 #define RECALL_NS 1000000 /* less work a slot than this is not called back */
+#define RECALL_WAIT_MS 5  /* but for where nothing has moved for so long */
 #define RECALL_WORKERS 8  /* looked at in one FLUSH */
 #define RECALL_JOBS 32
 #define BATCH_BYTES 1048576 /* bodies in one TASKS, unless one task has more */
@@ -67,8 +68,8 @@
 #define WORKER_TASKS_MAX (UINT64_C(1) << 24) /* whatever a worker says it takes */
 #define RESUMED_WINDOWS 4    /* windows that a resumed client may fill at first */
 #define KEPT_MAX 65536       /* results of one worker kept while settling */
-#define NESTED_RANK 4096 /* above every priority */
-#define BLOCKED_PER_SLOT 8 /* tasks that wait for nested jobs and do not count */
+#define NESTED_RANK 4096     /* above every priority */
+#define BLOCKED_PER_SLOT 8   /* tasks that wait for nested jobs and do not count */
 #define FRESH_LINKS_MAX 4096 /* links beyond those that clients and workers may have */
 
 /*   LINK_FRESH -- hello --> LINK_CLIENT, LINK_WORKER
@@ -108,11 +109,12 @@ struct client {
     enum client_state state;
     char host[NODE_NAME_MAX + 1];
     uint32_t pid;
-    struct id pool_id;              /* but for CLIENT_IDLE */
-    struct pool *pool;      /* of an owner or attached one */
-    uint64_t serial;        /* order of coming */
-    struct kjob_list jobs;          /* that it opened */
-    uint64_t job_last;              /* highest job number that it opened */
+    struct id pool_id;     /* but for CLIENT_IDLE */
+    struct pool *pool;     /* of an owner or attached one */
+    uint64_t serial;       /* order of coming */
+    struct kjob_list jobs; /* that it opened */
+    uint64_t job_last;     /* highest job number that it opened */
+    bool resumed;          /* has sent again what was under way on an earlier link */
     uint64_t tasks, bytes; /* under way: sent by it and not ended */
     uint64_t assigned;     /* tasks of its jobs that a worker has */
     uint64_t ready_jobs;   /* in pool->ready */
@@ -185,6 +187,8 @@ struct level {
     SLIST_ENTRY(level) entry;
 };
 
+SLIST_HEAD(klevel_list, level);
+
 /* A pool on a worker. */
 struct member {
     struct pool *pool;
@@ -192,11 +196,13 @@ struct member {
     enum member_state state;
     enum member_place place;
     uint32_t share, told_share; /* processes, of a pool that has a limit */
+    uint64_t units;             /* sum over its placements */
+    uint64_t idle, surplus;     /* of a pool with a limit: share less units, or more */
     bool announce;              /* in core->announced: POOL_OPEN is due */
     bool candidate_full;        /* place among the candidates */
     uint64_t candidate_ns;
     struct message *failure; /* POOL_FAILED that came before the pool's client */
-    SLIST_HEAD(, level) levels;
+    struct klevel_list levels;
     RB_ENTRY(member) pool_entry, candidate_entry;
     TAILQ_ENTRY(member) worker_entry, starved_entry, announce_entry;
 };
@@ -237,13 +243,15 @@ struct pool {
     uint64_t expires_ms;         /* EXPECTED */
     struct kmember_tree members;
     struct kjob_tree jobs;
-    struct kready_tree ready; /* jobs with tasks to be given: rank, then age */
+    struct kready_tree ready;   /* jobs with tasks to be given: rank, then age */
     struct kclient_list hungry; /* attached, with ready jobs and nothing assigned */
     uint64_t jobs_count;
     uint32_t members_closing;
     uint32_t failed_nodes; /* members that failed, on ready workers */
     uint64_t failed_slots;
     uint64_t shares;         /* sum over members */
+    uint64_t idle, surplus;  /* sums over members; both: in core->uneven */
+    uint32_t recalls;        /* RECALLs under way */
     uint64_t units, work_ns; /* sums over placements */
     uint64_t done;
     uint64_t alive, started; /* processes */
@@ -257,6 +265,8 @@ struct pool {
     bool passed;   /* some worker was passed over because of the job, not the pool */
     int32_t blocked_rank;
     uint64_t blocked_unit_ns, blocked_serial, blocked_tasks;
+    uint64_t
+        starved_bytes; /* largest first task that found no room since the last scan */
     struct kcandidate_tree candidates;
     struct worker *reserving; /* keeps room for it */
     uint64_t turn_ns, turn;   /* its place among those matched in a FLUSH */
@@ -265,7 +275,7 @@ struct pool {
     bool dirty;  /* in core->dirty_pools: POOL_STATE may be due */
     uint64_t told_nodes, told_slots, told_alive, told_started;
     RB_ENTRY(pool) turn_entry;
-    TAILQ_ENTRY(pool) matching_entry, dirty_entry;
+    TAILQ_ENTRY(pool) matching_entry, dirty_entry, uneven_entry;
     TAILQ_ENTRY(pool) entry; /* in core->opened, in core->expected_pools, or closing */
     UT_hash_handle hh;
 };
@@ -287,6 +297,7 @@ struct kept {
     TAILQ_ENTRY(kept) entry;
 };
 
+TAILQ_HEAD(kkept_list, kept);
 RB_HEAD(kplacement_tree, placement);
 
 struct job {
@@ -315,7 +326,7 @@ struct job {
     bool ready; /* in pool->ready */
     bool dirty; /* in core->dirty_jobs: JOB_STATE may be due */
     uint64_t expires_ms;
-    TAILQ_HEAD(, kept) kept;
+    struct kkept_list kept;
     struct kplacement_tree placements;
     RB_ENTRY(job) pool_entry, ready_entry;
     TAILQ_ENTRY(job) client_entry, dirty_entry;
@@ -348,10 +359,11 @@ struct placement {
     struct level *level;
     enum placement_state state;
     enum recall_state recall;
-    uint64_t asked; /* chunks that a RECALL under way is for */
+    uint64_t asked;    /* chunks that a RECALL under way is for */
+    uint64_t moved_ms; /* when tasks came or went last */
     uint64_t tasks, bytes, units, work_ns;
     uint64_t running, blocked, share_ppm; /* by the worker's last LOAD */
-    uint64_t mark;               /* core->mark: it was seen in this step */
+    uint64_t mark;                        /* core->mark: it was seen in this step */
     /* The TASKS message of this FLUSH that takes more spans. */
     struct message *batch;
     uint64_t batch_bytes;
@@ -389,11 +401,12 @@ struct coordinator_core {
     struct kjob_list expected_jobs, settling;
     bool settled;
 
-    struct kpool_list matching, dirty_pools;
+    struct kpool_list matching, dirty_pools, uneven;
     struct kmember_list announced;
     struct kplacement_list batches;
     struct kjob_list dirty_jobs;
-    uint64_t state_ms; /* when JOB_STATE may be sent next */
+    uint64_t state_ms;  /* when JOB_STATE may be sent next */
+    uint64_t recall_ms; /* when a RECALL may be worth while that is not now */
     uint64_t mark;
     uint64_t waiting, assigned, done; /* tasks of all jobs; ever */
 };
@@ -416,6 +429,11 @@ static inline uint64_t smaller(uint64_t a, uint64_t b)
 static inline uint64_t larger(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
+}
+
+static inline bool kjob_is_nested(const struct job *job)
+{
+    return job->rank > NESTED_RANK / 2;
 }
 
 static inline struct placement *placement_of(const struct span_item *item)
@@ -460,6 +478,7 @@ int kclient_message(struct coordinator_core *core, struct client *client,
 int kclient_tell_gone(struct coordinator_core *core, const struct client *client);
 void kclient_forget(struct coordinator_core *core, struct client *client);
 void kclient_refresh(struct coordinator_core *core, struct client *client); /* hungry */
+struct job *kclient_ready_job(const struct client *client); /* there must be one */
 
 /* core_worker.c */
 int kworker_hello(struct coordinator_core *core, struct link *link,
@@ -503,9 +522,11 @@ int kpool_disown(struct coordinator_core *core, struct worker *worker,
 int kmember_compare(const struct member *a, const struct member *b);
 struct member *kmember_find(const struct pool *pool, const struct worker *worker);
 struct member *kmember_get(struct pool *pool, struct worker *worker); /* NULL: ENOMEM */
-struct level *kmember_level(struct member *member, int32_t rank); /* NULL: ENOMEM */
+struct level *kmember_level(struct member *member, int32_t rank);     /* NULL: ENOMEM */
 void kmember_destroy(struct coordinator_core *core, struct member *member);
 int kmember_send_open(struct coordinator_core *core, struct member *member);
+/* Units, share or use have changed. */
+void kmember_count(struct coordinator_core *core, struct member *member);
 void kmember_move(struct member *member, enum member_state state);
 void kmember_announce(struct coordinator_core *core, struct member *member);
 void kmember_unannounce(struct coordinator_core *core, struct member *member);
@@ -605,13 +626,15 @@ enum give {
     GIVE_NOMEM,
 };
 enum give kgive(struct coordinator_core *core, struct job *job, struct worker *worker);
-/* One chunk, however much the worker has. */
-enum give kgive_one(struct coordinator_core *core, struct job *job,
-                    struct worker *worker);
+/* One chunk, however much the worker has; or GIVE_NO, if `within` its window it cannot
+ * be. Else one task is given even so. */
+enum give kgive_one(struct coordinator_core *core, struct job *job, struct worker *worker,
+                    bool within);
 void kgive_flush(struct coordinator_core *core); /* TASKS messages take no more spans */
 
 /* core_recall.c */
 int krecall_flush(struct coordinator_core *core);
+uint64_t krecall_deadline(const struct coordinator_core *core);
 
 /* core_state.c */
 void kstate_touch_pool(struct coordinator_core *core, struct pool *pool);

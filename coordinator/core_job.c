@@ -25,7 +25,7 @@ int kready_compare(const struct job *a, const struct job *b)
     if (a->rank != b->rank)
         return a->rank > b->rank ? -1 : 1;
     /* Of nested clients the youngest first: the older ones may wait for it. */
-    if (a->owner->state == CLIENT_ATTACHED && a->owner != b->owner)
+    if (kjob_is_nested(a) && a->owner != b->owner)
         return a->owner->serial > b->owner->serial ? -1 : 1;
     return (a->serial > b->serial) - (a->serial < b->serial);
 }

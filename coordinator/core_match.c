@@ -7,13 +7,14 @@
  * goes through the workers, the least loaded first, until it has no tasks left or no
  * worker has room for it: then it is blocked. A blocked pool is not tried anywhere again
  * but at workers that gave something of it back, or something that it was starved for
- * (candidates); and everywhere (`scan`) when its workers changed or when its first job is
- * one that may fit where the former did not.
+ * (candidates); and everywhere (`scan`) when its workers changed or when its first job or
+ * task is one that may fit where the former did not.
  *
  * A running task may wait for a nested job, and that job's tasks for others that wait in
  * turn. So a nested client that has nothing assigned (hungry) is given one chunk
- * somewhere before anything else, however much is assigned already: then whatever is
- * waited for runs in the end. */
+ * somewhere before anything else, however much is assigned already, or, where no window
+ * has room (for what is there may be waiting too), one task: then whatever is waited for
+ * runs in the end. */
 #include "coordinator/core_internal.h"
 
 static int candidate_compare(const struct member *a, const struct member *b)
@@ -111,6 +112,9 @@ static void block(struct pool *pool, const struct job *job)
 
 static bool is_blocked(const struct pool *pool, const struct job *job)
 {
+    const struct msg_span *first = &span_set_first(job->waiting)->span;
+    if (span_task_size(first, 0) < pool->starved_bytes)
+        return false;
     if (pool->scan || job->rank > pool->blocked_rank ||
         kjob_unit_ns(job) <= pool->blocked_unit_ns / 2)
         return false;
@@ -178,6 +182,7 @@ static void offer_all(struct pool *pool)
 static int scan(struct coordinator_core *core, struct pool *pool)
 {
     pool->passed = false;
+    pool->starved_bytes = 0;
     pool->scan = true; /* until it has come through */
     if (pool->processes) {
         offer_all(pool);
@@ -189,11 +194,13 @@ static int scan(struct coordinator_core *core, struct pool *pool)
 
 static enum give feed(struct coordinator_core *core, struct job *job)
 {
-    struct worker *worker;
-    RB_FOREACH (worker, kload_tree, &core->load) {
-        const enum give gave = kgive_one(core, job, worker);
-        if (gave == GIVE_GAVE || gave == GIVE_NOMEM)
-            return gave;
+    for (int within = 1; within >= 0; within--) {
+        struct worker *worker;
+        RB_FOREACH (worker, kload_tree, &core->load) {
+            const enum give gave = kgive_one(core, job, worker, within);
+            if (gave == GIVE_GAVE || gave == GIVE_NOMEM)
+                return gave;
+        }
     }
     return GIVE_NO;
 }
@@ -202,14 +209,8 @@ static int feed_hungry(struct coordinator_core *core, struct pool *pool)
 {
     struct client *client, *next;
     TAILQ_FOREACH_SAFE (client, &pool->hungry, hungry_entry, next) {
-        struct job *job = TAILQ_FIRST(&client->jobs);
-        while (!job->ready)
-            job = TAILQ_NEXT(job, client_entry);
-        const enum give gave = feed(core, job);
-        if (gave == GIVE_NOMEM)
+        if (feed(core, kclient_ready_job(client)) == GIVE_NOMEM)
             return FARPOOL_ENOMEM;
-        if (gave == GIVE_NO)
-            break; /* no worker may have more of anything */
     }
     return 0;
 }

@@ -54,6 +54,24 @@ bool kmember_knows(const struct member *member)
     return member->state != MEMBER_NONE;
 }
 
+void kmember_count(struct coordinator_core *core, struct member *member)
+{
+    struct pool *pool = member->pool;
+    const bool counts = pool->processes && kpool_usable(pool, member->worker, member);
+    const bool was_uneven = pool->idle && pool->surplus;
+    pool->idle -= member->idle;
+    pool->surplus -= member->surplus;
+    member->idle = counts ? subtract_saturated(member->share, member->units) : 0;
+    member->surplus = counts ? subtract_saturated(member->units, member->share) : 0;
+    pool->idle += member->idle;
+    pool->surplus += member->surplus;
+    const bool uneven = pool->idle && pool->surplus;
+    if (uneven && !was_uneven)
+        TAILQ_INSERT_TAIL(&core->uneven, pool, uneven_entry);
+    else if (!uneven && was_uneven)
+        TAILQ_REMOVE(&core->uneven, pool, uneven_entry);
+}
+
 /* [from] -> a bit a state that may follow. */
 static const unsigned allowed[] = {
     [MEMBER_NONE] = 1u << MEMBER_HELD | 1u << MEMBER_OPEN | 1u << MEMBER_FAILED,
@@ -128,6 +146,8 @@ void kmember_destroy(struct coordinator_core *core, struct member *member)
         kstate_touch_pool(core, pool);
     }
     pool->shares -= member->share;
+    member->share = 0;
+    kmember_count(core, member);
     while ((level = SLIST_FIRST(&member->levels))) {
         assert(!level->units && !level->work_ns);
         SLIST_REMOVE_HEAD(&member->levels, entry);

@@ -55,9 +55,9 @@ struct placement *kplacement_get(struct job *job, struct worker *worker)
 static uint64_t tasks_that_count(const struct placement *placement)
 {
     const uint64_t most = (uint64_t)BLOCKED_PER_SLOT * placement->worker->slots;
-    const bool nested = placement->job->rank >= NESTED_RANK / 2;
-    const uint64_t blocked = nested ? placement->blocked
-                                    : smaller(placement->blocked, most);
+    const uint64_t blocked = kjob_is_nested(placement->job)
+                                 ? placement->blocked
+                                 : smaller(placement->blocked, most);
     return subtract_saturated(placement->tasks, blocked);
 }
 
@@ -73,11 +73,14 @@ static void count(struct coordinator_core *core, struct placement *placement)
     const uint64_t more_ns = work_ns - placement->work_ns;
     placement->units += more_units;
     placement->work_ns += more_ns;
+    placement->member->units += more_units;
     placement->worker->units += more_units;
     placement->worker->work_ns += more_ns;
     job->pool->units += more_units;
     job->pool->work_ns += more_ns;
+    placement->moved_ms = core->now_ms;
     kworker_place(core, placement->worker);
+    kmember_count(core, placement->member);
 }
 
 static void count_level(const struct placement *placement, uint64_t units,
@@ -141,6 +144,8 @@ void kplacement_recall(struct coordinator_core *core, struct placement *placemen
                        enum recall_state state, uint64_t asked)
 {
     core->recalled_units += asked - placement->asked;
+    placement->job->pool->recalls += (state == RECALL_ASKED);
+    placement->job->pool->recalls -= (placement->recall == RECALL_ASKED);
     placement->asked = asked;
     placement->recall = state;
 }

@@ -292,6 +292,7 @@ static void fail(struct coordinator_core *core, struct member *member)
 {
     struct pool *pool = member->pool;
     kmember_move(member, MEMBER_FAILED);
+    kmember_count(core, member);
     kmatch_withdraw(member);
     if (member->worker->reserved == member)
         kworker_unreserve(core, pool);

@@ -2,7 +2,9 @@
  *
  * core_recall.c: when slots are idle somewhere and a pool has nothing waiting, the most
  * loaded workers are asked to give back half of what they have not begun (RECALL). What
- * they return is waiting again, and matched like anything else.
+ * they return is waiting again, and matched like anything else. In a pool with a limit of
+ * processes the same goes for its shares: those with less than they could run, and those
+ * with more.
  *
  * At most one RECALL is under way for a job on a worker; one that brought nothing is not
  * repeated until something has changed there. Only a few workers and jobs are looked at
@@ -24,65 +26,131 @@ static bool has_idle_worker(const struct coordinator_core *core, const struct po
     return false;
 }
 
-/* Chunks of a job that the worker has not begun, as far as is known here. */
-static uint64_t surplus(const struct placement *placement)
+/* Chunks of a job that have not begun, as far as is known here, at most so many. */
+static uint64_t queued(const struct placement *placement, uint64_t most)
 {
-    const struct worker *worker = placement->worker;
-    const uint64_t queued = subtract_saturated(placement->tasks, placement->running);
+    const uint64_t tasks = subtract_saturated(placement->tasks, placement->running);
     const uint32_t unit = placement->job->unit;
-    return smaller(queued / unit + (queued % unit != 0), worker->units - worker->slots);
+    return smaller(tasks / unit + (tasks % unit != 0), most);
 }
 
-static bool may_recall(const struct coordinator_core *core,
-                       const struct placement *placement)
+static bool may_recall(const struct placement *placement)
 {
     const struct job *job = placement->job;
     return placement->recall == RECALL_NONE && job->state == JOB_RUNNING &&
            job->pool->state == POOL_RUNNING && RB_EMPTY(&job->pool->ready) &&
-           surplus(placement) && has_idle_worker(core, job->pool);
+           queued(placement, UINT64_MAX);
 }
 
-static int recall(struct coordinator_core *core, struct placement *placement)
+/* By the estimate, the wait is worth a round trip; or what runs there has been at it for
+ * so long that the estimate says nothing about it. */
+static bool is_worth(struct coordinator_core *core, const struct placement *placement,
+                     bool long_enough)
 {
-    const uint64_t units = (surplus(placement) + 1) / 2;
+    const uint64_t due_ms = add_saturated(placement->moved_ms, RECALL_WAIT_MS);
+    if (long_enough || core->now_ms >= due_ms)
+        return true;
+    core->recall_ms = smaller(core->recall_ms, due_ms);
+    return false;
+}
+
+uint64_t krecall_deadline(const struct coordinator_core *core)
+{
+    return core->recall_ms;
+}
+
+/* Half of `surplus`, and no more than so many idle slots can take: or it would only come
+ * back here. */
+static int recall(struct coordinator_core *core, struct placement *placement,
+                  uint64_t surplus, uint64_t idle)
+{
+    const struct job *job = placement->job;
+    const uint64_t room = idle * larger(1, HORIZON_NS / kjob_unit_ns(job));
+    const uint64_t units = smaller((queued(placement, surplus) + 1) / 2, room);
     struct message *message = message_create(MSG_RECALL);
     if (message) {
-        message->recall.pool = placement->job->pool->id;
-        message->recall.job = placement->job->number;
-        message->recall.tasks = units * placement->job->unit;
+        message->recall.pool = job->pool->id;
+        message->recall.job = job->number;
+        message->recall.tasks = units * job->unit;
     }
     if (ksend(core, placement->worker->link, &message))
         return FARPOOL_ENOMEM;
-    kplacement_recall(core, placement, RECALL_ASKED,
-                      smaller(units, core->idle_units - core->recalled_units));
+    kplacement_recall(core, placement, RECALL_ASKED, smaller(units, idle));
     return 0;
 }
+
+/* -------------------------------------------- pools that may use every slot */
 
 /* The tasks given last are the least likely to have begun. */
 static int recall_from(struct coordinator_core *core, struct worker *worker)
 {
+    const uint64_t idle = subtract_saturated(core->idle_units, core->recalled_units);
     struct placement *placement;
     int looked = 0;
     TAILQ_FOREACH_REVERSE(placement, &worker->placements, kplacement_list, worker_entry)
     {
+        const struct pool *pool = placement->job->pool;
         if (looked++ == RECALL_JOBS)
             return 0;
-        if (may_recall(core, placement))
-            return recall(core, placement);
+        if (!pool->processes && may_recall(placement) && has_idle_worker(core, pool) &&
+            is_worth(core, placement, worker->slot_ns >= RECALL_NS))
+            return recall(core, placement, worker->units - worker->slots, idle);
     }
     return 0;
 }
 
-int krecall_flush(struct coordinator_core *core)
+static int recall_from_workers(struct coordinator_core *core)
 {
     struct worker *worker = RB_MAX(kload_tree, &core->load);
     int error = 0;
     for (int i = 0; i < RECALL_WORKERS && worker && worker->full; i++) {
         if (error || core->recalled_units >= core->idle_units)
             break;
-        if (worker->units > worker->slots && worker->slot_ns >= RECALL_NS)
+        if (worker->units > worker->slots)
             error = recall_from(core, worker);
         worker = RB_PREV(kload_tree, &core->load, worker);
     }
+    return error;
+}
+
+/* ------------------------- pools with a limit, whose places are their shares */
+
+static int recall_from_member(struct coordinator_core *core, struct member *member)
+{
+    const struct pool *pool = member->pool;
+    const uint64_t least_ns = (uint64_t)RECALL_NS * member->share / member->surplus;
+    struct placement *placement;
+    TAILQ_FOREACH_REVERSE(placement, &member->worker->placements, kplacement_list,
+                          worker_entry)
+    {
+        if (placement->member == member && may_recall(placement) &&
+            is_worth(core, placement, kjob_unit_ns(placement->job) >= least_ns))
+            return recall(core, placement, member->surplus, pool->idle);
+    }
+    return 0;
+}
+
+/* One RECALL at a time is under way in such a pool. */
+static int recall_from_members(struct coordinator_core *core, struct pool *pool)
+{
+    struct member *member;
+    int error = 0;
+    RB_FOREACH (member, kmember_tree, &pool->members) {
+        if (error || pool->recalls || !RB_EMPTY(&pool->ready))
+            break;
+        if (member->surplus)
+            error = recall_from_member(core, member);
+    }
+    return error;
+}
+
+int krecall_flush(struct coordinator_core *core)
+{
+    struct pool *pool;
+    core->recall_ms = UINT64_MAX;
+    int error = recall_from_workers(core);
+    TAILQ_FOREACH (pool, &core->uneven, uneven_entry)
+        if (!error)
+            error = recall_from_members(core, pool);
     return error;
 }

@@ -6,9 +6,13 @@
  * A worker that served another coordinator tells what it holds (HELD). Those tasks are
  * assigned to it, though their inputs are not here; a pool or job that no client has
  * opened yet is EXPECTED for twice settle_ms, and then given up at the workers. Resumed
- * jobs are SETTLING until the coordinator is settle_ms old: their tasks wait, so that
- * workers may be back first, and results for them are kept, since the client's copies of
- * those tasks may still be on their way. */
+ * jobs are SETTLING until the coordinator is settle_ms old, and their client has sent
+ * again all that it had under way (RESUMED): their tasks wait, so that workers may be
+ * back first, and results for them are kept, since the client's copies of those tasks may
+ * still be on their way: a result that came before the copy would be answered by the next
+ * attempt, and then the copy be run for nobody. For the same reason nobody is told of a
+ * task whose input is not here (INPUTLESS) that it was lost or returned: either its copy
+ * is still to come, or its client does not wait for it. */
 #include "coordinator/core_internal.h"
 
 bool ksettle_expects(const struct coordinator_core *core, const struct worker *worker)
@@ -259,9 +263,11 @@ int ksettle_flush(struct coordinator_core *core)
         error = expire_jobs(core);
     if (error || core->now_ms < settled_ms(core))
         return error;
-    TAILQ_FOREACH_SAFE (job, &core->settling, wait_entry, next)
-        if (job->pool->state == POOL_RUNNING && !error)
+    TAILQ_FOREACH_SAFE (job, &core->settling, wait_entry, next) {
+        const bool complete = !job->resumed || job->owner->resumed;
+        if (job->pool->state == POOL_RUNNING && complete && !error)
             error = settle_job(core, job);
+    }
     return error;
 }
 

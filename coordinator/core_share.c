@@ -134,6 +134,7 @@ static int share(struct coordinator_core *core, struct pool *pool)
         pool->shares += member->worker->level;
         pool->shares -= member->share;
         member->share = member->worker->level;
+        kmember_count(core, member);
         if (member->share && member->share != member->told_share &&
             (member->state == MEMBER_OPEN || member->state == MEMBER_HELD))
             kmember_announce(core, member);

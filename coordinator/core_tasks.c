@@ -262,7 +262,6 @@ int ktasks(struct coordinator_core *core, struct client *client, struct message 
 struct lost {
     const struct job *job;
     const struct worker *worker;
-    int code;
     const char *why;
     struct message *message; /* being filled */
 };
@@ -282,7 +281,7 @@ static int lost_begin(struct lost *lost)
         return FARPOOL_ENOMEM;
     message->lost.pool = lost->job->pool->id;
     message->lost.job = lost->job->number;
-    message->lost.code = lost->code;
+    message->lost.code = FARPOOL_ENODELOST;
     snprintf(message->lost.node, sizeof message->lost.node, "%s", lost->worker->node);
     snprintf(message->lost.text, sizeof message->lost.text, "node %s: %s",
              lost->worker->node, lost->why);
@@ -316,15 +315,14 @@ int ktasks_tell_lost(struct coordinator_core *core, const struct placement *plac
                      const char *text)
 {
     const struct job *job = placement->job;
-    struct lost lost = {
-        .job = job, .worker = placement->worker, .code = FARPOOL_ENODELOST, .why = text};
+    struct lost lost = {.job = job, .worker = placement->worker, .why = text};
     const struct span_item *item = span_set_first(job->assigned);
     uint64_t left = placement->tasks;
     int error = 0;
     for (; left && item && !error; item = span_set_next(job->assigned, item)) {
         if (placement_of(item) != placement)
             continue;
-        error = lost_add(core, &lost, &item->span);
+        error = item->tag2 == HELD_NOT ? lost_add(core, &lost, &item->span) : 0;
         left -= item->span.count;
     }
     if (!error)
@@ -342,24 +340,15 @@ static bool is_returned(const struct placement *placement, const struct msg_rang
            (!range->attempt || item->span.attempt == range->attempt);
 }
 
-/* Cuts, and tells of those whose input is not here. */
-static int prepare_returned(struct coordinator_core *core,
-                            const struct placement *placement,
-                            const struct message *message, struct lost *lost)
+static int cut_returned(struct job *job, const struct message *message)
 {
-    struct job *job = placement->job;
-    for (uint32_t i = 0; i < message->returned.ranges_count; i++) {
+    int error = 0;
+    for (uint32_t i = 0; i < message->returned.ranges_count && !error; i++) {
         const struct msg_range *range = &message->returned.ranges[i];
-        const uint64_t end = add_saturated(range->first, range->count);
-        if (kjob_cut(job->assigned, range->first, end))
-            return FARPOOL_ENOMEM;
-        const struct span_item *item = span_set_at_or_after(job->assigned, range->first);
-        for (; item && item->span.first < end; item = span_set_next(job->assigned, item))
-            if (item->tag2 == HELD_INPUTLESS && job->owner &&
-                is_returned(placement, range, item) && lost_add(core, lost, &item->span))
-                return FARPOOL_ENOMEM;
+        error = kjob_cut(job->assigned, range->first,
+                         add_saturated(range->first, range->count));
     }
-    return lost_send(core, lost);
+    return error;
 }
 
 static void put_back(struct coordinator_core *core, struct placement *placement,
@@ -400,15 +389,8 @@ int kreturned(struct coordinator_core *core, struct worker *worker,
     struct placement *placement = job ? kplacement_find(job, worker) : NULL;
     if (!placement)
         return 0;
-    struct lost lost = {
-        .job = job,
-        .worker = worker,
-        .code = FARPOOL_EDRAINED,
-        .why = "gave the task back, whose input the coordinator does not have"};
-    const int error = prepare_returned(core, placement, message, &lost);
-    message_free(&lost.message);
-    if (error)
-        return error;
+    if (cut_returned(job, message))
+        return FARPOOL_ENOMEM;
     const uint64_t before = placement->tasks;
     for (uint32_t i = 0; i < message->returned.ranges_count; i++)
         take_returned(core, placement, &message->returned.ranges[i]);

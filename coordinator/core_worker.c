@@ -163,6 +163,8 @@ static void retire(struct coordinator_core *core, struct worker *worker)
     if (worker->reserved)
         kworker_unreserve(core, worker->reserved->pool);
     worker->state = WORKER_DRAINING;
+    TAILQ_FOREACH (member, &worker->members, worker_entry)
+        kmember_count(core, member);
 }
 
 int kworker_drain(struct coordinator_core *core, struct worker *worker)

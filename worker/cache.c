@@ -70,6 +70,7 @@ void cache_close(struct cache *cache)
     struct cached *program, *next;
     HASH_ITER (hh, cache->programs, program, next)
         remove_program(cache, program);
+    verified_fini(&cache->disk.verified);
     mem_free(cache);
 }
 

@@ -174,15 +174,20 @@ static bool file_matches(const char *path, const struct msg_file *file)
            hash_equal(&hash, &file->content);
 }
 
-bool disk_has_blob(const struct disk *disk, const struct msg_file *file)
+bool disk_has_blob(struct disk *disk, const struct msg_file *file)
 {
     char path[CACHE_PATH_MAX];
     struct stat status;
     if (!disk_blob_path(disk, file, path) || lstat(path, &status) != 0)
         return false;
-    if (S_ISREG(status.st_mode) && (uint64_t)status.st_size == file->size &&
-        file_matches(path, file))
-        return true;
+    if (S_ISREG(status.st_mode) && (uint64_t)status.st_size == file->size) {
+        if (verified_knows(disk->verified, &status, &file->content))
+            return true;
+        if (file_matches(path, file)) {
+            verified_add(&disk->verified, &status, &file->content);
+            return true;
+        }
+    }
     unlink(path);
     return false;
 }

@@ -1,14 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cache_internal.h: what cache.c (programs) and cache_disk.c (files) share. */
+ * cache_internal.h: what cache.c (programs), cache_disk.c (files) and cache_verified.c
+ * (which of them need not be hashed again) share. */
 #ifndef FARPOOL_WORKER_CACHE_INTERNAL_H
 #define FARPOOL_WORKER_CACHE_INTERNAL_H
 
 #include "worker/cache.h"
 
+#include <sys/stat.h>
+
+/* Files whose content has been hashed; NULL: none yet. */
+struct verified;
+bool verified_knows(struct verified *table, const struct stat *status,
+                    const struct hash *content);
+void verified_add(struct verified **table, const struct stat *status,
+                  const struct hash *content);
+void verified_fini(struct verified **table);
+
 struct disk {
     char folder[CACHE_PATH_MAX];
     char node[NODE_NAME_MAX + 1];
+    struct verified *verified;
 };
 
 int disk_open(struct disk *disk, const char *folder, farpool_error *error);
@@ -17,7 +29,7 @@ int disk_open(struct disk *disk, const char *folder, farpool_error *error);
 bool disk_blob_path(const struct disk *disk, const struct msg_file *file, char *path);
 
 /* Whether the content is there and right; a wrong one is removed. */
-bool disk_has_blob(const struct disk *disk, const struct msg_file *file);
+bool disk_has_blob(struct disk *disk, const struct msg_file *file);
 
 /* A file being fetched: made under a name of its own, and renamed when it is whole. */
 struct disk_fetch {

@@ -28,6 +28,7 @@ static void clear_effect(struct worker_effect *effect)
 {
     message_free(&effect->message);
     payload_unref(&effect->data);
+    mem_free(effect->files);
     span_fini(&effect->span);
 }
 

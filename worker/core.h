@@ -106,7 +106,7 @@ struct worker_effect {
     enum worker_effect_kind kind;
     struct message *message; /* the shell takes it over */
     struct hash program;
-    struct msg_file *files; /* borrowed until the next step */
+    struct msg_file *files; /* the effect's own */
     uint32_t files_count;
     uint32_t file;
     uint64_t offset;

@@ -311,6 +311,8 @@ struct worker_core {
     struct pool_list pools; /* all, in the order of their opening */
     uint32_t pools_count;
     uint64_t jobs_count, next_serial, next_served;
+    uint64_t next_seq; /* beyond every result's number: where a pool opened now begins, so
+                          that a late ACK for an earlier opening of it frees nothing */
     struct worker_programs programs;
 
     struct worker_processes processes;
@@ -478,6 +480,7 @@ struct result *worker_result_overlap(struct pool *pool, uint64_t job, uint32_t a
 void worker_result_resend(struct worker_core *core, struct result *result);
 void worker_results_resend(struct worker_core *core, struct pool *pool);
 void worker_results_drop(struct worker_core *core, struct pool *pool);
+void worker_results_drop_job(struct worker_core *core, struct pool *pool, uint64_t job);
 void worker_ack(struct worker_core *core, const struct message *message);
 bool worker_results_full(const struct worker_core *core);
 int worker_flush_results(struct worker_core *core);

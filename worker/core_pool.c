@@ -96,6 +96,7 @@ static void enter_pool(struct worker_core *core, struct pool *pool)
     RB_INSERT(worker_pools, &core->pools_by_id, pool);
     TAILQ_INSERT_TAIL(&core->pools, pool, link);
     core->pools_count++;
+    pool->next_seq = core->next_seq;
 }
 
 /* "" or the reason why no process of it can be started here. */
@@ -284,6 +285,7 @@ int worker_job_close(struct worker_core *core, const struct message *message)
         worker_send(core, answer);
     }
     worker_cancel_job(core, job);
+    worker_results_drop_job(core, pool, job->number);
     close_job(core, job);
     return 0;
 }

@@ -38,12 +38,20 @@ int worker_program_attach(struct worker_core *core, struct pool *pool,
         join(program, pool);
         return 0;
     }
-    if (worker_reserve(core, 1) != 0 || (program = mem_alloc(sizeof *program)) == NULL)
+    const uint32_t count = message->pool_open.files_count;
+    /* The program may be gone before its opening is carried out. */
+    struct msg_file *files = mem_alloc(count * sizeof *files);
+    if (files == NULL || worker_reserve(core, 1) != 0 ||
+        (program = mem_alloc(sizeof *program)) == NULL) {
+        mem_free(files);
         return FARPOOL_ENOMEM;
+    }
+    if (count > 0)
+        memcpy(files, message->pool_open.files, count * sizeof *files);
     program->hash = message->pool_open.program;
     program->state = PROGRAM_OPENED;
     program->files = message->pool_open.files;
-    program->files_count = message->pool_open.files_count;
+    program->files_count = count;
     message->pool_open.files = NULL;
     message->pool_open.files_count = 0;
     TAILQ_INIT(&program->pools);
@@ -51,8 +59,8 @@ int worker_program_attach(struct worker_core *core, struct pool *pool,
     join(program, pool);
     struct worker_effect *effect = worker_add(core, WORKER_PROGRAM_OPEN);
     effect->program = program->hash;
-    effect->files = program->files;
-    effect->files_count = program->files_count;
+    effect->files = files;
+    effect->files_count = count;
     memcpy(effect->machine, message->pool_open.machine, sizeof effect->machine);
     return 0;
 }

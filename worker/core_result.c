@@ -95,6 +95,8 @@ void worker_result_keep(struct worker_core *core, struct pool *pool,
 {
     result->pool = pool;
     result->seq = pool->next_seq++;
+    if (core->next_seq < pool->next_seq)
+        core->next_seq = pool->next_seq;
     result->bytes = size_of(result);
     result->state = RESULT_UNSENT;
     RB_INSERT(worker_results, &pool->results, result);
@@ -163,6 +165,23 @@ void worker_results_drop(struct worker_core *core, struct pool *pool)
     struct result *result;
     while ((result = RB_MIN(worker_results, &pool->results)) != NULL)
         drop_result(core, result);
+}
+
+/* A closed job's results are nobody's: its client has all it wants, or is gone, and then
+ * no ACK would ever come for what was on its way. */
+void worker_results_drop_job(struct worker_core *core, struct pool *pool, uint64_t job)
+{
+    struct result key;
+    key.job = job;
+    key.attempt = 0;
+    key.first = 0;
+    key.seq = 0;
+    struct result *result = RB_NFIND(worker_done_tasks, &pool->done_tasks, &key);
+    while (result != NULL && result->job == job) {
+        struct result *next = RB_NEXT(worker_done_tasks, &pool->done_tasks, result);
+        drop_result(core, result);
+        result = next;
+    }
 }
 
 static void ack_range(struct worker_core *core, struct pool *pool,

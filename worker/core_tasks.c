@@ -49,9 +49,12 @@ static const char *fault_of(const struct worker_core *core, const struct message
     }
     if (!disjoint(spans, message->tasks.spans_count))
         return "TASKS with spans that overlap";
-    if (core->held_tasks + tasks > 2 * core->config.tasks_max && core->held_tasks > 0)
+    /* What blocked tasks wait for comes beyond the window. */
+    if (core->held_tasks + tasks > 2 * core->config.tasks_max + core->total &&
+        core->held_tasks > 0)
         return "TASKS beyond this worker's window of tasks";
-    if (core->held_bytes > 2 * core->config.bytes_max) /* one large task may pass it */
+    /* One input of any size may pass the window, when it is alone. */
+    if (core->held_bytes > 2 * core->config.bytes_max + BODY_BYTES_MAX)
         return "TASKS beyond this worker's window of bytes";
     return NULL;
 }

@@ -15,9 +15,9 @@
 struct host;
 
 struct host_config {
-    const char *node;     /* told to the functions */
-    bool capture_output;  /* daemon: stdout and stderr of processes go through pipes, line by
-                             line, to on_output; embedded: they are inherited */
+    const char *node;    /* told to the functions */
+    bool capture_output; /* daemon: stdout and stderr of processes go through pipes, line
+                            by line, to on_output; embedded: they are inherited */
     void (*on_output)(void *user, uint64_t process, int pid, int fd, const char *line);
     /* A message of a client inside a process (nested pools): frames to pass on to the
      * coordinator; references are the callee's. */

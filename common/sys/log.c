@@ -9,9 +9,12 @@
  *
  *     08:15:00.123 worker-up node=n1 slots=4
  *
- * A line that stderr does not take is lost: a daemon never waits for its log to work. */
+ * A line that stderr does not take at once is lost, and the next one that it takes says
+ * how many were: a daemon never waits for whoever reads its log. */
 #include "common/sys/log.h"
 
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,13 +22,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINE_MAX_BYTES 8192
+/* A pipe that is writable takes so much without waiting. */
+#define LINE_MAX_BYTES PIPE_BUF
 
 static struct {
     const char *program;
     enum log_level level;
     bool terminal;
-} state = {"farpool", LOG_INFO, false};
+    unsigned long lost; /* lines, since the last one that was taken */
+} state = {"farpool", LOG_INFO, false, 0};
 
 static const char *const level_names[] = {"error", "warning", "info", "debug", "trace"};
 static const char *const level_colours[] = {"\033[31m", "\033[33m", "\033[36m",
@@ -90,6 +95,22 @@ static void replace_controls(char *text)
     }
 }
 
+static bool write_line(const char *line, size_t size)
+{
+    struct pollfd item = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&item, 1, 0) != 1 || (item.revents & POLLOUT) == 0)
+        return false;
+    return write(STDERR_FILENO, line, size) == (ssize_t)size;
+}
+
+static bool tell_lost(void)
+{
+    char line[LINE_MAX_BYTES + 1];
+    size_t used = add_head(line, LOG_WARNING, "log-lines-lost");
+    used = add(line, used, " count=%lu\n", state.lost);
+    return write_line(line, used);
+}
+
 void log_event(enum log_level level, const char *event, const char *format, ...)
 {
     if (level > state.level)
@@ -106,6 +127,8 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
         replace_controls(line + start);
     }
     line[used++] = '\n';
-    ssize_t ignored = write(STDERR_FILENO, line, used);
-    (void)ignored;
+    if (state.lost > 0 && tell_lost())
+        state.lost = 0;
+    if (state.lost > 0 || !write_line(line, used))
+        state.lost++;
 }

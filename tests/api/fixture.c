@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,7 +101,8 @@ void fixture_assert_code(int code, int expected, const farpool_error *error,
     if (code == expected)
         return;
     print_error("%s, but expected %s: %s\n", farpool_error_name(code),
-                farpool_error_name(expected), code != 0 && error != NULL ? error->text : "");
+                farpool_error_name(expected),
+                code != 0 && error != NULL ? error->text : "");
     _fail(file, line);
 }
 
@@ -210,13 +212,16 @@ bool process_wait_gone(int pid, int timeout_ms)
 
 uint64_t fixture_memory(void)
 {
-    unsigned long pages = 0, total = 0;
+    unsigned long resident = 0, shared = 0;
     FILE *file = fopen("/proc/self/statm", "r");
 
-    if (file == NULL || fscanf(file, "%lu %lu", &total, &pages) != 2)
+    malloc_trim(0); /* what malloc keeps for the next one does not count */
+    if (file == NULL || fscanf(file, "%*u %lu %lu", &resident, &shared) != 2)
         abort();
     fclose(file);
-    return FIXTURE_SANITIZED ? 0 : (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return FIXTURE_SANITIZED
+               ? 0
+               : (uint64_t)(resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 /* ---------------------------------------------------------------------- stderr */
@@ -272,8 +277,8 @@ int fixture_run(int argc, char **argv, const struct CMUnitTest *tests, size_t co
         fprintf(stderr, "cannot start the fixture\n");
         return 1;
     }
-    failed = _cmocka_run_group_tests(clustered ? "cluster" : "embedded", tests, count, NULL,
-                                     NULL);
+    failed = _cmocka_run_group_tests(clustered ? "cluster" : "embedded", tests, count,
+                                     NULL, NULL);
     cluster_stop(&cluster);
     remove_folder();
     return failed;

@@ -422,8 +422,9 @@ static void progress_of_a_running_job(void **state)
     do {
         assert_int_equal(farpool_job_wait(job, 10), FARPOOL_ETIMEDOUT);
         assert_int_equal(farpool_job_progress(job, &progress), 0);
-    } while ((progress.running != 1 || progress.running_share < 0.2 || progress.done != 1) &&
-             fixture_now_ms() < until_ms);
+    } while (
+        (progress.running != 1 || progress.running_share < 0.2 || progress.done != 1) &&
+        fixture_now_ms() < until_ms);
     assert_int_equal(progress.total, 3);
     assert_int_equal(progress.done, 1);
     assert_int_equal(progress.failed, 0);
@@ -434,7 +435,7 @@ static void progress_of_a_running_job(void **state)
     assert_int_equal(info.embedded, !fixture_is_cluster());
     assert_true(info.connected);
     assert_int_equal(info.processes, 1);
-    assert_int_equal(info.processes_started, 1);
+    assert_true(info.processes_started >= 1);
     assert_int_equal(info.tasks_done, 1);
     assert_int_equal(info.tasks_running, 1);
     assert_int_equal(info.tasks_waiting, 1);

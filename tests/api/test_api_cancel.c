@@ -92,7 +92,9 @@ static void cancel_50_queued_the_running_one_finishes(void **state)
     assert_int_equal(farpool_job_outcome(job, 50, &error), FARPOOL_ECANCELLED);
     assert_text(&error, "map: task 50 was cancelled");
     assert_false(farpool_job_ready(job));
-    sign_post(&input.go, 1);
+    /* On a cluster one may begin just when it is cancelled: it is let through, too. */
+    for (int i = 0; i < 51; i++)
+        sign_post(&input.go, 1);
     assert_code(farpool_job_get(job, DEADLINE_MS, &error), FARPOOL_ECANCELLED, &error);
     assert_int_equal(error.index, 1);
     assert_int_equal(farpool_job_outcome(job, 0, &error), 0);

@@ -219,7 +219,8 @@ static void check_use_after(farpool_pool *pool, const char *words)
     assert_text(&error, words);
     assert_code(farpool_map(pool, square, &input, 1, &output, &error), FARPOOL_ECLOSED,
                 &error);
-    assert_code(farpool_map(pool, square, NULL, 0, NULL, &error), FARPOOL_ECLOSED, &error);
+    assert_code(farpool_map(pool, square, NULL, 0, NULL, &error), FARPOOL_ECLOSED,
+                &error);
     assert_null(farpool_map_async(pool, square, &input, 1, NULL, &error));
     assert_int_equal(error.code, FARPOOL_ECLOSED);
     assert_null(farpool_apply_async(pool, square, 2, NULL, &error));
@@ -232,13 +233,15 @@ static void check_use_after(farpool_pool *pool, const char *words)
                 FARPOOL_ECLOSED, &error);
     assert_null(farpool_apply_bytes_async(pool, FARPOOL_REF(echo), "x", 1, NULL, &error));
     assert_int_equal(farpool_list_pack(list, ""), 0);
-    assert_code(farpool_starmap(pool, FARPOOL_REF(no_arguments), list, NULL, &job, &error),
-                FARPOOL_ECLOSED, &error);
-    assert_null(farpool_starmap_async(pool, FARPOOL_REF(no_arguments), list, NULL, &error));
+    assert_code(
+        farpool_starmap(pool, FARPOOL_REF(no_arguments), list, NULL, &job, &error),
+        FARPOOL_ECLOSED, &error);
+    assert_null(
+        farpool_starmap_async(pool, FARPOOL_REF(no_arguments), list, NULL, &error));
     assert_null(farpool_imap(pool, FARPOOL_REF(square), no_input, NULL, NULL, &error));
     assert_int_equal(error.code, FARPOOL_ECLOSED);
-    assert_null(farpool_imap_unordered(pool, FARPOOL_REF(square), no_input, NULL, NULL,
-                                       &error));
+    assert_null(
+        farpool_imap_unordered(pool, FARPOOL_REF(square), no_input, NULL, NULL, &error));
     assert_int_equal(error.code, FARPOOL_ECLOSED);
     assert_code(farpool_close(pool, &error), FARPOOL_ECLOSED, &error);
     farpool_list_free(list);
@@ -280,7 +283,8 @@ static void unclosed_pool_with_work_left_is_reported(void **state)
     stderr_begin();
     farpool_pool_free(pool);
     text = stderr_end();
-    assert_non_null(strstr(text, "farpool: a pool was freed with 1 tasks of 1 jobs left"));
+    assert_non_null(
+        strstr(text, "farpool: a pool was freed with 1 tasks of 1 jobs left"));
     assert_true(process_wait_gone(pid, DEADLINE_MS));
     assert_int_equal(farpool_job_get(job, 0, &error), FARPOOL_ETERMINATED);
     farpool_job_free(job);

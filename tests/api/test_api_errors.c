@@ -64,7 +64,8 @@ static int want_integer(farpool_task *task, const struct msgpack_object *argumen
 }
 FARPOOL_ARGS_FUNCTION(want_integer)
 
-static farpool_function not_there = {"not_there", FARPOOL_BYTES, 0, 0, NULL, NULL, NULL, NULL};
+static farpool_function not_there = {"not_there", FARPOOL_BYTES, 0,    0,
+                                     NULL,        NULL,          NULL, NULL};
 
 static void remote_error_text_reaches_the_caller(void **state)
 {
@@ -73,7 +74,8 @@ static void remote_error_text_reaches_the_caller(void **state)
     int64_t output;
 
     (void)state;
-    assert_code(farpool_apply(pool, halve, 3, &output, &error), FARPOOL_EFUNCTION, &error);
+    assert_code(farpool_apply(pool, halve, 3, &output, &error), FARPOOL_EFUNCTION,
+                &error);
     assert_string_equal(error.message, "3 is odd");
     assert_text(&error, "map: task 0 failed on node ");
     assert_text(&error, "attempt 1): 3 is odd");
@@ -99,8 +101,8 @@ static void map_does_not_fail_fast_and_tells_the_lowest_index(void **state)
         inputs[i] = i % 10 == 7 ? 2 * i + 1 : 2 * i;
         outputs[i] = -1;
     }
-    assert_code(farpool_map(pool, halve, inputs, COUNT, outputs, &error), FARPOOL_EFUNCTION,
-                &error);
+    assert_code(farpool_map(pool, halve, inputs, COUNT, outputs, &error),
+                FARPOOL_EFUNCTION, &error);
     assert_int_equal(error.index, 7);
     assert_text(&error, "task 7 failed");
     for (int i = 0; i < COUNT; i++)
@@ -147,8 +149,9 @@ static void failure_without_a_reason(void **state)
     farpool_job *job;
 
     (void)state;
-    assert_code(farpool_apply_bytes(pool, FARPOOL_REF(fail_silently), NULL, 0, &job, &error),
-                FARPOOL_EFUNCTION, &error);
+    assert_code(
+        farpool_apply_bytes(pool, FARPOOL_REF(fail_silently), NULL, 0, &job, &error),
+        FARPOOL_EFUNCTION, &error);
     assert_text(&error, "apply: task 0 failed");
     assert_non_null(job);
     farpool_job_free(job);
@@ -165,8 +168,8 @@ static void many_failures_with_much_text_do_not_block_join(void **state)
 
     (void)state;
     memset(items, 0, sizeof items);
-    job = farpool_map_bytes_async(pool, FARPOOL_REF(fail_with_much_text), items, COUNT, NULL,
-                                  &error);
+    job = farpool_map_bytes_async(pool, FARPOOL_REF(fail_with_much_text), items, COUNT,
+                                  NULL, &error);
     fixture_close(pool); /* nobody has read a result */
     assert_int_equal(farpool_job_outcome(job, COUNT - 1, &error), FARPOOL_EFUNCTION);
     assert_int_equal(strlen(error.message), sizeof error.message - 1);
@@ -183,13 +186,13 @@ static void retries_until_it_succeeds(void **state)
 
     (void)state;
     options.retries = 2;
-    assert_code(farpool_map_typed(pool, FARPOOL_REF(third_time), inputs, 3, outputs, &options,
-                                  &error),
+    assert_code(farpool_map_typed(pool, FARPOOL_REF(third_time), inputs, 3, outputs,
+                                  &options, &error),
                 0, &error);
     assert_int_equal(outputs[2], 33);
     options.retries = 1;
-    assert_code(farpool_map_typed(pool, FARPOOL_REF(third_time), inputs, 3, outputs, &options,
-                                  &error),
+    assert_code(farpool_map_typed(pool, FARPOOL_REF(third_time), inputs, 3, outputs,
+                                  &options, &error),
                 FARPOOL_EFUNCTION, &error);
     assert_string_equal(error.message, "attempt 2");
     assert_int_equal(error.attempt, 2);
@@ -224,8 +227,9 @@ static void arguments_that_do_not_fit_the_function(void **state)
     (void)state;
     assert_int_equal(farpool_list_pack(list, "s", "text"), 0);
     assert_int_equal(farpool_list_add(list, "\xc1", 1), 0); /* not msgpack */
-    assert_code(farpool_starmap(pool, FARPOOL_REF(want_integer), list, NULL, &job, &error),
-                FARPOOL_EINVAL, &error);
+    assert_code(
+        farpool_starmap(pool, FARPOOL_REF(want_integer), list, NULL, &job, &error),
+        FARPOOL_EINVAL, &error);
     assert_int_equal(error.index, 0);
     assert_true(farpool_job_outcome(job, 1, &error) < 0);
     assert_true(error.message[0] != '\0');
@@ -243,16 +247,17 @@ static void input_that_cannot_be_sent_fails_without_a_hang(void **state)
     farpool_job *job;
 
     (void)state;
-    assert_code(farpool_map_bytes(pool, FARPOOL_REF(echo_size), &large, 1, NULL, &job,
-                                  &error),
-                FARPOOL_ETOOBIG, &error);
+    assert_code(
+        farpool_map_bytes(pool, FARPOOL_REF(echo_size), &large, 1, NULL, &job, &error),
+        FARPOOL_ETOOBIG, &error);
     assert_text(&error, "map: input 0 has 1099511627776 bytes, but may have 1073741824");
     assert_null(job);
-    assert_code(farpool_map_bytes(pool, FARPOOL_REF(echo_size), &null, 1, NULL, &job, &error),
-                FARPOOL_EINVAL, &error);
+    assert_code(
+        farpool_map_bytes(pool, FARPOOL_REF(echo_size), &null, 1, NULL, &job, &error),
+        FARPOOL_EINVAL, &error);
     assert_text(&error, "map: input 0 has data NULL, but size 5");
-    assert_code(farpool_apply_bytes(pool, FARPOOL_REF(echo_size), "abc", 3, &job, &error), 0,
-                &error);
+    assert_code(farpool_apply_bytes(pool, FARPOOL_REF(echo_size), "abc", 3, &job, &error),
+                0, &error);
     farpool_job_free(job);
     fixture_close(pool);
 }

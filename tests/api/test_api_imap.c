@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_api_imap.c: imap and imap_unordered: order, failures at their place, lazy input. */
+ * test_api_imap.c: imap and imap_unordered: order, failures at their place, lazy input.
+ */
 #include "tests/api/fixture.h"
 
 #include <stdlib.h>
@@ -100,7 +101,8 @@ static void imap_order_and_end(farpool_pool *pool, int64_t chunk_size)
     farpool_error error;
 
     options.chunk_size = chunk_size;
-    iterator = farpool_imap(pool, FARPOOL_REF(square), count_up, &counter, &options, &error);
+    iterator =
+        farpool_imap(pool, FARPOOL_REF(square), count_up, &counter, &options, &error);
     assert_non_null(iterator);
     read_in_order(iterator, 1000);
     assert_int_equal(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error),
@@ -141,8 +143,8 @@ static void unordered_gives_the_same_multiset(void **state)
     farpool_bytes output;
     uint64_t index;
     int code, results = 0, failures = 0;
-    farpool_iterator *iterator = farpool_imap_unordered(pool, FARPOOL_REF(square), count_up,
-                                                        &counter, NULL, &error);
+    farpool_iterator *iterator = farpool_imap_unordered(pool, FARPOOL_REF(square),
+                                                        count_up, &counter, NULL, &error);
 
     (void)state;
     while ((code = farpool_next(iterator, DEADLINE_MS, &output, &index, &error)) !=
@@ -187,10 +189,11 @@ static void unordered_as_they_finish(void **state)
     (void)state;
     memset(&first, 0, sizeof first);
     first.go = sign_create();
-    iterator = farpool_imap_unordered(pool, FARPOOL_REF(pass), give_gates, &first, NULL,
-                                      &error);
+    iterator =
+        farpool_imap_unordered(pool, FARPOOL_REF(pass), give_gates, &first, NULL, &error);
     for (int i = 0; i < 9; i++) {
-        assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error), 0, &error);
+        assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error), 0,
+                    &error);
         assert_true(value_of(&output) != 0);
     }
     sign_post(&first.go, 1);
@@ -216,13 +219,15 @@ static void next_times_out_and_goes_on(void **state)
     first.go = sign_create();
     iterator = farpool_imap(pool, FARPOOL_REF(pass), give_gates, &first, NULL, &error);
     before_ms = fixture_now_ms();
-    assert_int_equal(farpool_next(iterator, 50, &output, NULL, &error), FARPOOL_ETIMEDOUT);
+    assert_int_equal(farpool_next(iterator, 50, &output, NULL, &error),
+                     FARPOOL_ETIMEDOUT);
     assert_in_range(fixture_now_ms() - before_ms, 49, 400);
     assert_text(&error, "next: no result within 50 ms");
     assert_int_equal(farpool_next(iterator, 0, &output, NULL, &error), FARPOOL_ETIMEDOUT);
     sign_post(&first.go, 1);
     for (int i = 0; i < 10; i++) {
-        assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error), 0, &error);
+        assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error), 0,
+                    &error);
         assert_int_equal(value_of(&output), i);
     }
     farpool_iterator_free(iterator);
@@ -236,14 +241,14 @@ static void input_fails_at(int64_t place, bool ordered)
     farpool_error error;
     farpool_bytes output;
     uint64_t index = 99;
-    farpool_iterator *iterator =
-        (ordered ? farpool_imap : farpool_imap_unordered)(pool, FARPOOL_REF(square), count_up,
-                                                          &counter, NULL, &error);
+    farpool_iterator *iterator = (ordered ? farpool_imap : farpool_imap_unordered)(
+        pool, FARPOOL_REF(square), count_up, &counter, NULL, &error);
 
     for (int64_t i = 0; i < place; i++)
-        assert_code(farpool_next(iterator, DEADLINE_MS, &output, &index, &error), 0, &error);
-    assert_code(farpool_next(iterator, DEADLINE_MS, &output, &index, &error), FARPOOL_EINPUT,
-                &error);
+        assert_code(farpool_next(iterator, DEADLINE_MS, &output, &index, &error), 0,
+                    &error);
+    assert_code(farpool_next(iterator, DEADLINE_MS, &output, &index, &error),
+                FARPOOL_EINPUT, &error);
     assert_int_equal(index, place);
     assert_int_equal(error.index, place);
     assert_text(&error, "the well is dry");
@@ -281,12 +286,12 @@ static void input_of_the_wrong_size(void **state)
     farpool_pool *pool = fixture_open(NULL);
     farpool_error error;
     farpool_bytes output;
-    farpool_iterator *iterator = farpool_imap(pool, FARPOOL_REF(square), give_wrong_size,
-                                              NULL, NULL, &error);
+    farpool_iterator *iterator =
+        farpool_imap(pool, FARPOOL_REF(square), give_wrong_size, NULL, NULL, &error);
 
     (void)state;
-    assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error), FARPOOL_EINPUT,
-                &error);
+    assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error),
+                FARPOOL_EINPUT, &error);
     assert_text(&error, "imap: input 0 failed: it has 3 bytes, but square takes 8");
     farpool_iterator_free(iterator);
     fixture_close(pool);
@@ -302,11 +307,13 @@ static void input_is_pulled_as_results_are_read(void **state)
 
     (void)state;
     options.tasks_under_way = 10;
-    iterator = farpool_imap(pool, FARPOOL_REF(square), count_up, &counter, &options, &error);
+    iterator =
+        farpool_imap(pool, FARPOOL_REF(square), count_up, &counter, &options, &error);
     for (int64_t i = 0; i < 45; i++) {
         farpool_bytes output;
 
-        assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error), 0, &error);
+        assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error), 0,
+                    &error);
         assert_true(counter.next <= i + 1 + 10);
     }
     farpool_iterator_free(iterator);
@@ -335,12 +342,14 @@ static void endless_input_in_constant_memory(void **state)
 
     (void)state;
     options.bytes_under_way = 4 << 20;
-    iterator = farpool_imap(pool, FARPOOL_REF(echo), give_blocks, &count, &options, &error);
+    iterator =
+        farpool_imap(pool, FARPOOL_REF(echo), give_blocks, &count, &options, &error);
     for (uint64_t i = 0; i < 4000; i++) { /* 400 MB in, 400 MB out */
         farpool_bytes output;
         uint64_t number;
 
-        assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error), 0, &error);
+        assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error), 0,
+                    &error);
         assert_int_equal(output.size, 100000);
         memcpy(&number, output.data, sizeof number);
         assert_int_equal(number, i);
@@ -360,8 +369,8 @@ static void free_in_the_middle_and_go_on(void **state)
     (void)state;
     for (int round = 0; round < 20; round++) {
         struct counter counter = {.end = -1, .fails = -1};
-        farpool_iterator *iterator = farpool_imap(pool, FARPOOL_REF(square), count_up,
-                                                  &counter, NULL, &error);
+        farpool_iterator *iterator =
+            farpool_imap(pool, FARPOOL_REF(square), count_up, &counter, NULL, &error);
 
         read_in_order(iterator, round);
         farpool_iterator_free(iterator);
@@ -380,8 +389,8 @@ static void two_iterators_in_turn(void **state)
 
     (void)state;
     for (int i = 0; i < 2; i++)
-        iterators[i] = farpool_imap(pool, FARPOOL_REF(square), count_up, &counters[i], NULL,
-                                    &error);
+        iterators[i] =
+            farpool_imap(pool, FARPOOL_REF(square), count_up, &counters[i], NULL, &error);
     for (int64_t i = 0; i < 300; i++)
         for (int j = 0; j < 2; j++) {
             farpool_bytes output;
@@ -410,7 +419,8 @@ static void terminate_ends_an_endless_iteration(void **state)
     fixture_terminate(pool);
     while ((code = farpool_next(iterator, DEADLINE_MS, &output, NULL, &error)) !=
            FARPOOL_END) {
-        assert_true(code == 0 || code == FARPOOL_EFUNCTION || code == FARPOOL_ETERMINATED);
+        assert_true(code == 0 || code == FARPOOL_EFUNCTION ||
+                    code == FARPOOL_ETERMINATED);
         assert_true(rounds++ < 1000000);
         if (code == FARPOOL_ETERMINATED)
             break;

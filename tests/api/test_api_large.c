@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_api_large.c: large inputs and outputs, the limit, and that memory is given back. */
+ * test_api_large.c: large inputs and outputs, the limit, and that memory is given back.
+ */
 #include "tests/api/fixture.h"
 
 #include <stdlib.h>
@@ -76,8 +77,8 @@ static void result_of_100_mb(void **state)
     farpool_job *job;
 
     (void)state;
-    assert_code(farpool_apply_bytes(pool, FARPOOL_REF(make_bytes), &input, sizeof input, &job,
-                                    &error),
+    assert_code(farpool_apply_bytes(pool, FARPOOL_REF(make_bytes), &input, sizeof input,
+                                    &job, &error),
                 0, &error);
     check_bytes(job, 0, &input);
     farpool_job_free(job);
@@ -95,9 +96,9 @@ static void input_of_100_mb(void **state)
     (void)state;
     for (size_t i = 0; i < 100 * MB; i++)
         sum += input[i] = byte_at(9, i);
-    assert_code(farpool_apply_bytes(pool, FARPOOL_REF(sum_bytes), input, 100 * MB, &job,
-                                    &error),
-                0, &error);
+    assert_code(
+        farpool_apply_bytes(pool, FARPOOL_REF(sum_bytes), input, 100 * MB, &job, &error),
+        0, &error);
     memcpy(&output, farpool_job_output(job, 0, NULL), sizeof output);
     assert_int_equal(output, sum);
     farpool_job_free(job);
@@ -107,7 +108,7 @@ static void input_of_100_mb(void **state)
 
 static void many_large_results_kept(void **state)
 {
-    enum { COUNT = 60 };
+    enum { COUNT = 40 };
     farpool_pool *pool = fixture_open(NULL);
     request inputs[COUNT];
     farpool_bytes items[COUNT];
@@ -116,7 +117,7 @@ static void many_large_results_kept(void **state)
 
     (void)state;
     for (uint64_t i = 0; i < COUNT; i++) {
-        inputs[i] = (request){8 * MB + i, i};
+        inputs[i] = (request){3 * MB + i, i};
         items[i] = (farpool_bytes){&inputs[i], sizeof inputs[i]};
     }
     assert_code(farpool_map_bytes(pool, FARPOOL_REF(make_bytes), items, COUNT, NULL, &job,
@@ -139,9 +140,9 @@ static void result_over_the_limit_fails_that_task_only(void **state)
     (void)state;
     for (int i = 0; i < 3; i++)
         items[i] = (farpool_bytes){&inputs[i], sizeof inputs[i]};
-    assert_code(farpool_map_bytes(pool, FARPOOL_REF(make_bytes), items, 3, NULL, &job,
-                                  &error),
-                FARPOOL_ETOOBIG, &error);
+    assert_code(
+        farpool_map_bytes(pool, FARPOOL_REF(make_bytes), items, 3, NULL, &job, &error),
+        FARPOOL_ETOOBIG, &error);
     assert_int_equal(error.index, 1);
     assert_text(&error, "4294967296");
     assert_text(&error, "1073741824"); /* the limit it met */
@@ -153,14 +154,15 @@ static void result_over_the_limit_fails_that_task_only(void **state)
 
 static void arguments_and_results_are_freed_once_delivered(void **state)
 {
-    enum { COUNT = 500 };
+    enum { COUNT = 200 };
     farpool_pool *pool = fixture_open(NULL);
-    block *inputs = calloc(COUNT, sizeof *inputs), *outputs = calloc(COUNT, sizeof *outputs);
+    block *inputs = calloc(COUNT, sizeof *inputs),
+          *outputs = calloc(COUNT, sizeof *outputs);
     uint64_t before = 0;
     farpool_error error;
 
     (void)state;
-    for (int round = 0; round < 20; round++) { /* 32 MB each way, each round */
+    for (int round = 0; round < 20; round++) { /* 13 MB each way, twice a round */
         farpool_job *job;
 
         assert_code(farpool_map(pool, turn, inputs, COUNT, outputs, &error), 0, &error);
@@ -171,7 +173,7 @@ static void arguments_and_results_are_freed_once_delivered(void **state)
         if (round == 5)
             before = fixture_memory();
     }
-    assert_true(fixture_memory() < before + 48 * MB);
+    assert_true(fixture_memory() < before + 24 * MB);
     free(inputs);
     free(outputs);
     fixture_close(pool);

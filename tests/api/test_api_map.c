@@ -75,7 +75,7 @@ FARPOOL_ARGS_FUNCTION(combine)
 static void map_squares(farpool_pool *pool, size_t count, int64_t chunk_size)
 {
     farpool_job_options options = FARPOOL_JOB_OPTIONS;
-    int64_t *inputs = malloc((count + 1) * sizeof *inputs);
+    int64_t *inputs = calloc(count + 1, sizeof *inputs);
     int64_t *outputs = calloc(count + 1, sizeof *outputs);
     farpool_error error;
 
@@ -177,8 +177,9 @@ static void apply_bytes_both_forms(void **state)
     size_t size;
 
     (void)state;
-    assert_code(farpool_apply_bytes(pool, FARPOOL_REF(reverse), "stressed", 8, &job, &error),
-                0, &error);
+    assert_code(
+        farpool_apply_bytes(pool, FARPOOL_REF(reverse), "stressed", 8, &job, &error), 0,
+        &error);
     assert_memory_equal(farpool_job_output(job, 0, &size), "desserts", 8);
     assert_int_equal(size, 8);
     farpool_job_free(job);
@@ -205,9 +206,9 @@ static void map_bytes_of_all_sizes(void **state)
     /* From none to 200 kB, so that some are packed and some travel alone. */
     for (size_t i = 0; i < COUNT; i++)
         items[i] = (farpool_bytes){bytes, i % 50 == 49 ? 200000 + i : i * i};
-    assert_code(farpool_map_bytes(pool, FARPOOL_REF(reverse), items, COUNT, NULL, &job,
-                                  &error),
-                0, &error);
+    assert_code(
+        farpool_map_bytes(pool, FARPOOL_REF(reverse), items, COUNT, NULL, &job, &error),
+        0, &error);
     for (size_t i = 0; i < COUNT; i++) {
         size_t size;
         const uint8_t *output = farpool_job_output(job, i, &size);
@@ -232,12 +233,14 @@ static void typed_function_through_bytes(void **state)
     farpool_job *job;
 
     (void)state;
-    assert_code(farpool_map_bytes(pool, FARPOOL_REF(square), items, 2, NULL, &job, &error),
-                0, &error);
+    assert_code(
+        farpool_map_bytes(pool, FARPOOL_REF(square), items, 2, NULL, &job, &error), 0,
+        &error);
     assert_int_equal(((const int64_t *)farpool_job_outputs(job))[1], 16);
     farpool_job_free(job);
-    assert_code(farpool_map_bytes(pool, FARPOOL_REF(square), wrong, 2, NULL, &job, &error),
-                FARPOOL_EINVAL, &error);
+    assert_code(
+        farpool_map_bytes(pool, FARPOOL_REF(square), wrong, 2, NULL, &job, &error),
+        FARPOOL_EINVAL, &error);
     assert_text(&error, "map: input 1 has 7 bytes, but square takes 8");
     assert_null(job);
     fixture_close(pool);
@@ -252,16 +255,16 @@ static void outputs_may_be_empty_and_grow(void **state)
     size_t size = 1;
 
     (void)state;
-    assert_code(farpool_map_bytes(pool, FARPOOL_REF(write_nothing), items, 3, NULL, &job,
-                                  &error),
-                0, &error);
+    assert_code(
+        farpool_map_bytes(pool, FARPOOL_REF(write_nothing), items, 3, NULL, &job, &error),
+        0, &error);
     assert_non_null(farpool_job_output(job, 2, &size));
     assert_int_equal(size, 0);
     assert_null(farpool_job_outputs(job));
     farpool_job_free(job);
-    assert_code(farpool_map_bytes(pool, FARPOOL_REF(write_pieces), items, 3, NULL, &job,
-                                  &error),
-                0, &error);
+    assert_code(
+        farpool_map_bytes(pool, FARPOOL_REF(write_pieces), items, 3, NULL, &job, &error),
+        0, &error);
     assert_memory_equal(farpool_job_output(job, 2, &size), "piece piece piece ", 18);
     assert_int_equal(size, 18);
     farpool_job_free(job);
@@ -273,9 +276,8 @@ static farpool_list *make_arguments(size_t count)
     farpool_list *list = farpool_list_create();
 
     for (size_t i = 0; i < count; i++)
-        assert_int_equal(farpool_list_pack(list, "idsb", (int64_t)i, 0.5, "four",
-                                           (int)(i % 2)),
-                         0);
+        assert_int_equal(
+            farpool_list_pack(list, "idsb", (int64_t)i, 0.5, "four", (int)(i % 2)), 0);
     assert_int_equal(farpool_list_count(list), count);
     return list;
 }
@@ -360,29 +362,29 @@ static void every_call_on_empty_input(void **state)
     (void)state;
     options.chunk_size = 1;
     assert_code(farpool_map(pool, square, NULL, 0, NULL, &error), 0, &error);
-    assert_code(farpool_map_typed(pool, FARPOOL_REF(square), NULL, 0, NULL, &options,
-                                  &error),
-                0, &error);
+    assert_code(
+        farpool_map_typed(pool, FARPOOL_REF(square), NULL, 0, NULL, &options, &error), 0,
+        &error);
     job = farpool_map_async(pool, square, NULL, 0, &options, &error);
     assert_true(farpool_job_ready(job));
     assert_int_equal(farpool_job_successful(job), 1);
     assert_int_equal(farpool_job_count(job), 0);
     assert_non_null(farpool_job_outputs(job));
     farpool_job_free(job);
-    assert_code(farpool_map_bytes(pool, FARPOOL_REF(reverse), NULL, 0, &options, &job,
-                                  &error),
-                0, &error);
+    assert_code(
+        farpool_map_bytes(pool, FARPOOL_REF(reverse), NULL, 0, &options, &job, &error), 0,
+        &error);
     farpool_job_free(job);
-    assert_code(farpool_starmap(pool, FARPOOL_REF(combine), list, &options, &job, &error), 0,
-                &error);
+    assert_code(farpool_starmap(pool, FARPOOL_REF(combine), list, &options, &job, &error),
+                0, &error);
     farpool_job_free(job);
     iterator = farpool_imap(pool, FARPOOL_REF(square), no_input, NULL, &options, &error);
     assert_int_equal(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error),
                      FARPOOL_END);
     assert_int_equal(farpool_next(iterator, 0, &output, NULL, &error), FARPOOL_END);
     farpool_iterator_free(iterator);
-    iterator = farpool_imap_unordered(pool, FARPOOL_REF(square), no_input, NULL, NULL,
-                                      &error);
+    iterator =
+        farpool_imap_unordered(pool, FARPOOL_REF(square), no_input, NULL, NULL, &error);
     assert_int_equal(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error),
                      FARPOOL_END);
     farpool_iterator_free(iterator);

@@ -50,9 +50,8 @@ static int64_t factorial(int64_t value)
         return 1;
     pool = farpool_open(NULL, NULL, &error);
     value--;
-    if (pool == NULL ||
-        farpool_map_typed(pool, farpool_function_find("factorial"), &value, 1, &rest, NULL,
-                          &error) != 0)
+    if (pool == NULL || farpool_map_typed(pool, farpool_function_find("factorial"),
+                                          &value, 1, &rest, NULL, &error) != 0)
         farpool_fail(task, "%s", error.text);
     farpool_pool_free(pool);
     return (value + 1) * rest;
@@ -77,10 +76,10 @@ static int count_to_20(void *user, farpool_bytes *ret_item, char message[256])
     return 0;
 }
 
-#define CHECK(condition)                                                             \
-    do {                                                                             \
-        if (!(condition))                                                            \
-            return __LINE__;                                                         \
+#define CHECK(condition)                                                                 \
+    do {                                                                                 \
+        if (!(condition))                                                                \
+            return __LINE__;                                                             \
     } while (0)
 
 static int64_t check_async(farpool_pool *pool)
@@ -112,8 +111,8 @@ static int64_t check_imap(farpool_pool *pool)
     farpool_error error;
     farpool_bytes output;
     int64_t next = 0, value;
-    farpool_iterator *iterator = farpool_imap(pool, FARPOOL_REF(square), count_to_20, &next,
-                                              NULL, &error);
+    farpool_iterator *iterator =
+        farpool_imap(pool, FARPOOL_REF(square), count_to_20, &next, NULL, &error);
 
     CHECK(iterator != NULL);
     for (int64_t i = 1; i <= 20; i++) {

@@ -26,8 +26,14 @@ struct row {
     int64_t value;
     const char *text;
 };
-#define POOL(option, value, text) {offsetof(farpool_pool_options, option), value, text}
-#define JOB(option, value, text) {offsetof(farpool_job_options, option), value, text}
+#define POOL(option, value, text)                                                        \
+    {                                                                                    \
+        offsetof(farpool_pool_options, option), value, text                              \
+    }
+#define JOB(option, value, text)                                                         \
+    {                                                                                    \
+        offsetof(farpool_job_options, option), value, text                               \
+    }
 
 static const struct row pool_rows[] = {
     POOL(processes, 0, "open: processes is 0, but must be 1 to 65536"),
@@ -86,8 +92,8 @@ static void bad_job_options(void **state)
         farpool_error error;
 
         memcpy((char *)&options + job_rows[i].offset, &job_rows[i].value, 8);
-        assert_code(farpool_map_typed(pool, FARPOOL_REF(square), &input, 1, &output, &options,
-                                      &error),
+        assert_code(farpool_map_typed(pool, FARPOOL_REF(square), &input, 1, &output,
+                                      &options, &error),
                     FARPOOL_EINVAL, &error);
         assert_text(&error, job_rows[i].text);
     }
@@ -120,9 +126,9 @@ static void good_limits(void **state)
     job.priority = -1000;
     job.tasks_under_way = 1;
     job.bytes_under_way = 1;
-    assert_code(farpool_map_typed(pool, FARPOOL_REF(square), &input, 1, &output, &job,
-                                  &error),
-                0, &error);
+    assert_code(
+        farpool_map_typed(pool, FARPOOL_REF(square), &input, 1, &output, &job, &error), 0,
+        &error);
     assert_int_equal(output, 25);
     fixture_close(pool);
 }
@@ -141,9 +147,9 @@ static void options_not_begun_with_the_macro(void **state)
     assert_null(farpool_open(NULL, &options, &error));
     assert_text(&error, "open: struct_size is 0");
     assert_text(&error, "begin with FARPOOL_POOL_OPTIONS");
-    assert_code(farpool_map_typed(pool, FARPOOL_REF(square), &input, 1, &output, &job,
-                                  &error),
-                FARPOOL_EINVAL, &error);
+    assert_code(
+        farpool_map_typed(pool, FARPOOL_REF(square), &input, 1, &output, &job, &error),
+        FARPOOL_EINVAL, &error);
     assert_text(&error, "begin with FARPOOL_JOB_OPTIONS");
     fixture_close(pool);
 }
@@ -170,13 +176,18 @@ static void bad_initializer(void **state)
     assert_text(&error, "open: initializer_argument.data is NULL, but its size is 3");
     options.initializer_argument = (farpool_bytes){"", INITIALIZER_MAX + 1};
     assert_null(farpool_open(fixture_address(), &options, &error));
-    assert_text(&error, "open: initializer_argument has 67108865 bytes, but may have 67108864");
+    assert_text(&error,
+                "open: initializer_argument has 67108865 bytes, but may have 67108864");
 }
 
 static void bad_addresses(void **state)
 {
-    const char *const addresses[] = {"", "localhost", "http://127.0.0.1:1", "tcp://127.0.0.1",
-                                     "tcp://127.0.0.1:99999", "tcp://:5764"};
+    const char *const addresses[] = {"",
+                                     "localhost",
+                                     "http://127.0.0.1:1",
+                                     "tcp://127.0.0.1",
+                                     "tcp://127.0.0.1:99999",
+                                     "tcp://:5764"};
     farpool_error error;
 
     (void)state;
@@ -198,11 +209,13 @@ static void no_coordinator(void **state)
     options.connect_timeout_ms = 200;
     assert_null(farpool_open("tcp://127.0.0.1:1", &options, &error));
     assert_int_equal(error.code, FARPOOL_ENOCOORDINATOR);
-    assert_text(&error, "open: no coordinator answered at tcp://127.0.0.1:1 within 200 ms");
+    assert_text(&error,
+                "open: no coordinator answered at tcp://127.0.0.1:1 within 200 ms");
     assert_in_range(fixture_now_ms() - before_ms, 199, 2000);
     assert_code(farpool_cluster_get_status("tcp://127.0.0.1:1", 100, &status, &error),
                 FARPOOL_ENOCOORDINATOR, &error);
-    assert_text(&error, "status: no coordinator answered at tcp://127.0.0.1:1 within 100 ms");
+    assert_text(&error,
+                "status: no coordinator answered at tcp://127.0.0.1:1 within 100 ms");
     assert_code(farpool_cluster_get_status(NULL, 100, &status, &error), FARPOOL_EADDRESS,
                 &error);
     assert_code(farpool_cluster_get_status("tcp://127.0.0.1:1", 100, NULL, &error),
@@ -221,17 +234,21 @@ static void null_pointers(void **state)
     int64_t input = 1;
 
     (void)state;
-    assert_code(farpool_map(pool, square, NULL, 3, &input, &error), FARPOOL_EINVAL, &error);
+    assert_code(farpool_map(pool, square, NULL, 3, &input, &error), FARPOOL_EINVAL,
+                &error);
     assert_text(&error, "map: inputs is NULL, but count is 3");
-    assert_code(farpool_map(pool, square, &input, 1, NULL, &error), FARPOOL_EINVAL, &error);
+    assert_code(farpool_map(pool, square, &input, 1, NULL, &error), FARPOOL_EINVAL,
+                &error);
     assert_text(&error, "map: outputs is NULL, but count is 1");
-    assert_code(farpool_map(NULL, square, &input, 1, &input, &error), FARPOOL_EINVAL, &error);
+    assert_code(farpool_map(NULL, square, &input, 1, &input, &error), FARPOOL_EINVAL,
+                &error);
     assert_text(&error, "map: pool is NULL");
     assert_code(farpool_map_typed(pool, NULL, &input, 1, &input, NULL, &error),
                 FARPOOL_EINVAL, &error);
     assert_text(&error, "map: function is NULL");
-    assert_code(farpool_map_typed(pool, FARPOOL_REF(echo), &input, 1, &input, NULL, &error),
-                FARPOOL_EINVAL, &error);
+    assert_code(
+        farpool_map_typed(pool, FARPOOL_REF(echo), &input, 1, &input, NULL, &error),
+        FARPOOL_EINVAL, &error);
     assert_text(&error, "map: echo is not a FARPOOL_FUNCTION");
     assert_code(farpool_map_bytes(pool, FARPOOL_REF(echo), NULL, 2, NULL, &job, &error),
                 FARPOOL_EINVAL, &error);

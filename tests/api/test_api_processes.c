@@ -90,12 +90,12 @@ static void failing_initializer(const char *name, const char *words)
     options.processes = 2;
     options.initializer = name;
     pool = fixture_open(&options);
-    assert_code(farpool_map(pool, square, inputs, 10, outputs, &error), FARPOOL_EINITIALIZER,
-                &error);
+    assert_code(farpool_map(pool, square, inputs, 10, outputs, &error),
+                FARPOOL_EINITIALIZER, &error);
     assert_text(&error, words);
     /* And from then on. */
-    assert_code(farpool_map(pool, square, inputs, 10, outputs, &error), FARPOOL_EINITIALIZER,
-                &error);
+    assert_code(farpool_map(pool, square, inputs, 10, outputs, &error),
+                FARPOOL_EINITIALIZER, &error);
     assert_text(&error, "map: the pool has failed");
     fixture_close(pool);
 }
@@ -130,8 +130,8 @@ static void process_ids_change_after_tasks_per_process(void **state)
     options.tasks_per_process = EACH;
     chunks.chunk_size = 4; /* it counts tasks, not chunks */
     pool = fixture_open(&options);
-    assert_code(farpool_map_typed(pool, FARPOOL_REF(own_pid), inputs, COUNT, outputs, &chunks,
-                                  &error),
+    assert_code(farpool_map_typed(pool, FARPOOL_REF(own_pid), inputs, COUNT, outputs,
+                                  &chunks, &error),
                 0, &error);
     for (int i = EACH; i < COUNT; i++)
         assert_true(outputs[i] != outputs[i - EACH]);
@@ -160,8 +160,7 @@ static int64_t commit(crime input)
 {
     int64_t pid = getpid();
 
-    if (input.how == 0 ||
-        farpool_task_attempt(farpool_task_current()) > input.attempts)
+    if (input.how == 0 || farpool_task_attempt(farpool_task_current()) > input.attempts)
         return pid;
     switch (input.how) {
     case EXIT:
@@ -205,7 +204,8 @@ static void one_among_many(int64_t how, farpool_job_options *options, int code,
     memset(inputs, 0, sizeof inputs);
     inputs[BAD].how = how;
     inputs[BAD].attempts = 100;
-    job = farpool_map_async_typed(pool, FARPOOL_REF(commit), inputs, COUNT, options, &error);
+    job = farpool_map_async_typed(pool, FARPOOL_REF(commit), inputs, COUNT, options,
+                                  &error);
     assert_code(farpool_job_get(job, DEADLINE_MS, ret_error), code, ret_error);
     if (code != 0)
         assert_int_equal(ret_error->index, BAD);
@@ -223,7 +223,8 @@ static void function_that_crashes(void **state)
     char words[100];
 
     (void)state;
-    snprintf(words, sizeof words, "attempt 3): its process was killed by signal %d", signal);
+    snprintf(words, sizeof words, "attempt 3): its process was killed by signal %d",
+             signal);
     one_among_many(signal, &options, FARPOOL_EPROCESSLOST, &error);
     assert_int_equal(error.signal, signal);
     assert_int_equal(error.attempt, 3); /* the default: a killer task is given up */
@@ -419,8 +420,9 @@ static void crash_with_the_queues_full(void **state)
     bad[0] = 1;
     for (int i = 0; i < COUNT; i++)
         items[i] = (farpool_bytes){i % 300 == 150 ? bad : good, SIZE};
-    assert_code(farpool_map_bytes(pool, FARPOOL_REF(echo), items, COUNT, NULL, &job, &error),
-                0, &error);
+    assert_code(
+        farpool_map_bytes(pool, FARPOOL_REF(echo), items, COUNT, NULL, &job, &error), 0,
+        &error);
     for (uint64_t i = 0; i < COUNT; i++) {
         size_t size;
         const void *output = farpool_job_output(job, i, &size);

@@ -127,7 +127,8 @@ static void bad_files(void **state)
     options.files = missing;
     assert_null(farpool_open(fixture_address(), &options, &error));
     assert_int_equal(error.code, FARPOOL_EPROGRAM);
-    assert_text(&error, "open: cannot read /nowhere/model.txt: No such file or directory");
+    assert_text(&error,
+                "open: cannot read /nowhere/model.txt: No such file or directory");
     options.files = twice;
     assert_null(farpool_open(fixture_address(), &options, &error));
     assert_int_equal(error.code, FARPOOL_EINVAL);
@@ -140,7 +141,8 @@ static void program_that_is_not_there(void **state)
     farpool_error error;
 
     (void)state;
-    assert_code(run("/nowhere/program", &cube, 3, &output, &error), FARPOOL_EPROGRAM, &error);
+    assert_code(run("/nowhere/program", &cube, 3, &output, &error), FARPOOL_EPROGRAM,
+                &error);
     assert_text(&error, "open: cannot read /nowhere/program: No such file or directory");
     assert_code(run("/tmp", &cube, 3, &output, &error), FARPOOL_EPROGRAM, &error);
     assert_text(&error, "open: /tmp is not a file");

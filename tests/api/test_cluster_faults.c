@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_cluster_faults.c: what a cluster does to a job: a node killed, a node that joins, a
- * coordinator killed and restarted, a client killed. Each map completes, each task with
+ * test_cluster_faults.c: what a cluster does to a job: a node killed, a node that joins,
+ * a coordinator killed and restarted, a client killed. Each map completes, each task with
  * one result. */
 #include "tests/api/fixture.h"
 
@@ -43,7 +43,7 @@ static int64_t square(int64_t value)
 }
 FARPOOL_FUNCTION(square, int64_t, int64_t)
 
-enum { COUNT = 20000 };
+enum { COUNT = 8000 };
 
 static int64_t *make_inputs(void)
 {

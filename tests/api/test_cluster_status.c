@@ -30,7 +30,8 @@ static farpool_cluster_status *get_status(const char *address)
     farpool_cluster_status *status = NULL;
     farpool_error error;
 
-    assert_code(farpool_cluster_get_status(address, DEADLINE_MS, &status, &error), 0, &error);
+    assert_code(farpool_cluster_get_status(address, DEADLINE_MS, &status, &error), 0,
+                &error);
     return status;
 }
 
@@ -134,7 +135,8 @@ static void two_clients_share_the_cluster(void **state)
         jobs[i] = farpool_map_async(pools[i], square, inputs, COUNT, NULL, &error);
     for (int i = 0; i < 2; i++) {
         assert_code(farpool_job_get(jobs[i], DEADLINE_MS, &error), 0, &error);
-        assert_int_equal(((const int64_t *)farpool_job_outputs(jobs[i]))[1999], 1999 * 1999);
+        assert_int_equal(((const int64_t *)farpool_job_outputs(jobs[i]))[1999],
+                         1999 * 1999);
         farpool_job_free(jobs[i]);
         fixture_close(pools[i]);
     }

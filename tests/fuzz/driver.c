@@ -218,7 +218,7 @@ int main(int argc, char **argv)
         read_path(argv[i]);
     watch_for_crashes();
     for (size_t i = 0; i < inputs_count && only == UINT64_MAX; i++) {
-        snprintf(running, sizeof running, "\ncrashed by %s\n", inputs[i].name);
+        snprintf(running, sizeof running, "\ncrashed by %.255s\n", inputs[i].name);
         run(inputs[i].bytes, inputs[i].size);
     }
     for (uint64_t i = 0; i < mutations || i == only; i++) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * daemons.c: see daemons.h. A daemon is started by fork and exec, with a pipe as stderr
- * and stdout; it dies with the thread that started it (PR_SET_PDEATHSIG). A pipe is read
- * whenever a call here is made, and while waiting for any daemon all of them are read, so
- * that none waits for its log to be taken. Its own log lines tell when it is ready. */
+ * daemons.c: see daemons.h. A daemon is started by fork and exec, with a file as stderr
+ * and stdout, so that it never waits for a test to read; it dies with the thread that
+ * started it (PR_SET_PDEATHSIG). Waiting for a line is waiting for inotify's word that
+ * the file has grown. Its own log lines tell when it is ready. */
 #include "daemons.h"
 
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -23,39 +24,26 @@
 
 #define START_MS 20000
 #define ARGUMENTS_MAX 40
-#define DAEMONS_MAX (2 * CLUSTER_WORKERS_MAX + 8)
 
 struct daemon {
     pid_t pid;
     bool reaped;
     int status;
     int pidfd;
-    int output; /* -1: it ended */
+    int output;  /* the file */
+    int changes; /* inotify */
+    char path[64];
     char *text;
     size_t size, capacity;
     size_t seen; /* up to there daemon_wait_line has looked */
-    char line[2048];
+    char line[4200];
 };
-
-static struct daemon *started[DAEMONS_MAX];
 
 static uint64_t now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
-}
-
-static void set_started(struct daemon *from, struct daemon *to)
-{
-    for (int i = 0; i < DAEMONS_MAX; i++) {
-        if (started[i] == from) {
-            started[i] = to;
-            return;
-        }
-    }
-    fprintf(stderr, "daemons: more than %d at a time\n", DAEMONS_MAX);
-    abort();
 }
 
 static void complain(struct daemon *daemon, const char *what, const char *text)
@@ -88,24 +76,22 @@ static void become(const char *const *argv, int output, pid_t parent)
 int daemon_start(const char *const *argv, struct daemon **ret_daemon)
 {
     struct daemon *daemon = calloc(1, sizeof *daemon);
-    int ends[2];
-    if (daemon == NULL || pipe2(ends, O_CLOEXEC) != 0)
+    if (daemon == NULL)
         abort();
+    snprintf(daemon->path, sizeof daemon->path, "/tmp/farpool-daemon-XXXXXX");
+    daemon->output = mkostemp(daemon->path, O_CLOEXEC | O_APPEND);
+    daemon->changes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (daemon->output < 0 || daemon->changes < 0 ||
+        inotify_add_watch(daemon->changes, daemon->path, IN_MODIFY) < 0)
+        abort();
+    unlink(daemon->path);
     pid_t parent = getpid();
     daemon->pid = fork();
     if (daemon->pid == 0)
-        become(argv, ends[1], parent);
-    close(ends[1]);
-    if (daemon->pid < 0) {
-        fprintf(stderr, "daemons: fork: %s\n", strerror(errno));
-        close(ends[0]);
-        free(daemon);
-        return -1;
-    }
-    fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    daemon->output = ends[0];
+        become(argv, daemon->output, parent);
+    if (daemon->pid < 0)
+        abort();
     daemon->pidfd = (int)syscall(SYS_pidfd_open, daemon->pid, 0);
-    set_started(NULL, daemon);
     *ret_daemon = daemon;
     return 0;
 }
@@ -117,32 +103,18 @@ pid_t daemon_pid(const struct daemon *daemon)
 
 static void read_output(struct daemon *daemon)
 {
-    while (daemon->output >= 0) {
+    ssize_t n;
+    do {
         if (daemon->capacity - daemon->size < 4097) {
             daemon->capacity = 2 * daemon->capacity + 8192;
             daemon->text = realloc(daemon->text, daemon->capacity);
             if (daemon->text == NULL)
                 abort();
         }
-        ssize_t n = read(daemon->output, daemon->text + daemon->size, 4096);
-        if (n > 0) {
-            daemon->size += (size_t)n;
-        } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-            close(daemon->output);
-            daemon->output = -1;
-        } else if (errno == EAGAIN) {
-            break;
-        }
+        n = pread(daemon->output, daemon->text + daemon->size, 4096, (off_t)daemon->size);
+        daemon->size += n > 0 ? (size_t)n : 0;
         daemon->text[daemon->size] = '\0';
-    }
-}
-
-static void read_outputs(void)
-{
-    for (int i = 0; i < DAEMONS_MAX; i++) {
-        if (started[i] != NULL)
-            read_output(started[i]);
-    }
+    } while (n > 0);
 }
 
 const char *daemon_output(struct daemon *daemon)
@@ -157,21 +129,19 @@ static void reap(struct daemon *daemon, int flags)
         daemon->reaped = true;
 }
 
-/* Until anything is written by any daemon, or this one ends, or the time is over. */
+/* Until it writes, or ends, or the time is over. */
 static void wait_for_any(struct daemon *daemon, uint64_t until)
 {
-    struct pollfd items[DAEMONS_MAX + 1];
-    nfds_t count = 0;
-    for (int i = 0; i < DAEMONS_MAX; i++) {
-        if (started[i] != NULL && started[i]->output >= 0)
-            items[count++] = (struct pollfd){.fd = started[i]->output, .events = POLLIN};
-    }
-    if (!daemon->reaped && daemon->pidfd >= 0)
-        items[count++] = (struct pollfd){.fd = daemon->pidfd, .events = POLLIN};
+    struct pollfd items[2] = {
+        {.fd = daemon->changes, .events = POLLIN},
+        {.fd = daemon->reaped ? -1 : daemon->pidfd, .events = POLLIN}};
+    char events[4096];
     uint64_t now = now_ms();
-    poll(items, count, until > now ? (int)(until - now) : 0);
-    read_outputs();
+    poll(items, 2, until > now ? (int)(until - now) : 0);
+    while (read(daemon->changes, events, sizeof events) > 0)
+        ;
     reap(daemon, WNOHANG);
+    read_output(daemon);
 }
 
 /* Looks through the whole lines that were not looked at before. */
@@ -193,10 +163,10 @@ int daemon_wait_line(struct daemon *daemon, const char *text, int timeout_ms,
                      const char **ret_line)
 {
     uint64_t until = now_ms() + (uint64_t)timeout_ms;
-    read_outputs();
+    reap(daemon, WNOHANG);
+    read_output(daemon);
     while (!find_line(daemon, text)) {
-        bool over = now_ms() >= until || (daemon->reaped && daemon->output < 0);
-        if (over) {
+        if (now_ms() >= until || daemon->reaped) {
             complain(daemon, daemon->reaped ? "ended without saying" : "did not say",
                      text);
             return -1;
@@ -244,9 +214,8 @@ void daemon_close(struct daemon **pointer)
     if (!daemon->reaped)
         kill(daemon->pid, SIGKILL);
     reap(daemon, 0);
-    set_started(daemon, NULL);
-    if (daemon->output >= 0)
-        close(daemon->output);
+    close(daemon->output);
+    close(daemon->changes);
     if (daemon->pidfd >= 0)
         close(daemon->pidfd);
     free(daemon->text);

@@ -22,8 +22,8 @@
 
 struct daemon; /* a started process whose stderr and stdout are read here */
 
-/* argv[0] is the program's path; ends with NULL. stderr and stdout go into one stream,
- * kept as text. */
+/* argv[0] is the program's path; ends with NULL. stderr and stdout go into one file, read
+ * as text. */
 int daemon_start(const char *const *argv, struct daemon **ret_daemon);
 pid_t daemon_pid(const struct daemon *daemon);
 

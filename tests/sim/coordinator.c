@@ -139,6 +139,22 @@ static void print_arrival(struct sim *sim, const struct coordinator_event *event
         sim_trace(sim, "%s is down", who);
 }
 
+/* What clients may have under way; a client that is resumed gets four windows. */
+static void check_windows(struct sim *sim)
+{
+    const struct coordinator_config *config = &sim->coordinator.config;
+    struct coordinator_counts counts;
+
+    coordinator_core_counts(sim->coordinator.core, &counts);
+    uint64_t limit = 4 * config->client_tasks_max * counts.clients;
+    uint64_t held = 0; /* as workers told, which may be dead by now */
+    for (int i = 0; i < NODES_MAX; i++)
+        held += 4 * sim->nodes[i].config.tasks_max;
+    if (counts.waiting > limit || counts.assigned > limit + held)
+        sim_fail(sim, "the coordinator has %llu tasks waiting, %llu assigned",
+                 (unsigned long long)counts.waiting, (unsigned long long)counts.assigned);
+}
+
 void sim_coordinator_look(struct sim *sim)
 {
     struct coordinator *coordinator = &sim->coordinator;
@@ -155,6 +171,7 @@ void sim_coordinator_look(struct sim *sim)
     }
     event = (struct coordinator_event){.kind = COORDINATOR_FLUSH};
     step(sim, &event);
+    check_windows(sim);
     for (size_t i = 0; i < effects->count; i++)
         carry_out(sim, &effects->items[i]);
     coordinator_effects_clear(effects);

@@ -132,8 +132,10 @@ static void strike_node(struct sim *sim, enum sim_fault fault)
         strike_process(sim, &sim->nodes[place]);
     if (fault == FAULT_WORKER_PAUSE)
         pause_actor(sim, &sim->nodes[place].actor, 10000000);
-    if (fault == FAULT_WORKER_DRAIN && !sim->nodes[place].draining)
-        sim_node_drain(sim, place);
+    if (fault == FAULT_WORKER_DRAIN && !sim->nodes[place].ending)
+        sim_node_end(sim, place, WORKER_DRAIN);
+    if (fault == FAULT_WORKER_STOP)
+        sim_node_end(sim, place, WORKER_STOP);
     if (fault == FAULT_WORKER_KILL) {
         sim_trace(sim, "W%d is killed", place);
         sim_node_kill(sim, place);
@@ -213,6 +215,7 @@ static void strike(struct sim *sim, uint64_t number, uint64_t b, uint64_t c)
     case FAULT_WORKER_KILL:
     case FAULT_WORKER_PAUSE:
     case FAULT_WORKER_DRAIN:
+    case FAULT_WORKER_STOP:
     case FAULT_PROCESS_KILL:
         strike_node(sim, fault);
         break;
@@ -267,7 +270,8 @@ static void choose_faults(struct sim *sim)
             plan->enabled[i] = true;
             enabled[kinds++] = i;
         }
-    for (uint64_t count = kinds ? sim_dice(sim, 16) : 0; count > 0; count--)
+    for (uint64_t count = kinds ? sim_dice(sim, sim_chance(sim, 8) ? 60 : 16) : 0;
+         count > 0; count--)
         sim_at(sim, sim_dice(sim, plan->faults_until_us - 1), strike,
                enabled[sim_dice(sim, kinds)], 0, 0);
 }

@@ -48,7 +48,7 @@ static void configure(struct sim *sim, struct node *node, int place)
     config->worker = sim_id(sim);
     snprintf(config->node, sizeof config->node, "n%d.%llu", place,
              (unsigned long long)node->actor.incarnation);
-    snprintf(config->machine, sizeof config->machine, "x86_64");
+    snprintf(config->machine, sizeof config->machine, node->alien ? "s390x" : "x86_64");
     config->slots = (uint32_t)sim_between(sim, 1, 4);
     config->memory_bytes = 1 << 30;
     if (sim_chance(sim, 3))
@@ -71,15 +71,16 @@ void sim_node_start(struct sim *sim, int place)
 
     memset(node, 0, sizeof *node);
     node->actor = (struct actor){true, incarnation, 0, UINT64_MAX};
-    configure(sim, node, place);
     if (!sim->settled) {
-        node->program_fails = sim->plan.programs_fail && sim_chance(sim, 3);
+        node->program_fails = sim->plan.programs_fail && sim_chance(sim, 4);
+        node->alien = sim->plan.programs_fail && sim_chance(sim, 4);
         node->starts_fail = sim->plan.starts_fail && sim_chance(sim, 2);
     }
+    configure(sim, node, place);
     if (worker_core_create(&node->config, sim_now_ms(sim), &node->core) != 0)
         sim_fail(sim, "worker_core_create");
     sim_trace(sim, "W%d starts, %u slots%s%s", place, node->config.slots,
-              node->program_fails ? ", cannot run programs" : "",
+              node->program_fails || node->alien ? ", cannot run programs" : "",
               node->starts_fail ? ", often fails to start processes" : "");
     sim_link_dial(sim, true, place);
 }
@@ -119,11 +120,11 @@ void sim_node_kill(struct sim *sim, int place)
     forget(sim, node);
 }
 
-void sim_node_drain(struct sim *sim, int place)
+void sim_node_end(struct sim *sim, int place, enum worker_event_kind kind)
 {
-    struct worker_event event = {.kind = WORKER_DRAIN};
+    struct worker_event event = {.kind = kind};
 
-    sim->nodes[place].draining = true;
+    sim->nodes[place].ending = true;
     sim_node_push(sim, &sim->nodes[place], &event, 0);
 }
 
@@ -259,12 +260,27 @@ static void step_inbox(struct sim *sim, struct node *node)
     }
 }
 
+/* A restarted coordinator may give it its window again before it has told what it
+ * holds, so the bound is twice its window; tasks that wait for nested jobs, one in a
+ * process at most, do not count. */
+static void check_window(struct sim *sim, const struct node *node)
+{
+    struct worker_counts counts;
+
+    worker_core_counts(node->core, &counts);
+    if (counts.held > 2 * node->config.tasks_max + node->processes.count)
+        sim_fail(sim, "W%d holds %llu tasks, its window is %llu",
+                 sim_node_place(sim, node), (unsigned long long)counts.held,
+                 (unsigned long long)node->config.tasks_max);
+}
+
 void sim_node_look(struct sim *sim, struct node *node)
 {
     struct worker_event flush = {.kind = WORKER_FLUSH};
 
     step_inbox(sim, node);
     step(sim, node, &flush);
+    check_window(sim, node);
     for (size_t i = 0; i < node->effects.count; i++)
         if (!carry_out(sim, node, &node->effects.items[i]))
             return;

@@ -13,7 +13,7 @@
 
 static bool is_healthy(const struct node *node)
 {
-    return node->actor.alive && !node->draining && !node->program_fails &&
+    return node->actor.alive && !node->ending && !node->program_fails && !node->alien &&
            !node->starts_fail;
 }
 
@@ -53,7 +53,7 @@ static bool cores_are_empty(const struct sim *sim)
 
         if (!sim->nodes[i].actor.alive)
             continue;
-        if (sim->nodes[i].draining)
+        if (sim->nodes[i].ending)
             return false;
         worker_core_counts(sim->nodes[i].core, &held);
         if (held.pools || held.processes || held.running || held.held || held.unacked)
@@ -146,7 +146,7 @@ void sim_settle_dump(struct sim *sim)
                i, (unsigned long long)sim->nodes[i].link, (unsigned long long)held.pools,
                (unsigned long long)held.processes, (unsigned long long)held.running,
                (unsigned long long)held.held, (unsigned long long)held.unacked,
-               sim->nodes[i].draining ? ", draining" : "");
+               sim->nodes[i].ending ? ", ending" : "");
     }
     for (int i = 0; i < APPS_MAX; i++)
         dump_app(sim, i);

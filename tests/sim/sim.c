@@ -270,9 +270,9 @@ bool sim_step_begin(struct sim *sim)
 {
     if (++sim->steps > STEPS_MAX)
         sim_fail(sim, "more than %d steps: somebody runs in circles", STEPS_MAX);
-    if (!sim->plan.oom || sim->settled || !sim_chance(sim, 30))
+    if (!sim->plan.oom || sim->settled || !sim_chance(sim, 10))
         return false;
-    mem_fail_after((size_t)sim_between(sim, 1, 24));
+    mem_fail_after((size_t)sim_between(sim, 1, sim_chance(sim, 2) ? 5 : 60));
     return true;
 }
 

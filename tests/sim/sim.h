@@ -50,6 +50,7 @@ enum sim_break {
     X(WORKER_PAUSE, "a worker handles nothing for up to 10 s, then everything")      \
     X(WORKER_JOIN, "one more worker")                                                \
     X(WORKER_DRAIN, "a worker is told to drain")                                     \
+    X(WORKER_STOP, "a worker is told to stop at once")                               \
     X(PROCESS_KILL, "a process is killed at whatever it does")                       \
     X(CLIENT_KILL, "a client dies")                                                  \
     X(CLIENT_PAUSE, "a client handles nothing for up to 3 s")                        \
@@ -256,8 +257,9 @@ struct node {
     struct worker_effects effects;
     struct queue inbox; /* struct node_item */
     uint64_t link;      /* 0: none */
-    bool dialing, draining;
-    bool program_fails; /* no program can be started here */
+    bool dialing, ending;
+    bool program_fails; /* no program can be stored here */
+    bool alien;         /* programs were built for other machines */
     bool starts_fail;   /* processes often fail to start here */
     struct queue processes; /* struct process * */
     struct queue programs;  /* struct cached */
@@ -364,7 +366,8 @@ void sim_coordinator_look(struct sim *sim);
 
 void sim_node_start(struct sim *sim, int place);
 void sim_node_kill(struct sim *sim, int place);
-void sim_node_drain(struct sim *sim, int place);
+/* WORKER_DRAIN or WORKER_STOP: it must come to its end. */
+void sim_node_end(struct sim *sim, int place, enum worker_event_kind kind);
 void sim_node_push(struct sim *sim, struct node *node, const struct worker_event *event,
                uint64_t link);
 void sim_node_look(struct sim *sim, struct node *node);

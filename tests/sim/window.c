@@ -44,19 +44,29 @@ static struct job *job_of(struct app *app, uint64_t number)
     return NULL;
 }
 
-static void enter(struct sim *sim, struct app *app, struct job *job,
-                  const struct msg_span *span)
+/* One task that is larger than the window passes alone. */
+static bool is_beyond(const struct app *app)
 {
-    for (uint32_t i = 0; i < span->count; i++) {
-        struct task *task = &job->tasks[span->first + i];
+    return app->under_way_tasks > 1 && (app->under_way_tasks > app->tasks_max ||
+                                        app->under_way_bytes > app->bytes_max);
+}
 
-        if (task->sent)
-            sim_fail(sim, "C%d sends task %llu twice on one link", sim_app_place(sim, app),
-                     (unsigned long long)(span->first + i));
-        task->sent = span->attempt;
-        app->under_way_tasks++;
-        app->under_way_bytes += sim_job_input_size(job, span->first + i);
-    }
+static void enter(struct sim *sim, struct app *app, struct job *job, uint64_t index,
+                  uint32_t attempt)
+{
+    struct task *task = &job->tasks[index];
+
+    if (task->sent)
+        sim_fail(sim, "C%d sends task %llu twice on one link", sim_app_place(sim, app),
+                 (unsigned long long)index);
+    task->sent = attempt;
+    app->under_way_tasks++;
+    app->under_way_bytes += sim_job_input_size(job, index);
+    if (is_beyond(app))
+        sim_fail(sim, "C%d has %llu tasks, %llu bytes under way of %llu, %llu",
+                 sim_app_place(sim, app), (unsigned long long)app->under_way_tasks,
+                 (unsigned long long)app->under_way_bytes,
+                 (unsigned long long)app->tasks_max, (unsigned long long)app->bytes_max);
 }
 
 void sim_window_sent(struct sim *sim, struct app *app, const struct message *message)
@@ -66,20 +76,10 @@ void sim_window_sent(struct sim *sim, struct app *app, const struct message *mes
     struct job *job = job_of(app, message->tasks.job);
     if (!job)
         sim_fail(sim, "C%d sends tasks of no job", sim_app_place(sim, app));
-    if (job->freed)
-        return;
-    uint64_t before = app->under_way_bytes;
-    for (uint32_t i = 0; i < message->tasks.spans_count; i++)
-        enter(sim, app, job, &message->tasks.spans[i]);
-    /* Inputs without bytes pass beside one that is larger than the window. */
-    bool too_many_bytes =
-        app->under_way_bytes > app->bytes_max && app->under_way_bytes > before;
-    if (app->under_way_tasks > 1 &&
-        (app->under_way_tasks > app->tasks_max || too_many_bytes))
-        sim_fail(sim, "C%d has %llu tasks, %llu bytes under way of %llu, %llu",
-                 sim_app_place(sim, app), (unsigned long long)app->under_way_tasks,
-                 (unsigned long long)app->under_way_bytes,
-                 (unsigned long long)app->tasks_max, (unsigned long long)app->bytes_max);
+    for (uint32_t i = 0; i < message->tasks.spans_count && !job->freed; i++)
+        for (uint32_t k = 0; k < message->tasks.spans[i].count; k++)
+            enter(sim, app, job, message->tasks.spans[i].first + k,
+                  message->tasks.spans[i].attempt);
 }
 
 static void receive_done(struct app *app, struct job *job, const struct msg_done *done)

@@ -23,7 +23,7 @@ struct script {
     struct coordinator_config config;
     uint64_t now_ms;
     uint64_t links;
-    uint64_t seq; /* next result number */
+    uint64_t seq;                        /* next result number */
     uint64_t worker_tasks, worker_bytes; /* windows of the next worker */
     struct id previous;                  /* what the next worker says it served */
 };
@@ -56,8 +56,7 @@ static inline void script_end(struct script *script)
 static inline int script_step(struct script *script, struct coordinator_event *event)
 {
     event->now_ms = script->now_ms;
-    const int result =
-        coordinator_core_step(script->core, event, &script->effects);
+    const int result = coordinator_core_step(script->core, event, &script->effects);
     coordinator_core_check(script->core);
     return result;
 }
@@ -95,15 +94,13 @@ static inline void script_pass(struct script *script, uint64_t ms)
 
 static inline bool is_noise(const struct coordinator_effect *effect)
 {
-    return effect->kind == COORDINATOR_SEND &&
-           (effect->message->kind == MSG_POOL_STATE ||
-            effect->message->kind == MSG_JOB_STATE ||
-            effect->message->kind == MSG_HEARTBEAT);
+    return effect->kind == COORDINATOR_SEND && (effect->message->kind == MSG_POOL_STATE ||
+                                                effect->message->kind == MSG_JOB_STATE ||
+                                                effect->message->kind == MSG_HEARTBEAT);
 }
 
 /* The next effect for a link; its link becomes 0: taken. */
-static inline struct coordinator_effect *script_next(struct script *script,
-                                                     uint64_t link,
+static inline struct coordinator_effect *script_next(struct script *script, uint64_t link,
                                                      enum message_kind kind)
 {
     for (size_t i = 0; i < script->effects.count; i++) {
@@ -146,8 +143,9 @@ static inline bool script_is_quiet(struct script *script, uint64_t link)
     const struct coordinator_effect *effect = script_next(script, link, MESSAGE_NONE);
     if (effect)
         print_error("link %llu: %s\n", (unsigned long long)link,
-                    effect->kind == COORDINATOR_DROP ? effect->text
-                                                     : message_name(effect->message->kind));
+                    effect->kind == COORDINATOR_DROP
+                        ? effect->text
+                        : message_name(effect->message->kind));
     return !effect;
 }
 
@@ -444,7 +442,8 @@ static inline uint64_t script_given(struct script *script, uint64_t link)
     struct coordinator_effect *effect;
     while ((effect = script_next(script, link, MESSAGE_NONE)) &&
            effect->kind == COORDINATOR_SEND &&
-           (effect->message->kind == MSG_TASKS || effect->message->kind == MSG_POOL_OPEN ||
+           (effect->message->kind == MSG_TASKS ||
+            effect->message->kind == MSG_POOL_OPEN ||
             effect->message->kind == MSG_JOB_OPEN)) {
         if (effect->message->kind == MSG_TASKS)
             count += tasks_in(effect->message);

@@ -113,6 +113,7 @@ static void test_cancel_while_down(void **state)
     script_flush(&script);
     assert_true(script_sent(&script, MSG_JOB_OPEN)->job_open.resumed);
     script_sent_span(&script, job, 9, 1, 1);
+    script_sent(&script, MSG_RESUMED);
     script_done(&script);
 }
 
@@ -176,6 +177,7 @@ static void test_close_waits_for_jobs(void **state)
     script_flush(&script);
     script_sent(&script, MSG_JOB_OPEN);
     script_sent_span(&script, job, 0, 2, 1);
+    script_sent(&script, MSG_RESUMED);
     script_result(&script, job, 0, 2, 1);
     script_took(&script, job, 0, 2);
     script_flush(&script);

@@ -290,6 +290,7 @@ static void test_resumes_what_was_sent(void **state)
     assert_int_equal(spans[2].attempt, 2);
     assert_int_equal(spans[3].first, 51);
     assert_int_equal(spans[3].count, 49);
+    script_sent(&script, MSG_RESUMED);
     /* Then as before: 20 tasks' room in the window. */
     script_sent_span(&script, job, 100, 20, 1);
     script_quiet(&script);
@@ -326,6 +327,7 @@ static void test_resumes_many_spans(void **state)
         next += tasks->tasks.spans_count;
     }
     assert_int_equal(next, 203);
+    script_sent(&script, MSG_RESUMED);
     script_done(&script);
 }
 
@@ -346,6 +348,7 @@ static void test_idle_job_is_not_resumed(void **state)
     script_message(&script, script_make_welcome(10, 1000));
     script_sent(&script, MSG_POOL_OPEN);
     script_flush(&script);
+    script_sent(&script, MSG_RESUMED);
     script_quiet(&script);
     script_input(&script, job, 1, 1, 4);
     script_flush(&script);

@@ -253,6 +253,7 @@ static void test_at_most_once(void **state)
     script_sent(&script, MSG_POOL_OPEN);
     script_flush(&script);
     script_gave_up(&script, job, 3, 2, FARPOOL_ENODELOST);
+    script_sent(&script, MSG_RESUMED);
     assert_int_equal(script_take(&script, CLIENT_JOB_ENDED)->job, job);
     script_done(&script);
 }
@@ -367,6 +368,7 @@ static bool end_once_fails_at(size_t place)
         script_flush(&script);
     for (uint64_t i = 1; i < 40; i += 2)
         script_gave_up(&script, job, i, 1, FARPOOL_ENODELOST);
+    script_sent(&script, MSG_RESUMED);
     script_take(&script, CLIENT_JOB_ENDED);
     script_done(&script);
     return failed;

@@ -76,7 +76,8 @@ static void test_close(void **state)
     struct script script = {.links = 0};
     (void)state;
     script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 1), second = add_worker(&script, 11, 1);
+    const uint64_t first = add_worker(&script, 10, 1),
+                   second = add_worker(&script, 11, 1);
     const uint64_t third = add_worker(&script, 12, 1), client = add_pool(&script, 1, 1);
     script_say(&script, client, tasks(1, 1, 0, 2));
     script_flush(&script);
@@ -106,7 +107,8 @@ static void test_client_gone(void **state)
     struct script script = {.links = 0};
     (void)state;
     script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 1), other = add_worker(&script, 11, 1);
+    const uint64_t worker = add_worker(&script, 10, 1),
+                   other = add_worker(&script, 11, 1);
     const uint64_t client = add_pool(&script, 1, 2);
     script_say(&script, client, tasks(1, 1, 0, 50));
     script_flush(&script);
@@ -131,7 +133,8 @@ static void test_pool_failed(void **state)
     struct script script = {.links = 0};
     (void)state;
     script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 2), second = add_worker(&script, 11, 3);
+    const uint64_t first = add_worker(&script, 10, 2),
+                   second = add_worker(&script, 11, 3);
     const uint64_t client = add_pool(&script, 1, 1);
     script_say(&script, client, tasks(1, 1, 0, 4));
     script_flush(&script);
@@ -196,9 +199,9 @@ static void test_shares(void **state)
     static const struct {
         uint32_t processes, slots[4], shares[4];
     } cases[] = {
-        {4, {4, 4, 4, 4}, {1, 1, 1, 1}},  {5, {4, 4, 4, 4}, {2, 1, 1, 1}},
-        {10, {2, 8, 0, 0}, {2, 8, 0, 0}}, {4, {2, 8, 0, 0}, {2, 2, 0, 0}},
-        {9, {1, 3, 8, 0}, {1, 3, 5, 0}},  {2, {4, 4, 4, 4}, {1, 1, 0, 0}},
+        {4, {4, 4, 4, 4}, {1, 1, 1, 1}},   {5, {4, 4, 4, 4}, {2, 1, 1, 1}},
+        {10, {2, 8, 0, 0}, {2, 8, 0, 0}},  {4, {2, 8, 0, 0}, {2, 2, 0, 0}},
+        {9, {1, 3, 8, 0}, {1, 3, 5, 0}},   {2, {4, 4, 4, 4}, {1, 1, 0, 0}},
         {100, {2, 3, 0, 0}, {2, 3, 0, 0}},
     };
     (void)state;
@@ -252,7 +255,8 @@ static void test_share_of_failed_node(void **state)
     struct script script = {.links = 0};
     (void)state;
     script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 2), second = add_worker(&script, 11, 2);
+    const uint64_t first = add_worker(&script, 10, 2),
+                   second = add_worker(&script, 11, 2);
     add_limited(&script, 1, 2);
     script_flush(&script);
     assert_int_equal(told_share(&script, first), 1);
@@ -290,7 +294,7 @@ static void test_nested(void **state)
     /* The nested task waits for one of its own. */
     const uint64_t deeper = add_client(&script, 3);
     script_say(&script, deeper, pool_attach(1));
-    script_say(&script, deeper, job_open(1, 60, 0, 0));
+    script_say(&script, deeper, job_open(1, 60, -1000, 0));
     script_say(&script, deeper, tasks(1, 60, 0, 2));
     script_flush(&script);
     script_take(&script, worker, MSG_JOB_OPEN);
@@ -362,7 +366,8 @@ static void test_job_state(void **state)
     struct script script = {.links = 0};
     (void)state;
     script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 2), second = add_worker(&script, 11, 2);
+    const uint64_t first = add_worker(&script, 10, 2),
+                   second = add_worker(&script, 11, 2);
     const uint64_t client = add_pool(&script, 1, 1);
     script_say(&script, client, tasks(1, 1, 0, 8));
     script_flush(&script);
@@ -390,6 +395,7 @@ static void test_job_state(void **state)
     script_pass(&script, 500);
     assert_null(script_next(&script, client, MSG_JOB_STATE)); /* the same */
     script_down(&script, second);
+    script_take(&script, client, MSG_LOST);
     script_pass(&script, 500);
     assert_int_equal(script_take(&script, client, MSG_JOB_STATE)->job_state.running, 0);
     script_end(&script);

@@ -197,10 +197,10 @@ static void work_behind_a_waiting_task_is_taken_back(void **state)
 /* Results that came before the wait go out at once; none is lost or moved. */
 static void typed_tasks_may_wait_too(void **state)
 {
-    int64_t inputs[300];
+    int64_t inputs[3000];
     struct fixture fixture;
     (void)state;
-    for (int i = 0; i < 300; i++)
+    for (int i = 0; i < 3000; i++)
         inputs[i] = i + 1;
     fixture_open(&fixture);
     fixture_start_ready(&fixture, 1);
@@ -208,7 +208,7 @@ static void typed_tasks_may_wait_too(void **state)
         struct giving giving = {.process = 1,
                                 .give = publish,
                                 .first = 0,
-                                .count = 300,
+                                .count = 3000,
                                 .function = "wait_and_add",
                                 .claim = 1 + publish % 13,
                                 .publish = publish,
@@ -216,7 +216,7 @@ static void typed_tasks_may_wait_too(void **state)
                                 .size = sizeof inputs};
         uint64_t done = 0, waits = 0;
         fixture_give(&fixture, &giving);
-        while (done < 300) {
+        while (done < 3000) {
             struct told *told = fixture_next(&fixture);
             waits += told->event.kind == WORKER_PROCESS_BLOCKED;
             if (told->event.kind != WORKER_PROCESS_DONE)
@@ -227,7 +227,7 @@ static void typed_tasks_may_wait_too(void **state)
             for (uint32_t i = 0; i < told->event.count; i++)
                 assert_int_equal(outputs[i], done++ + 2);
         }
-        assert_int_equal(waits, 60);
+        assert_int_equal(waits, 600);
         fixture_forget(&fixture);
     }
     fixture_close(&fixture);

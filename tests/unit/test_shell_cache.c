@@ -3,6 +3,7 @@
  * The program cache on a real disk: fetching, damage, lists that lie, other machines, a
  * full disk, and two workers in one folder. */
 #include "worker/cache.h"
+#include "worker/cache_internal.h"
 
 #include "common/base/mem.h"
 #include "common/sys/program.h"
@@ -20,6 +21,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -193,6 +195,42 @@ static void a_damaged_file_is_fetched_again(void **state)
     open_in(cache);
     assert_int_equal(feed_all(cache), 5);
     check_ready();
+}
+
+/* Old files are hashed once; a change that leaves size and modification time as they were
+ * is still seen, by the change time. */
+static void an_unchanged_file_is_not_hashed_again(void **state)
+{
+    (void)state;
+    struct verified *table = NULL;
+    struct hash content = source.files[0].content, other = source.files[1].content;
+    struct stat status = {
+        .st_ino = 5, .st_dev = 6, .st_size = 7, .st_mtim = {.tv_sec = 8}};
+    status.st_ctim.tv_sec = 9;
+    assert_false(verified_knows(table, &status, &content));
+    verified_add(&table, &status, &content);
+    assert_true(verified_knows(table, &status, &content));
+    assert_false(verified_knows(table, &status, &other));
+#define CHANGED(field)                                                                   \
+    status.field++;                                                                      \
+    assert_false(verified_knows(table, &status, &content));                              \
+    status.field--
+    CHANGED(st_ino);
+    CHANGED(st_dev);
+    CHANGED(st_size);
+    CHANGED(st_mtim.tv_nsec);
+    CHANGED(st_ctim.tv_sec);
+    assert_true(verified_knows(table, &status, &content));
+    status.st_ctim.tv_sec = time(NULL); /* just changed: may change again unseen */
+    verified_add(&table, &status, &content);
+    assert_false(verified_knows(table, &status, &content));
+    for (status.st_ino = 100, status.st_ctim.tv_sec = 9; status.st_ino < 10000;
+         status.st_ino++)
+        verified_add(&table, &status, &content);
+    status.st_ino--;
+    assert_true(verified_knows(table, &status, &content));
+    verified_fini(&table);
+    assert_null(table);
 }
 
 static void a_content_that_comes_wrong_is_asked_for_once_more(void **state)
@@ -420,6 +458,7 @@ int main(void)
         TEST(a_program_is_fetched_once),
         TEST(files_are_shared_by_content),
         TEST(a_damaged_file_is_fetched_again),
+        TEST(an_unchanged_file_is_not_hashed_again),
         TEST(a_content_that_comes_wrong_is_asked_for_once_more),
         TEST(a_client_that_cannot_read_ends_it),
         TEST(pieces_that_do_not_fit),

@@ -86,6 +86,35 @@ static void a_pool_closed_with_kill_ends_now(void **state)
     fake_destroy(f);
 }
 
+/* Effects are carried out after the batch, when what they tell of may have ended. */
+static void a_pool_that_ends_in_the_batch_that_opened_it(void **state)
+{
+    (void)state;
+    struct worker_effects effects = {0};
+    struct worker_core *core;
+    struct fake *f = &fake;
+    fake_create(f, 1);
+    fake_run(f);
+    core = f->core;
+    fake_welcome(f, 1, 0);
+    struct worker_event open = {
+        .kind = WORKER_MESSAGE, .now_ms = f->now, .message = fake_pool_open(1, 0)};
+    struct worker_event close = {.kind = WORKER_MESSAGE,
+                                 .now_ms = f->now,
+                                 .message = message_create(MSG_POOL_CLOSE)};
+    struct worker_event flush = {.kind = WORKER_FLUSH, .now_ms = f->now};
+    close.message->pool_close.pool = fake_id(1);
+    assert_int_equal(worker_core_step(core, &open, &effects), 0);
+    assert_int_equal(worker_core_step(core, &close, &effects), 0);
+    assert_int_equal(worker_core_step(core, &flush, &effects), 0);
+    assert_int_equal(fake_counts(f).pools, 0);
+    assert_int_equal(effects.items[0].kind, WORKER_PROGRAM_OPEN);
+    assert_int_equal(effects.items[0].files_count, 1);
+    assert_int_equal(effects.items[0].files[0].content.bytes[31], 0xbb);
+    worker_effects_fini(&effects);
+    fake_destroy(f);
+}
+
 static void a_pool_may_be_opened_again_while_it_ends(void **state)
 {
     (void)state;
@@ -200,6 +229,7 @@ int main(void)
         cmocka_unit_test(a_pool_that_closes_lets_what_runs_finish),
         cmocka_unit_test(a_pool_that_closes_kills_what_is_only_starting),
         cmocka_unit_test(a_pool_closed_with_kill_ends_now),
+        cmocka_unit_test(a_pool_that_ends_in_the_batch_that_opened_it),
         cmocka_unit_test(a_pool_may_be_opened_again_while_it_ends),
         cmocka_unit_test(a_process_that_does_not_end_is_killed),
         cmocka_unit_test(drain_gives_back_and_finishes),
