@@ -12,8 +12,8 @@
 
 #include <stdlib.h>
 
-#define FUZZ_IDS 3   /* different ids, besides zero */
-#define FUZZ_LIST 4  /* records in a list, below this */
+#define FUZZ_IDS 3  /* different ids, besides zero */
+#define FUZZ_LIST 4 /* records in a list, below this */
 
 static inline uint8_t fuzz_take(struct fuzz_input *bytes)
 {
@@ -71,7 +71,7 @@ static inline char *fuzz_text(struct fuzz_input *bytes)
 
 #define FUZZ_u32(to, bound) to = (uint32_t)fuzz_value(bytes, bound);
 #define FUZZ_u64(to, bound) to = fuzz_value(bytes, bound);
-#define FUZZ_i32(to, bound)                                                          \
+#define FUZZ_i32(to, bound)                                                              \
     to = (int32_t)fuzz_value(bytes, bound) * (fuzz_take(bytes) % 2 ? 1 : -1);
 #define FUZZ_flag(to, bound) to = fuzz_take(bytes) % 2;
 #define FUZZ_id(to, bound) fuzz_fill_id(bytes, (to).bytes);
@@ -81,25 +81,24 @@ static inline char *fuzz_text(struct fuzz_input *bytes)
 #define FUZZ_body(to, bound) to = fuzz_body(bytes);
 
 #define FUZZ_RECORD_FIELD(type, name, bound, doc) FUZZ_##type(record->name, bound)
-#define FUZZ_RECORD(name, doc)                                                       \
-    static inline void fuzz_fill_##name(struct fuzz_input *bytes,                    \
-                                        struct msg_##name *record)                   \
-    {                                                                                \
-        RECORD_##name(FUZZ_RECORD_FIELD)                                             \
+#define FUZZ_RECORD(name, doc)                                                           \
+    static inline void fuzz_fill_##name(struct fuzz_input *bytes,                        \
+                                        struct msg_##name *record)                       \
+    {                                                                                    \
+        RECORD_##name(FUZZ_RECORD_FIELD)                                                 \
     }
 RECORDS(FUZZ_RECORD)
 
 #define FUZZ_MESSAGE_FIELD(type, name, bound, doc) FUZZ_##type(part->name, bound)
-#define FUZZ_MESSAGE_LIST(record, name, bound, doc)                                  \
-    part->name##_count = fuzz_take(bytes) % FUZZ_LIST;                               \
-    part->name = mem_alloc(part->name##_count * sizeof *part->name);                 \
-    for (uint32_t i = 0; i < part->name##_count; i++)                                \
+#define FUZZ_MESSAGE_LIST(record, name, bound, doc)                                      \
+    part->name##_count = fuzz_take(bytes) % FUZZ_LIST;                                   \
+    part->name = mem_alloc(part->name##_count * sizeof *part->name);                     \
+    for (uint32_t i = 0; i < part->name##_count; i++)                                    \
         fuzz_fill_##record(bytes, &part->name[i]);
-#define FUZZ_MESSAGE_CASE(KIND, name, who, doc)                                      \
-    case MSG_##KIND: {                                                               \
-        __typeof__(message->name) *part = &message->name;                            \
-        MESSAGE_##KIND(FUZZ_MESSAGE_FIELD, FUZZ_MESSAGE_LIST)                        \
-        break;                                                                       \
+#define FUZZ_MESSAGE_CASE(KIND, name, who, doc)                                          \
+    case MSG_##KIND: {                                                                   \
+        __typeof__(message->name) *part = &message->name;                                \
+        MESSAGE_##KIND(FUZZ_MESSAGE_FIELD, FUZZ_MESSAGE_LIST) break;                     \
     }
 
 static inline struct message *fuzz_fill(struct fuzz_input *bytes, enum message_kind kind)

@@ -115,11 +115,12 @@ static void flush(struct program *program)
 static void open_job(struct program *program, struct job *job)
 {
     struct fuzz_input *bytes = &program->bytes;
-    struct client_job_options options = {
-        .chunk = fuzz_take(bytes) % 8, .retries = fuzz_take(bytes) % 3,
-        .losses_max = 1 + fuzz_take(bytes) % 3, .lazy = fuzz_take(bytes) % 2,
-        .tasks_under_way = fuzz_take(bytes) % 16,
-        .bytes_under_way = fuzz_take(bytes) % 64};
+    struct client_job_options options = {.chunk = fuzz_take(bytes) % 8,
+                                         .retries = fuzz_take(bytes) % 3,
+                                         .losses_max = 1 + fuzz_take(bytes) % 3,
+                                         .lazy = fuzz_take(bytes) % 2,
+                                         .tasks_under_way = fuzz_take(bytes) % 16,
+                                         .bytes_under_way = fuzz_take(bytes) % 64};
     struct client_event event = {.kind = CLIENT_JOB_OPEN, .options = &options};
 
     snprintf(options.function, sizeof options.function, "f");
@@ -259,7 +260,8 @@ static void act(struct program *program)
         break;
     case 1:
         if (program->linked && what >= 128)
-            step(program, &(struct client_event){.kind = CLIENT_LINK_DOWN, .text = "down"});
+            step(program,
+                 &(struct client_event){.kind = CLIENT_LINK_DOWN, .text = "down"});
         program->linked = program->linked && what < 128;
         break;
     case 2:

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * fuzz_coordinator.c: the coordinator core among peers that may say anything. Some links
- * begin with a proper hello, so that what follows gets past the door; the clock runs, links
- * come and go, memory runs out. No invariant may break and nothing may leak. */
+ * begin with a proper hello, so that what follows gets past the door; the clock runs,
+ * links come and go, memory runs out. No invariant may break and nothing may leak. */
 #include "coordinator/core.h"
 #include "tests/fuzz/fuzz_build.h"
 
@@ -63,8 +63,8 @@ static void flush(struct cluster *cluster)
 
 static void say(struct cluster *cluster, int place, struct message *message)
 {
-    struct coordinator_event event = {.kind = COORDINATOR_MESSAGE,
-                                      .link = cluster->links[place], .message = message};
+    struct coordinator_event event = {
+        .kind = COORDINATOR_MESSAGE, .link = cluster->links[place], .message = message};
 
     if (message)
         step(cluster, &event);
@@ -72,7 +72,8 @@ static void say(struct cluster *cluster, int place, struct message *message)
 
 static struct message *hello(struct fuzz_input *bytes, bool worker)
 {
-    struct message *message = message_create(worker ? MSG_HELLO_WORKER : MSG_HELLO_CLIENT);
+    struct message *message =
+        message_create(worker ? MSG_HELLO_WORKER : MSG_HELLO_CLIENT);
 
     if (worker) {
         message->hello_worker.protocol = PROTOCOL_VERSION;

@@ -30,9 +30,9 @@ struct daemon {
     uint64_t now_ms;
     bool linked, stopped;
     struct process processes[PROCESSES];
-    struct hash program; /* of the last PROGRAM_OPEN */
-    bool asked;          /* and it was not answered yet */
-    uint32_t files;      /* of that program */
+    struct hash program;              /* of the last PROGRAM_OPEN */
+    bool asked;                       /* and it was not answered yet */
+    uint32_t files;                   /* of that program */
     struct worker_event answers[256]; /* for the next batch */
     size_t answers_count;
 };
@@ -84,8 +84,8 @@ static void take_back(struct daemon *daemon, struct process *process, uint64_t c
 
     for (size_t i = process->gives_count; i-- > 0 && count;) {
         struct given *given = &process->gives[i];
-        uint32_t begun = i == 0 && given->next + 1 > given->claim ? given->next + 1
-                                                                  : given->claim;
+        uint32_t begun =
+            i == 0 && given->next + 1 > given->claim ? given->next + 1 : given->claim;
         uint32_t open = given->count > begun ? given->count - begun : 0;
         uint32_t taken = open < count ? open : (uint32_t)count;
 
@@ -127,12 +127,13 @@ static void apply_process(struct daemon *daemon, struct process *process,
         break;
     case WORKER_PROCESS_SAMPLE:
         drop_done(process);
-        answer(daemon, (struct worker_event){
-                           .kind = WORKER_PROCESS_SAMPLED, .process = process->number,
-                           .running = process->gives_count > 0,
-                           .give = process->gives[0].give,
-                           .first = process->gives[0].first + process->gives[0].next,
-                           .began_ms = daemon->now_ms / 2});
+        answer(daemon, (struct worker_event){.kind = WORKER_PROCESS_SAMPLED,
+                                             .process = process->number,
+                                             .running = process->gives_count > 0,
+                                             .give = process->gives[0].give,
+                                             .first = process->gives[0].first +
+                                                      process->gives[0].next,
+                                             .began_ms = daemon->now_ms / 2});
         break;
     case WORKER_PROCESS_CLOSE:
         process->closing = true;
@@ -210,9 +211,12 @@ static void finish_some(struct daemon *daemon, struct process *process)
     struct given *given = &process->gives[0];
     uint32_t left = given->count - given->next;
     uint32_t count = 1 + fuzz_take(&daemon->bytes) % left;
-    struct worker_event event = {
-        .kind = WORKER_PROCESS_DONE, .process = process->number, .give = given->give,
-        .first = given->first + given->next, .count = count, .elapsed_ns = 1000 * count};
+    struct worker_event event = {.kind = WORKER_PROCESS_DONE,
+                                 .process = process->number,
+                                 .give = given->give,
+                                 .first = given->first + given->next,
+                                 .count = count,
+                                 .elapsed_ns = 1000 * count};
 
     if (fuzz_take(&daemon->bytes) % 2)
         event.data = payload_copy("outputs that are longer than any few tasks need",
@@ -225,9 +229,12 @@ static void finish_some(struct daemon *daemon, struct process *process)
 static void fail_one(struct daemon *daemon, struct process *process)
 {
     struct given *given = &process->gives[0];
-    struct worker_event event = {
-        .kind = WORKER_PROCESS_FAILED, .process = process->number, .give = given->give,
-        .first = given->first + given->next, .code = FARPOOL_EFUNCTION, .text = "no"};
+    struct worker_event event = {.kind = WORKER_PROCESS_FAILED,
+                                 .process = process->number,
+                                 .give = given->give,
+                                 .first = given->first + given->next,
+                                 .code = FARPOOL_EFUNCTION,
+                                 .text = "no"};
 
     given->next++;
     drop_done(process);
@@ -237,8 +244,10 @@ static void fail_one(struct daemon *daemon, struct process *process)
 static void end(struct daemon *daemon, struct process *process)
 {
     static const int codes[] = {0, 0, FARPOOL_EINITIALIZER, FARPOOL_ELIBRARY};
-    struct worker_event event = {.kind = WORKER_PROCESS_GONE, .process = process->number,
-                                 .exit_status = -1, .signal = 9};
+    struct worker_event event = {.kind = WORKER_PROCESS_GONE,
+                                 .process = process->number,
+                                 .exit_status = -1,
+                                 .signal = 9};
 
     if (process->gives_count) {
         event.running = process->ready && fuzz_take(&daemon->bytes) % 4;
@@ -285,7 +294,8 @@ static void act_program(struct daemon *daemon)
         WORKER_PROGRAM_READY, WORKER_PROGRAM_READY, WORKER_PROGRAM_NEEDS,
         WORKER_PROGRAM_FAILED};
     struct worker_event event = {.kind = kinds[fuzz_take(&daemon->bytes) % 4],
-                                 .program = daemon->program, .code = FARPOOL_ENOSPACE,
+                                 .program = daemon->program,
+                                 .code = FARPOOL_ENOSPACE,
                                  .text = "no space"};
 
     if (!daemon->asked || (event.kind == WORKER_PROGRAM_NEEDS && !daemon->files))
@@ -358,7 +368,8 @@ static void act(struct daemon *daemon)
         break;
     case 1:
         if (daemon->linked && what >= 128)
-            step(daemon, &(struct worker_event){.kind = WORKER_LINK_DOWN, .text = "down"});
+            step(daemon,
+                 &(struct worker_event){.kind = WORKER_LINK_DOWN, .text = "down"});
         daemon->linked = daemon->linked && what < 128;
         break;
     case 2:

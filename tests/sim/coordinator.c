@@ -63,9 +63,11 @@ void sim_coordinator_kill(struct sim *sim)
 
 void sim_coordinator_push(struct sim *sim, uint64_t link, struct message *message)
 {
-    struct coordinator_event event = {
-        .kind = message ? COORDINATOR_MESSAGE : COORDINATOR_LINK_DOWN,
-        .link = link, .message = message, .text = "cut"};
+    struct coordinator_event event = {.kind = message ? COORDINATOR_MESSAGE
+                                                      : COORDINATOR_LINK_DOWN,
+                                      .link = link,
+                                      .message = message,
+                                      .text = "cut"};
 
     sim_queue_push(&sim->coordinator.inbox, &event, sizeof event);
     wake(sim, sim->now_us + sim_dice(sim, 300));

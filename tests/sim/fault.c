@@ -118,8 +118,8 @@ static void strike_process(struct sim *sim, struct node *node)
     if (!node->processes.count)
         return;
     sim_process_kill(sim, node,
-                     *(struct process **)sim_queue_at(&node->processes,
-                                                  sim_dice(sim, node->processes.count)));
+                     *(struct process **)sim_queue_at(
+                         &node->processes, sim_dice(sim, node->processes.count)));
 }
 
 static void strike_node(struct sim *sim, enum sim_fault fault)

@@ -5,7 +5,8 @@
  *
  *   sim --seeds 2000 --first 1 --processes 2     many
  *   sim --seed 17 [-v]                           one, with each event if -v
- *   sim --self-test                              the checks must notice broken harnesses */
+ *   sim --self-test                              the checks must notice broken harnesses
+ */
 #include "sim.h"
 
 #include <stdio.h>
@@ -43,10 +44,10 @@ static int usage(void)
 
 static bool parse_break(const char *text, enum sim_break *ret_broken)
 {
-#define BREAK_PARSE(NAME, option, doc)                                               \
-    if (strcmp(text, option) == 0) {                                                 \
-        *ret_broken = BREAK_##NAME;                                                  \
-        return true;                                                                 \
+#define BREAK_PARSE(NAME, option, doc)                                                   \
+    if (strcmp(text, option) == 0) {                                                     \
+        *ret_broken = BREAK_##NAME;                                                      \
+        return true;                                                                     \
     }
     SIM_BREAKS(BREAK_PARSE)
     return false;
@@ -147,8 +148,8 @@ static int run_many(const struct arguments *arguments)
              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     for (int i = 0; i < arguments->processes; i++)
-        pids[i] = fork_runner(arguments, arguments->first + (uint64_t)i, step,
-                              &progress[i]);
+        pids[i] =
+            fork_runner(arguments, arguments->first + (uint64_t)i, step, &progress[i]);
     while (running) {
         int status, place = 0;
         pid_t pid = wait(&status);
@@ -191,10 +192,10 @@ static int self_test(const struct arguments *arguments)
 {
     int failures = 0;
 
-#define BREAK_TEST(NAME, option, text)                                               \
-    if (!is_noticed(arguments, BREAK_##NAME)) {                                      \
-        printf("not noticed: %s\n", text);                                           \
-        failures++;                                                                  \
+#define BREAK_TEST(NAME, option, text)                                                   \
+    if (!is_noticed(arguments, BREAK_##NAME)) {                                          \
+        printf("not noticed: %s\n", text);                                               \
+        failures++;                                                                      \
     }
     SIM_BREAKS(BREAK_TEST)
     if (is_noticed(arguments, BREAK_NONE)) {

@@ -51,7 +51,8 @@ static void tell_down(struct sim *sim, struct link *link, int side)
         struct worker_event event = {.kind = WORKER_LINK_DOWN, .text = "cut"};
         sim_node_push(sim, &sim->nodes[link->place], &event, link->number);
     } else {
-        sim_app_push(sim, &sim->apps[link->place], CLIENT_LINK_DOWN, -1, link->number, NULL);
+        sim_app_push(sim, &sim->apps[link->place], CLIENT_LINK_DOWN, -1, link->number,
+                     NULL);
     }
 }
 
@@ -115,7 +116,7 @@ static void arrive(struct sim *sim, struct link *link, int side, struct packet *
         sim_node_push(sim, &sim->nodes[link->place], &event, link->number);
     } else {
         sim_app_push(sim, &sim->apps[link->place], CLIENT_MESSAGE, -1, link->number,
-                 packet->message);
+                     packet->message);
     }
     packet->message = NULL;
 }
@@ -136,7 +137,8 @@ static void deliver(struct sim *sim, uint64_t number, uint64_t side, uint64_t un
 static void put(struct sim *sim, struct link *link, int side, struct packet *packet)
 {
     struct lane *lane = &link->lanes[side];
-    uint64_t at_us = sim->now_us + sim_dice(sim, sim_chance(sim, 4) ? DELAY_MAX_US : 2000);
+    uint64_t at_us =
+        sim->now_us + sim_dice(sim, sim_chance(sim, 4) ? DELAY_MAX_US : 2000);
 
     if (sim->now_us < link->lag_until_us)
         at_us += link->lag_us;

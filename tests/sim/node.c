@@ -13,6 +13,13 @@ int sim_node_place(const struct sim *sim, const struct node *node)
     return (int)(node - sim->nodes);
 }
 
+struct node *sim_node_find(struct sim *sim, uint64_t place, uint64_t incarnation)
+{
+    struct node *node = &sim->nodes[place];
+
+    return node->actor.alive && node->actor.incarnation == incarnation ? node : NULL;
+}
+
 static void look(struct sim *sim, uint64_t place, uint64_t incarnation, uint64_t at_us)
 {
     struct actor *actor = &sim->nodes[place].actor;
@@ -32,7 +39,7 @@ static void wake(struct sim *sim, struct node *node, uint64_t at_us)
 }
 
 void sim_node_push(struct sim *sim, struct node *node, const struct worker_event *event,
-               uint64_t link)
+                   uint64_t link)
 {
     struct node_item item = {*event, link};
 
@@ -189,8 +196,8 @@ static bool carry_out(struct sim *sim, struct node *node, struct worker_effect *
         break;
     case WORKER_RELINK:
         if (!strstr(effect->text, "silent"))
-            sim_fail(sim, "W%d leaves an honest coordinator: %s", sim_node_place(sim, node),
-                     effect->text);
+            sim_fail(sim, "W%d leaves an honest coordinator: %s",
+                     sim_node_place(sim, node), effect->text);
         relink(sim, node, effect->text);
         break;
     case WORKER_PROGRAM_OPEN:
@@ -224,11 +231,23 @@ static bool is_present(struct sim *sim, struct node *node, const struct node_ite
 static void print_arrival(struct sim *sim, struct node *node,
                           const struct worker_event *event)
 {
-    static const char *const names[] = {
-        "link up", "link down", "message", "program needs", "program ready",
-        "program failed", "process ready", "process done", "process failed",
-        "process blocked", "process unblocked", "process taken", "process sampled",
-        "process gone", "drain", "stop", "flush"};
+    static const char *const names[] = {"link up",
+                                        "link down",
+                                        "message",
+                                        "program needs",
+                                        "program ready",
+                                        "program failed",
+                                        "process ready",
+                                        "process done",
+                                        "process failed",
+                                        "process blocked",
+                                        "process unblocked",
+                                        "process taken",
+                                        "process sampled",
+                                        "process gone",
+                                        "drain",
+                                        "stop",
+                                        "flush"};
     char who[24];
 
     if (!sim_tracing(sim))

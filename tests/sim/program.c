@@ -124,7 +124,8 @@ static void write_program(struct sim *sim, struct node *node,
             sim_fail(sim, "a program's file has a wrong byte");
     if (effect->code != 0) {
         struct worker_event event = {.kind = WORKER_PROGRAM_FAILED,
-                                     .program = cached->program, .code = effect->code,
+                                     .program = cached->program,
+                                     .code = effect->code,
                                      .text = "the client cannot read it"};
         sim_node_push(sim, node, &event, 0);
         return;
@@ -151,7 +152,7 @@ void sim_program_apply(struct sim *sim, struct node *node, struct worker_effect 
 /* ------------------------------------------------------------- at the client */
 
 void sim_program_answer_read(struct sim *sim, struct app *app,
-                         const struct client_effect *effect)
+                             const struct client_effect *effect)
 {
     struct message *message = message_create(MSG_BLOB);
     uint64_t count = effect->count < PIECE_BYTES ? effect->count : PIECE_BYTES;

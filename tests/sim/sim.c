@@ -155,8 +155,8 @@ void sim_at(struct sim *sim, uint64_t at_us,
             void (*call)(struct sim *, uint64_t, uint64_t, uint64_t), uint64_t a,
             uint64_t b, uint64_t c)
 {
-    struct timer timer = {at_us < sim->now_us ? sim->now_us : at_us, sim->order++,
-                          call, a, b, c};
+    struct timer timer = {
+        at_us < sim->now_us ? sim->now_us : at_us, sim->order++, call, a, b, c};
 
     if (sim->heap_count == sim->heap_capacity) {
         sim->heap_capacity = sim->heap_capacity ? 2 * sim->heap_capacity : 256;

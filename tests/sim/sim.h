@@ -19,18 +19,18 @@
 #include <stdint.h>
 
 #define NODES_MAX 10
-#define APPS_TOP 3  /* the first ones are not nested */
+#define APPS_TOP 3 /* the first ones are not nested */
 #define APPS_MAX 24
 #define APP_JOBS_MAX 4
 #define PROGRAM_FILES 2
 
 /* What the harness itself does wrong on purpose, to see that the checks notice. */
-#define SIM_BREAKS(X)                                                                \
-    X(DROP_RESULT, "drop-result", "the network loses one DONE on a live link")       \
-    X(DUPLICATE, "duplicate", "one CLIENT_DONE reaches the program twice")           \
-    X(CORRUPT, "corrupt", "one output has a wrong byte")                             \
-    X(BEGIN_TWICE, "begin-twice", "a process begins a task of a once-job twice")     \
-    X(HOLD_ACKS, "hold-acks", "the network loses every ACK of a pool's end")
+#define SIM_BREAKS(X)                                                                    \
+    X(DROP_RESULT, "drop-result", "the network loses one DONE on a live link")           \
+    X(DUPLICATE, "duplicate", "one CLIENT_DONE reaches the program twice")               \
+    X(CORRUPT, "corrupt", "one output has a wrong byte")                                 \
+    X(BEGIN_TWICE, "begin-twice", "a process begins a task of a once-job twice")         \
+    X(HOLD_ACKS, "hold-acks", "the network loses every ACK")
 
 enum sim_break {
     BREAK_NONE,
@@ -40,30 +40,30 @@ enum sim_break {
 };
 
 /* Faults, and what clients do at any time: each comes at an instant. */
-#define SIM_FAULTS(X)                                                                \
-    X(CUT, "a link is cut; both sides learn of it at times of their own")            \
-    X(HALF_OPEN, "a link loses everything in one or both directions, silently")      \
-    X(LAG, "what is sent on a link takes 0.3 to 3 s longer for a while")             \
-    X(COORDINATOR_KILL, "the coordinator dies, and is started empty later")          \
-    X(COORDINATOR_PAUSE, "the coordinator handles nothing for a while")              \
-    X(WORKER_KILL, "a worker and its processes die; a fresh one may come later")     \
-    X(WORKER_PAUSE, "a worker handles nothing for up to 10 s, then everything")      \
-    X(WORKER_JOIN, "one more worker")                                                \
-    X(WORKER_DRAIN, "a worker is told to drain")                                     \
-    X(WORKER_STOP, "a worker is told to stop at once")                               \
-    X(PROCESS_KILL, "a process is killed at whatever it does")                       \
-    X(CLIENT_KILL, "a client dies")                                                  \
-    X(CLIENT_PAUSE, "a client handles nothing for up to 3 s")                        \
-    X(CANCEL_TASKS, "a client cancels some tasks of a job")                          \
-    X(FREE_JOB, "a client gives a job up")                                           \
-    X(CLOSE, "a client closes its pool")                                             \
+#define SIM_FAULTS(X)                                                                    \
+    X(CUT, "a link is cut; both sides learn of it at times of their own")                \
+    X(HALF_OPEN, "a link loses everything in one or both directions, silently")          \
+    X(LAG, "what is sent on a link takes 0.3 to 3 s longer for a while")                 \
+    X(COORDINATOR_KILL, "the coordinator dies, and is started empty later")              \
+    X(COORDINATOR_PAUSE, "the coordinator handles nothing for a while")                  \
+    X(WORKER_KILL, "a worker and its processes die; a fresh one may come later")         \
+    X(WORKER_PAUSE, "a worker handles nothing for up to 10 s, then everything")          \
+    X(WORKER_JOIN, "one more worker")                                                    \
+    X(WORKER_DRAIN, "a worker is told to drain")                                         \
+    X(WORKER_STOP, "a worker is told to stop at once")                                   \
+    X(PROCESS_KILL, "a process is killed at whatever it does")                           \
+    X(CLIENT_KILL, "a client dies")                                                      \
+    X(CLIENT_PAUSE, "a client handles nothing for up to 3 s")                            \
+    X(CANCEL_TASKS, "a client cancels some tasks of a job")                              \
+    X(FREE_JOB, "a client gives a job up")                                               \
+    X(CLOSE, "a client closes its pool")                                                 \
     X(TERMINATE, "a client terminates its pool")
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(NAME, text) FAULT_##NAME,
     SIM_FAULTS(SIM_FAULT_ENUM)
 #undef SIM_FAULT_ENUM
-    FAULTS
+        FAULTS
 };
 
 struct sim;
@@ -140,41 +140,41 @@ enum task_end { TASK_OPEN, TASK_DONE, TASK_FAILED };
 /* What is known of a task, from all sides. */
 struct task {
     enum task_end end;
-    int code;            /* of TASK_FAILED */
-    uint32_t begins;     /* times that a process began it */
-    uint32_t blames;     /* processes that ended in it */
-    uint32_t losts;      /* losses (EPROCESSLOST, ENODELOST) that reached the client */
-    uint32_t failures;   /* other failures that reached it */
-    uint32_t returns;    /* LOSTs that say that it has not run */
-    uint32_t sent;       /* attempt of the copy under way from the client; 0: none */
-    bool cancelled;      /* asked for by the client */
-    bool cancel_marked;  /* a process was told so while it ran */
+    int code;           /* of TASK_FAILED */
+    uint32_t begins;    /* times that a process began it */
+    uint32_t blames;    /* processes that ended in it */
+    uint32_t losts;     /* losses (EPROCESSLOST, ENODELOST) that reached the client */
+    uint32_t failures;  /* other failures that reached it */
+    uint32_t returns;   /* LOSTs that say that it has not run */
+    uint32_t sent;      /* attempt of the copy under way from the client; 0: none */
+    bool cancelled;     /* asked for by the client */
+    bool cancel_marked; /* a process was told so while it ran */
     uint32_t output_size;
 };
 
 struct job {
     bool used, opened, refused, ended, freed;
-    bool failed_pool;       /* ended by the pool's end */
-    int app;                /* whose */
-    uint64_t number;        /* the core's */
+    bool failed_pool; /* ended by the pool's end */
+    int app;          /* whose */
+    uint64_t number;  /* the core's */
     uint64_t seed;
     struct client_job_options options;
-    uint64_t count;         /* tasks in all */
+    uint64_t count;                   /* tasks in all */
     uint32_t input_size, output_size; /* bytes; variable: below this */
     bool input_variable, output_variable;
-    uint64_t task_us;       /* usual time of one */
-    uint32_t spice;         /* tasks in a thousand that do not simply behave well */
-    uint32_t nests;         /* tasks in a thousand that nest */
-    bool ordered;           /* lazy: read in order */
-    uint64_t read_us;       /* lazy: between two reads */
+    uint64_t task_us; /* usual time of one */
+    uint32_t spice;   /* tasks in a thousand that do not simply behave well */
+    uint32_t nests;   /* tasks in a thousand that nest */
+    bool ordered;     /* lazy: read in order */
+    uint64_t read_us; /* lazy: between two reads */
     struct task *tasks;
-    uint64_t *order;           /* indices, in order of their ends */
+    uint64_t *order; /* indices, in order of their ends */
     uint64_t pulled, ends;
-    uint64_t read, read_told;  /* lazy: taken by the reader; and told to the core */
-    uint64_t output_bytes;     /* lazy: of ended tasks, not told as read */
+    uint64_t read, read_told;      /* lazy: taken by the reader; and told to the core */
+    uint64_t output_bytes;         /* lazy: of ended tasks, not told as read */
     uint64_t wanted, wanted_bytes; /* lazy: asked for and not yet pulled */
     bool input_ended;
-    bool reading;           /* a read is set */
+    bool reading; /* a read is set */
 };
 
 /* A client program: one core, one link. */
@@ -197,7 +197,7 @@ struct app {
     uint32_t file_sizes[PROGRAM_FILES];
     struct job jobs[APP_JOBS_MAX];
     int jobs_count;
-    int node;           /* nested: where its process is, else -1 */
+    int node; /* nested: where its process is, else -1 */
     uint64_t node_incarnation, process;
 };
 
@@ -213,7 +213,7 @@ struct give {
     uint64_t give;
     struct job *job;
     struct msg_span span;
-    uint32_t count;   /* of the span's tasks; the rest was taken back */
+    uint32_t count; /* of the span's tasks; the rest was taken back */
     uint32_t claim, publish;
     uint32_t next;    /* place of the next task to begin */
     uint32_t claimed; /* places below this are claimed */
@@ -225,15 +225,16 @@ struct process {
     uint64_t number;
     enum process_state state;
     struct id pool;
-    struct app *app;      /* of that pool; may have died since */
-    struct queue gives;   /* struct give, the first is being worked on */
+    struct app *app;    /* of that pool; may have died since */
+    struct queue gives; /* struct give, the first is being worked on */
     bool running, closing, blocked, killed;
     uint64_t began_us;
-    uint64_t epoch;       /* timers of an older one are void */
-    uint64_t begun;       /* tasks in its life */
+    uint64_t epoch; /* timers of an older one are void */
+    uint64_t begun; /* tasks in its life */
     bool cancel_marked;
-    int nested;           /* app of the running task, -1: none */
-    /* Ended and not yet published: the `pending` tasks before `next` of the first give. */
+    int nested; /* app of the running task, -1: none */
+    /* Ended and not yet published: the `pending` tasks before `next` of the first give.
+     */
     uint32_t pending;
     uint64_t pending_ns;
     uint8_t *bytes;
@@ -258,9 +259,9 @@ struct node {
     struct queue inbox; /* struct node_item */
     uint64_t link;      /* 0: none */
     bool dialing, ending;
-    bool program_fails; /* no program can be stored here */
-    bool alien;         /* programs were built for other machines */
-    bool starts_fail;   /* processes often fail to start here */
+    bool program_fails;     /* no program can be stored here */
+    bool alien;             /* programs were built for other machines */
+    bool starts_fail;       /* processes often fail to start here */
     struct queue processes; /* struct process * */
     struct queue programs;  /* struct cached */
 };
@@ -281,15 +282,15 @@ struct timer {
 struct sim_options {
     uint64_t seed;
     enum sim_break broken;
-    bool verbose;   /* print each event as it happens */
-    bool trace;     /* keep the last events, printed when a check fails */
-    bool quiet;     /* no faults */
+    bool verbose; /* print each event as it happens */
+    bool trace;   /* keep the last events, printed when a check fails */
+    bool quiet;   /* no faults */
 };
 
 struct plan {
     bool enabled[FAULTS];
-    bool encode;      /* messages cross the network as frames */
-    bool oom;         /* an allocation fails now and then */
+    bool encode; /* messages cross the network as frames */
+    bool oom;    /* an allocation fails now and then */
     bool starts_fail, programs_fail, initializer_fails, nested;
     uint64_t faults_until_us;
 };
@@ -306,7 +307,7 @@ struct sim {
     struct app apps[APPS_MAX];
     struct queue links; /* struct link *, number - 1 is its place */
     uint32_t next_tag;
-    bool settled;       /* faults are over */
+    bool settled; /* faults are over */
     bool finished;
     bool starts_failed; /* a process ended before it was ready */
     bool broke;         /* the one deliberate fault has been committed */
@@ -369,13 +370,29 @@ void sim_node_kill(struct sim *sim, int place);
 /* WORKER_DRAIN or WORKER_STOP: it must come to its end. */
 void sim_node_end(struct sim *sim, int place, enum worker_event_kind kind);
 void sim_node_push(struct sim *sim, struct node *node, const struct worker_event *event,
-               uint64_t link);
+                   uint64_t link);
 void sim_node_look(struct sim *sim, struct node *node);
 int sim_node_place(const struct sim *sim, const struct node *node);
+/* The node, unless it is no more. */
+struct node *sim_node_find(struct sim *sim, uint64_t place, uint64_t incarnation);
+
+/* host.c --------------------------------------------------------------------------- */
+
+void sim_process_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
 
 /* process.c ------------------------------------------------------------------------ */
 
-void sim_process_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
+struct process *sim_process_find(struct node *node, uint64_t number); /* NULL: none */
+void sim_process_report(struct sim *sim, struct node *node, const struct process *process,
+                        enum worker_event_kind kind);
+/* Goes on with what it was given, if it can. */
+void sim_process_advance(struct sim *sim, struct node *node, struct process *process);
+/* The task that it runs ends then, and not as set before. */
+void sim_process_set_end(struct sim *sim, struct node *node, struct process *process,
+                         uint64_t after_us);
+/* It ends, with whom to blame; the node hears of it a little later. */
+void sim_process_die(struct sim *sim, struct node *node, struct process *process,
+                     int code, int exit_status, int number);
 void sim_process_kill(struct sim *sim, struct node *node, struct process *process);
 void sim_processes_fini(struct sim *sim, struct node *node);
 /* The nested job of a task is over. */
@@ -386,57 +403,78 @@ void sim_process_unblock(struct sim *sim, const struct app *nested);
 void sim_program_fill(struct sim *sim, struct app *app);
 void sim_program_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
 void sim_program_answer_read(struct sim *sim, struct app *app,
-                         const struct client_effect *effect);
+                             const struct client_effect *effect);
 
-/* app.c ---------------------------------------------------------------------------- */
+/* app.c: a client program: its life, and what it asks its core for. ------------------ */
 
 void sim_app_start(struct sim *sim, int place);
 /* A nested one for a running task; its place, or -1 if there is no room. */
 int sim_app_start_nested(struct sim *sim, struct node *node, struct process *process);
 void sim_app_kill(struct sim *sim, int place);
 void sim_app_push(struct sim *sim, struct app *app, enum client_event_kind kind, int job,
-              uint64_t link, struct message *message);
+                  uint64_t link, struct message *message);
 void sim_app_push_cancel(struct sim *sim, struct app *app, int job, uint64_t first,
-                     uint64_t count, bool kill);
+                         uint64_t count, bool kill);
 void sim_app_push_consumed(struct sim *sim, struct app *app, int job, uint64_t count,
-                       uint64_t bytes);
+                           uint64_t bytes);
 void sim_app_push_input(struct sim *sim, struct app *app, int job, uint64_t first,
-                    uint64_t count);
+                        uint64_t count);
+void sim_app_wake(struct sim *sim, struct app *app, uint64_t at_us);
+void sim_app_stop(struct app *app); /* forgets its core; its jobs stay, to be judged */
+
+/* client.c: the shell around a client's core. -----------------------------------------
+ */
+
 void sim_app_look(struct sim *sim, struct app *app);
+
+/* app.c, to find things. --------------------------------------------------------------
+ */
+
 int sim_app_place(const struct sim *sim, const struct app *app);
+struct job *sim_app_job(struct app *app, uint64_t number); /* NULL: none */
 struct app *sim_app_of_pool(struct sim *sim, const struct id *pool);
 
-/* job.c: tasks, inputs, outputs, and whether results are right. ---------------------- */
+/* job.c: what is asked for, inputs, outputs. ----------------------------------------- */
 
 void sim_job_fill(struct sim *sim, struct app *app, int place);
 struct job *sim_job_find(struct sim *sim, uint64_t number);
 enum behaviour sim_job_behaviour(const struct job *job, uint64_t index);
 uint64_t sim_job_duration_us(const struct job *job, uint64_t index);
 void sim_job_make_input(const struct job *job, uint64_t first, uint32_t count,
-                    struct msg_span *ret_span);
+                        struct msg_span *ret_span);
 uint32_t sim_job_input_size(const struct job *job, uint64_t index);
 /* The output for an input: its size, and its bytes. */
 uint32_t sim_job_output_size(const struct job *job, const uint8_t *input, size_t size);
 void sim_job_write_output(const struct job *job, const uint8_t *input, size_t size,
-                      uint8_t *output);
-void sim_job_take_done(struct sim *sim, struct app *app, const struct client_effect *effect);
-void sim_job_take_failed(struct sim *sim, struct app *app,
-                     const struct client_effect *effect);
-void sim_job_take_ended(struct sim *sim, struct app *app, uint64_t number);
-void sim_job_want_input(struct sim *sim, struct app *app, const struct client_effect *effect);
-/* Pushes input: all of it, or what a lazy job wants. */
-void sim_job_pull(struct sim *sim, struct app *app, int place);
+                          uint8_t *output);
 void sim_job_fini(struct job *job);
 /* A process begins a task: checks that it may. */
 void sim_job_begin(struct sim *sim, struct job *job, uint64_t index, uint32_t attempt);
+
+/* outcome.c: whether results are right. ---------------------------------------------- */
+
+void sim_job_take_done(struct sim *sim, struct app *app,
+                       const struct client_effect *effect);
+void sim_job_take_failed(struct sim *sim, struct app *app,
+                         const struct client_effect *effect);
+void sim_job_take_ended(struct sim *sim, struct app *app, uint64_t number);
 void sim_job_check_finished(struct sim *sim, const struct app *app);
+
+/* feed.c: pulling input, reading results. -------------------------------------------- */
+
+void sim_job_want_input(struct sim *sim, struct app *app,
+                        const struct client_effect *effect);
+/* Pushes input: all of it, or what a lazy job wants. */
+void sim_job_pull(struct sim *sim, struct app *app, int place);
+/* The reader of a lazy job takes what is there, after a while. */
+void sim_job_set_read(struct sim *sim, struct app *app, struct job *job);
 
 /* window.c: what is under way between a client and the coordinator. ------------------ */
 
 void sim_window_sent(struct sim *sim, struct app *app, const struct message *message);
 void sim_window_received(struct sim *sim, struct app *app, const struct message *message);
-void sim_window_ended(struct sim *sim, struct app *app, struct job *job, uint64_t index);
-void sim_window_job_freed(struct sim *sim, struct app *app, struct job *job);
+void sim_window_ended(struct app *app, struct job *job, uint64_t index);
+void sim_window_job_freed(struct app *app, struct job *job);
 void sim_window_reset(struct app *app);
 
 /* fault.c -------------------------------------------------------------------------- */

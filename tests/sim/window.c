@@ -23,25 +23,15 @@ static void leave(struct app *app, struct job *job, uint64_t index)
     app->under_way_bytes -= sim_job_input_size(job, index);
 }
 
-void sim_window_ended(struct sim *sim, struct app *app, struct job *job, uint64_t index)
+void sim_window_ended(struct app *app, struct job *job, uint64_t index)
 {
-    (void)sim;
     leave(app, job, index);
 }
 
-void sim_window_job_freed(struct sim *sim, struct app *app, struct job *job)
+void sim_window_job_freed(struct app *app, struct job *job)
 {
-    (void)sim;
     for (uint64_t i = 0; i < job->count; i++)
         leave(app, job, i);
-}
-
-static struct job *job_of(struct app *app, uint64_t number)
-{
-    for (int i = 0; i < app->jobs_count; i++)
-        if (app->jobs[i].opened && app->jobs[i].number == number)
-            return &app->jobs[i];
-    return NULL;
 }
 
 /* One task that is larger than the window passes alone. */
@@ -73,7 +63,7 @@ void sim_window_sent(struct sim *sim, struct app *app, const struct message *mes
 {
     if (message->kind != MSG_TASKS)
         return;
-    struct job *job = job_of(app, message->tasks.job);
+    struct job *job = sim_app_job(app, message->tasks.job);
     if (!job)
         sim_fail(sim, "C%d sends tasks of no job", sim_app_place(sim, app));
     for (uint32_t i = 0; i < message->tasks.spans_count && !job->freed; i++)
@@ -129,17 +119,17 @@ void sim_window_received(struct sim *sim, struct app *app, const struct message 
         app->bytes_max = message->welcome.bytes_max;
         break;
     case MSG_DONE:
-        job = job_of(app, message->done.job);
+        job = sim_app_job(app, message->done.job);
         for (uint32_t i = 0; job && i < message->done.results_count; i++)
             receive_done(app, job, &message->done.results[i]);
         break;
     case MSG_FAILED:
-        job = job_of(app, message->failed.job);
+        job = sim_app_job(app, message->failed.job);
         for (uint32_t i = 0; job && i < message->failed.results_count; i++)
             receive_failed(app, job, &message->failed.results[i]);
         break;
     case MSG_LOST:
-        job = job_of(app, message->lost.job);
+        job = sim_app_job(app, message->lost.job);
         for (uint32_t i = 0; job && i < message->lost.ranges_count; i++)
             receive_lost(app, job, &message->lost.ranges[i], message->lost.code);
         break;
