@@ -6,11 +6,12 @@
  *     find . -name '*.c' | wordcount           the files that stdin names
  *     wordcount --coordinator tcp://127.0.0.1:5764 /usr/share/doc
  *
- * A file is a task. Nodes share no file system, so a task's input is the file's content,
- * which next_file() reads when the pool asks for more, and not before: this works with
- * more text than there is memory. A task's output is a table of its words, which main
- * adds to its own as the tables come, in whatever order. Tiny files make tiny tasks;
- * Farpool sends and runs them many at a time without being told. */
+ * A task is a batch of whole files. Nodes share no file system, so a task's input is the
+ * files' text, which next_batch() reads when the pool asks for more, and not before: this
+ * works with more text than there is memory. A task's output is a table of its words,
+ * which main adds to its own as the tables come, in whatever order. Farpool needs no
+ * batches, as it sends and runs small tasks many at a time: they are here because one
+ * table of many files is much less to add up than a table of each. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* nftw */
 #endif
@@ -27,21 +28,25 @@
 
 /* ------------------------------------------------- what runs in the processes */
 
-/* A word in a task's output: its count, its length, and its letters behind that. */
+/* A task's input is a uint32_t, how many files these are, and their text; its output is
+ * the same number, and its words. A word: its count, its length, and its letters. */
+#define HEADER_BYTES sizeof(uint32_t)
 #define RECORD_BYTES (sizeof(uint32_t) + 1)
 
 static int count_words(farpool_task *task)
 {
     static struct table table; /* its memory serves all tasks of the process */
     size_t size;
-    const char *text = farpool_task_input(task, &size);
+    const char *input = farpool_task_input(task, &size);
     table_clear(&table);
-    if (!count_text(&table, text, size))
+    if (!count_text(&table, input + HEADER_BYTES, size - HEADER_BYTES))
         return farpool_fail(task, "out of memory at %zu words", table.count);
-    char *output =
-        farpool_task_output(task, table.count * RECORD_BYTES + table.text_bytes);
+    char *output = farpool_task_output(task, HEADER_BYTES + table.count * RECORD_BYTES +
+                                                 table.text_bytes);
     if (!output)
         return -1; /* Farpool has noted why */
+    memcpy(output, input, HEADER_BYTES);
+    output += HEADER_BYTES;
     size_t place = 0;
     for (const struct word *word; (word = next_word(&table, &place));) {
         const uint32_t count = (uint32_t)word->count;
@@ -56,11 +61,14 @@ FARPOOL_BYTES_FUNCTION(count_words)
 
 /* ---------------------------------------------------------- what runs in main */
 
+#define BATCH_BYTES (256u * 1024) /* of text, and the rest of the last file */
+
 struct files {
     char **paths;
     size_t count, capacity, next;
     size_t unread;     /* could not be read */
-    char *text;        /* the content of the last one that was read */
+    size_t counted;    /* whose words are in main's table */
+    char *batch;       /* the input of the task that is being made */
     size_t size, room; /* bytes */
     uint64_t bytes;    /* read in all */
 };
@@ -102,51 +110,71 @@ static void add_paths_of(FILE *list)
     free(line);
 }
 
-static bool read_file(const char *path)
+static bool make_room(size_t bytes)
+{
+    if (files.room - files.size >= bytes)
+        return true;
+    const size_t room = 2 * files.room + bytes;
+    char *batch = realloc(files.batch, room);
+    if (batch) {
+        files.batch = batch;
+        files.room = room;
+    }
+    return batch != NULL;
+}
+
+/* Adds the file's text to the batch, or nothing. */
+static bool add_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
     if (!file)
         return false;
-    files.size = 0;
-    for (;;) {
-        if (files.size == files.room) {
-            const size_t room = files.room ? 2 * files.room : 65536;
-            char *text = realloc(files.text, room);
-            if (!text)
-                break;
-            files.text = text;
-            files.room = room;
-        }
-        const size_t more =
-            fread(files.text + files.size, 1, files.room - files.size, file);
-        if (!more)
-            break;
+    const size_t begin = files.size;
+    size_t more = 1;
+    while (more && make_room(65536)) {
+        more = fread(files.batch + files.size, 1, files.room - files.size - 1, file);
         files.size += more;
     }
     const bool good = feof(file) != 0;
     fclose(file);
-    files.bytes += good ? files.size : 0;
+    if (good) {
+        files.bytes += files.size - begin;
+        files.batch[files.size++] = '\n'; /* no word runs on into the next file */
+    } else {
+        files.size = begin;
+    }
     return good;
 }
 
-/* The next file's content; what cannot be read is left out. */
-static int next_file(void *user, farpool_bytes *ret_item, char message[256])
+/* The text of the next files; what cannot be read is left out. */
+static int next_batch(void *user, farpool_bytes *ret_item, char message[256])
 {
     (void)user;
-    (void)message;
-    while (files.next < files.count) {
-        if (read_file(files.paths[files.next++])) {
-            *ret_item = (farpool_bytes){files.text, files.size};
-            return 0;
-        }
-        files.unread++;
+    uint32_t count = 0;
+    files.size = 0;
+    if (!make_room(BATCH_BYTES)) {
+        snprintf(message, 256, "no memory for the text of files");
+        return -1;
     }
-    return FARPOOL_END;
+    files.size = HEADER_BYTES;
+    while (files.next < files.count && files.size < BATCH_BYTES) {
+        if (add_file(files.paths[files.next++]))
+            count++;
+        else
+            files.unread++;
+    }
+    memcpy(files.batch, &count, HEADER_BYTES);
+    *ret_item = (farpool_bytes){files.batch, files.size};
+    return count ? 0 : FARPOOL_END;
 }
 
 static bool merge(struct table *table, const char *data, size_t size)
 {
     const char *end = data + size;
+    uint32_t counted;
+    memcpy(&counted, data, HEADER_BYTES);
+    files.counted += counted;
+    data += HEADER_BYTES;
     while (data < end) {
         uint32_t count, hash = HASH_BEGIN;
         memcpy(&count, data, sizeof count);
@@ -161,13 +189,12 @@ static bool merge(struct table *table, const char *data, size_t size)
     return true;
 }
 
-/* Takes results until there are no more; a file that failed is told and left out. */
+/* Takes results until there are no more; files that failed are told and left out. */
 static int take_results(farpool_iterator *results, struct progress *progress,
                         struct table *table, farpool_error *error)
 {
     for (;;) {
         farpool_bytes output;
-        farpool_progress state;
         uint64_t index;
         const int code = farpool_next(results, 100, &output, &index, error);
         if (code == FARPOOL_END)
@@ -177,10 +204,10 @@ static int take_results(farpool_iterator *results, struct progress *progress,
         if (code && code != FARPOOL_ETIMEDOUT) {
             if (error->index == FARPOOL_NO_INDEX)
                 return code;
-            fprintf(stderr, "wordcount: a file was not counted: %s\n", error->text);
+            fprintf(stderr, "wordcount: a batch of files was not counted: %s\n",
+                    error->text);
         }
-        if (progress->shown && farpool_iterator_progress(results, &state) == 0)
-            progress_show(progress, (double)(state.done + files.unread), files.count);
+        progress_show(progress, (double)(files.counted + files.unread), files.count);
     }
 }
 
@@ -188,7 +215,7 @@ static int count_in_pool(farpool_pool *pool, struct progress *progress,
                          struct table *table, farpool_error *error)
 {
     farpool_iterator *results = farpool_imap_unordered(pool, FARPOOL_REF(count_words),
-                                                       next_file, NULL, NULL, error);
+                                                       next_batch, NULL, NULL, error);
     if (!results)
         return error->code;
     const int code = take_results(results, progress, table, error);
@@ -200,8 +227,9 @@ static int count_serially(struct progress *progress, struct table *table)
 {
     farpool_bytes item;
     char message[256];
-    while (next_file(NULL, &item, message) == 0) {
-        if (!count_text(table, item.data, item.size))
+    while (next_batch(NULL, &item, message) == 0) {
+        if (!count_text(table, (const char *)item.data + HEADER_BYTES,
+                        item.size - HEADER_BYTES))
             return FARPOOL_ENOMEM;
         progress_show(progress, (double)files.next, files.count);
     }
@@ -336,7 +364,7 @@ static bool is_the_same(const struct settings *settings, uint64_t digest)
     struct table table = {.slots = NULL};
     double seconds;
     serial.serial = true;
-    files.next = files.unread = files.bytes = 0;
+    files.next = files.unread = files.counted = files.bytes = 0;
     const bool same =
         count_all(&serial, &table, &seconds, NULL) == 0 && digest_of(&table) == digest;
     printf("counted again without a pool in %.2f s: %s\n", seconds,
@@ -444,6 +472,6 @@ int main(int argc, char **argv)
     while (files.count)
         free(files.paths[--files.count]);
     free(files.paths);
-    free(files.text);
+    free(files.batch);
     return status;
 }
