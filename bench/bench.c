@@ -89,7 +89,8 @@ static void run_noop(farpool_pool *pool, const char *name, size_t count, int64_t
     memset(outputs, 0, count * sizeof *outputs);
     options.chunk_size = chunk;
     uint64_t start = now_ns();
-    if (farpool_map_typed(pool, FARPOOL_REF(noop), inputs, count, outputs, &options, &error))
+    if (farpool_map_typed(pool, FARPOOL_REF(noop), inputs, count, outputs, &options,
+                          &error))
         die(&error);
     double seconds = seconds_since(start);
     for (size_t i = 0; i < count; i++)
@@ -149,7 +150,8 @@ static void run_echo(farpool_pool *pool)
     printf("echo_mb_s %.0f\n", COUNT * (double)MIB / 1e6 / seconds);
 }
 
-/* count tasks of duration_us on `processes`: what share of the processes' time was work. */
+/* count tasks of duration_us on `processes`: what share of the processes' time was work.
+ */
 static void run_efficiency(farpool_pool *pool, const char *name, size_t count,
                            int64_t duration_us, int64_t processes)
 {

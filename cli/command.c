@@ -60,7 +60,8 @@ static bool read_some(struct capture *capture)
 static bool read_all(struct capture captures[2])
 {
     while (captures[0].fd >= 0 || captures[1].fd >= 0) {
-        struct pollfd polls[2] = {{captures[0].fd, POLLIN, 0}, {captures[1].fd, POLLIN, 0}};
+        struct pollfd polls[2] = {{captures[0].fd, POLLIN, 0},
+                                  {captures[1].fd, POLLIN, 0}};
         if (poll(polls, 2, -1) < 0 && errno != EINTR)
             return false;
         for (int i = 0; i < 2; i++)
@@ -131,8 +132,8 @@ static int reply(farpool_task *task, int status, const struct capture captures[2
         .stdout_size = captures[0].size,
         .stderr_size = captures[1].size,
     };
-    char *output = farpool_task_output(task, sizeof outcome + captures[0].size +
-                                                 captures[1].size);
+    char *output =
+        farpool_task_output(task, sizeof outcome + captures[0].size + captures[1].size);
     if (!output)
         return FARPOOL_ETOOBIG;
     memcpy(output, &outcome, sizeof outcome);

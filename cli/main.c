@@ -24,12 +24,13 @@ enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void help(void)
 {
-    puts("usage: farpool COMMAND [OPTIONS]\n"
-         "\n"
-         "multiprocessing.Pool across machines: runs work on every core of this machine, or,\n"
-         "with a coordinator named, on every worker that it knows.\n"
-         "\n"
-         "commands:");
+    puts(
+        "usage: farpool COMMAND [OPTIONS]\n"
+        "\n"
+        "multiprocessing.Pool across machines: runs work on every core of this machine, or,\n"
+        "with a coordinator named, on every worker that it knows.\n"
+        "\n"
+        "commands:");
     for (size_t i = 0; i < COMMANDS; i++)
         printf("  %-8s %s\n", commands[i].name, commands[i].help);
     puts("\n"
@@ -55,8 +56,9 @@ bool cli_number(const char *command, const char *option, const char *text, int64
     errno = 0;
     long long number = strtoll(text, &end, 10);
     if (errno || end == text || *end || number < low || number > high) {
-        cli_usage_error(command, "%s: '%s' is not a whole number from %" PRId64
-                        " to %" PRId64, option, text, low, high);
+        cli_usage_error(command,
+                        "%s: '%s' is not a whole number from %" PRId64 " to %" PRId64,
+                        option, text, low, high);
         return false;
     }
     *ret_number = number;

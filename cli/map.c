@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 enum { FAILED_MAX = 100, FILES_MAX = 63 };
+enum { NEXT_MS = 100, WAITS_BEFORE_TOLD = 10 }; /* of NEXT_MS each */
 
 /* The command line of one run, and where its inputs come from. */
 struct map {
@@ -32,6 +33,9 @@ struct map {
     char *arguments; /* the packed command of the present item */
     size_t arguments_size, arguments_capacity;
     uint64_t failed, done;
+    farpool_pool *pool;
+    unsigned waits;                                    /* for a result, in vain */
+    char warning[sizeof((farpool_error *)NULL)->text]; /* the last one that was told */
 };
 
 static const char help_text[] =
@@ -134,12 +138,14 @@ static bool parse_option(struct map *map, int option)
     }
 }
 
-/* The template, and the items behind ":::". 0, or an exit status; -1: help was asked for. */
+/* The template, and the items behind ":::". 0, or an exit status; -1: help was asked for.
+ */
 static int parse(struct map *map, int argc, char **argv)
 {
     int option;
     optind = 1;
-    while ((option = getopt_long(argc, argv, "+c:j:ust:r:f:0pqn", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "+c:j:ust:r:f:0pqn", long_options, NULL)) !=
+           -1) {
         if (option == 'h')
             return -1;
         if (!parse_option(map, option))
@@ -209,7 +215,8 @@ static bool build_command(struct map *map, const char *item)
     bool used = false, ok = true;
     map->arguments_size = 0;
     if (map->shell) {
-        ok = append(map, "sh\0-c", 6) && append_argument(map, map->command[0], item, &used);
+        ok = append(map, "sh\0-c", 6) &&
+             append_argument(map, map->command[0], item, &used);
         if (ok && !used)
             ok = append(map, " ", 1) && append_item(map, item);
         return ok && append(map, "", 1);
@@ -295,6 +302,26 @@ static void report(struct map *map, const farpool_bytes *output, uint64_t index)
                 index + 1, outcome.exit_status);
 }
 
+/* What a user who waits should know, each thing once: that there is no worker, or that
+ * one cannot run this. */
+static void explain_waiting(struct map *map, struct cli_progress *bar)
+{
+    farpool_pool_info info;
+    farpool_error warning;
+    if (farpool_pool_warning(map->pool, &warning) == FARPOOL_OK &&
+        strcmp(warning.text, map->warning) != 0) {
+        snprintf(map->warning, sizeof map->warning, "%s", warning.text);
+        cli_progress_hide(bar);
+        fprintf(stderr, "farpool: %s\n", warning.text);
+    }
+    if (map->done == 0 && ++map->waits == WAITS_BEFORE_TOLD &&
+        farpool_pool_get_info(map->pool, &info, NULL) == FARPOOL_OK && info.nodes == 0) {
+        cli_progress_hide(bar);
+        fputs("farpool: no worker has joined the coordinator yet: waiting for one\n",
+              stderr);
+    }
+}
+
 /* Takes results until the end. 0, or an exit status when the pool itself failed. */
 static int collect(struct map *map, farpool_iterator *iterator)
 {
@@ -305,9 +332,11 @@ static int collect(struct map *map, farpool_iterator *iterator)
     uint64_t index;
     int code, result = CLI_OK;
     cli_progress_open(&bar, map->progress);
-    while ((code = farpool_next(iterator, 100, &output, &index, &error)) != FARPOOL_END) {
+    while ((code = farpool_next(iterator, NEXT_MS, &output, &index, &error)) !=
+           FARPOOL_END) {
         if (code == FARPOOL_ETIMEDOUT) {
             fflush(stdout);
+            explain_waiting(map, &bar);
         } else if (code == FARPOOL_OK) {
             cli_progress_hide(&bar);
             report(map, &output, index);
@@ -317,7 +346,8 @@ static int collect(struct map *map, farpool_iterator *iterator)
             map->failed++;
             map->done++;
             if (!map->quiet)
-                fprintf(stderr, "farpool: command %" PRIu64 ": %s\n", index + 1, error.text);
+                fprintf(stderr, "farpool: command %" PRIu64 ": %s\n", index + 1,
+                        error.text);
         } else {
             cli_progress_hide(&bar);
             fprintf(stderr, "farpool: %s\n", error.text);
@@ -345,9 +375,9 @@ static int run(struct map *map)
         fprintf(stderr, "farpool: %s\n", error.text);
         return CLI_ERROR;
     }
-    farpool_iterator *iterator =
-        (map->unordered ? farpool_imap_unordered : farpool_imap)(
-            pool, cli_command_function(), next_command, map, NULL, &error);
+    map->pool = pool;
+    farpool_iterator *iterator = (map->unordered ? farpool_imap_unordered : farpool_imap)(
+        pool, cli_command_function(), next_command, map, NULL, &error);
     if (iterator)
         result = collect(map, iterator);
     else

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * progress.h: one line on standard error that tells how far a map is: silent unless it was
- * asked for and standard error is a terminal. */
+ * progress.h: one line on standard error that tells how far a map is: silent unless it
+ * was asked for and standard error is a terminal. */
 #ifndef FARPOOL_CLI_PROGRESS_H
 #define FARPOOL_CLI_PROGRESS_H
 

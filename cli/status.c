@@ -30,15 +30,14 @@ static const struct option long_options[] = {
 
 static json_t *node_json(const farpool_node_status *node)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "node",
-                     node->name, "machine", node->machine, "state", node->state, "labels",
-                     node->labels, "slots", (json_int_t)node->slots, "memory_bytes",
-                     (json_int_t)node->memory_bytes, "processes",
-                     (json_int_t)node->processes, "tasks_running",
-                     (json_int_t)node->tasks_running, "tasks_assigned",
-                     (json_int_t)node->tasks_assigned, "tasks_done",
-                     (json_int_t)node->tasks_done, "connected_ms",
-                     (json_int_t)node->connected_ms);
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "node", node->name,
+        "machine", node->machine, "state", node->state, "labels", node->labels, "slots",
+        (json_int_t)node->slots, "memory_bytes", (json_int_t)node->memory_bytes,
+        "processes", (json_int_t)node->processes, "tasks_running",
+        (json_int_t)node->tasks_running, "tasks_assigned",
+        (json_int_t)node->tasks_assigned, "tasks_done", (json_int_t)node->tasks_done,
+        "connected_ms", (json_int_t)node->connected_ms);
 }
 
 static json_t *pool_json(const farpool_pool_status *pool)
@@ -54,12 +53,11 @@ static json_t *pool_json(const farpool_pool_status *pool)
 
 static json_t *job_json(const farpool_job_status *job)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "pool", job->pool, "function",
-                     job->function, "job", (json_int_t)job->job, "priority",
-                     (json_int_t)job->priority, "tasks_waiting",
-                     (json_int_t)job->tasks_waiting, "tasks_running",
-                     (json_int_t)job->tasks_running, "tasks_done",
-                     (json_int_t)job->tasks_done);
+    return json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "pool", job->pool, "function",
+        job->function, "job", (json_int_t)job->job, "priority", (json_int_t)job->priority,
+        "tasks_waiting", (json_int_t)job->tasks_waiting, "tasks_running",
+        (json_int_t)job->tasks_running, "tasks_done", (json_int_t)job->tasks_done);
 }
 
 static int print_json(const farpool_cluster_status *status)
@@ -71,11 +69,10 @@ static int print_json(const farpool_cluster_status *status)
         json_array_append_new(pools, pool_json(&status->pools[i]));
     for (size_t i = 0; i < status->jobs_count; i++)
         json_array_append_new(jobs, job_json(&status->jobs[i]));
-    json_t *root = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "version",
-                             status->coordinator_version, "uptime_ms",
-                             (json_int_t)status->uptime_ms, "clients",
-                             (json_int_t)status->clients, "nodes", nodes, "pools", pools,
-                             "jobs", jobs);
+    json_t *root = json_pack(
+        "{s:s, s:I, s:I, s:o, s:o, s:o}", "version", status->coordinator_version,
+        "uptime_ms", (json_int_t)status->uptime_ms, "clients",
+        (json_int_t)status->clients, "nodes", nodes, "pools", pools, "jobs", jobs);
     if (!root) {
         fputs("farpool status: out of memory\n", stderr);
         return CLI_ERROR;
@@ -88,7 +85,8 @@ static int print_json(const farpool_cluster_status *status)
 
 static void print_nodes(const farpool_cluster_status *status)
 {
-    puts("\nNODE                 STATE      SLOTS  PROCESSES  RUNNING   ASSIGNED       DONE");
+    puts(
+        "\nNODE                 STATE      SLOTS  PROCESSES  RUNNING   ASSIGNED       DONE");
     for (size_t i = 0; i < status->nodes_count; i++) {
         const farpool_node_status *node = &status->nodes[i];
         printf("%-20s %-9s %6" PRIu64 " %10" PRIu64 " %8" PRIu64 " %10" PRIu64
@@ -114,7 +112,8 @@ static void print_pools(const farpool_cluster_status *status)
 
 static void print_jobs(const farpool_cluster_status *status)
 {
-    puts("\nPOOL      JOB        FUNCTION             PRIORITY    WAITING  RUNNING       DONE");
+    puts(
+        "\nPOOL      JOB        FUNCTION             PRIORITY    WAITING  RUNNING       DONE");
     for (size_t i = 0; i < status->jobs_count; i++) {
         const farpool_job_status *job = &status->jobs[i];
         printf("%-8.8s  %-10" PRIu64 " %-20.20s %8" PRId64 " %10" PRIu64 " %8" PRIu64

@@ -16,23 +16,23 @@
 #include <stdint.h>
 
 struct client_config {
-    struct id client;      /* random */
-    struct id pool;        /* random; or, with attach, the pool the task runs in */
-    bool attach;           /* a nested client: POOL_ATTACH instead of POOL_OPEN */
-    uint32_t job_tag;      /* random: job numbers are (job_tag << 32) + 1, + 2, ... */
+    struct id client; /* random */
+    struct id pool;   /* random; or, with attach, the pool the task runs in */
+    bool attach;      /* a nested client: POOL_ATTACH instead of POOL_OPEN */
+    uint32_t job_tag; /* random: job numbers are (job_tag << 32) + 1, + 2, ... */
     char host[NODE_NAME_MAX + 1];
     uint32_t pid;
-    struct message *open;  /* the POOL_OPEN to send (pool filled in), borrowed for the
-                              core's life; NULL with attach */
+    struct message *open; /* the POOL_OPEN to send (pool filled in), borrowed for the
+                             core's life; NULL with attach */
 };
 
 /* What a job asks for; the values are checked by the API. */
 struct client_job_options {
     char function[FUNCTION_NAME_MAX + 1];
-    uint32_t chunk;           /* 0: adaptive */
-    uint64_t timeout_ms;      /* 0: none */
-    uint32_t retries;         /* more tries after a failure or a timeout */
-    uint32_t losses_max;      /* >= 1; 1: at most once */
+    uint32_t chunk;      /* 0: adaptive */
+    uint64_t timeout_ms; /* 0: none */
+    uint32_t retries;    /* more tries after a failure or a timeout */
+    uint32_t losses_max; /* >= 1; 1: at most once */
     int32_t priority;
     bool lazy;                /* input is asked for with CLIENT_INPUT_WANTED */
     uint64_t tasks_under_way; /* lazy: pulled and not consumed; 0: adaptive */
@@ -41,21 +41,21 @@ struct client_job_options {
 };
 
 enum client_event_kind {
-    CLIENT_LINK_UP,      /* a fresh connection: say hello */
-    CLIENT_LINK_DOWN,    /* text */
-    CLIENT_MESSAGE,      /* *message (taken over) */
-    CLIENT_JOB_OPEN,     /* options; the step sets event->job to the new job's number */
-    CLIENT_JOB_INPUT,    /* job, span (taken over; first must be the next index) */
-    CLIENT_JOB_INPUT_END,/* job: there is no more */
-    CLIENT_JOB_CONSUMED, /* job, count, bytes: the reader took so many more ended tasks,
-                            with so many bytes of output (lazy) */
-    CLIENT_JOB_CANCEL,   /* job, first, count, kill; the step sets event->count to how many
-                            were cancelled: their CLIENT_FAILED effects tell which */
-    CLIENT_JOB_FREE,     /* job, kill: nobody wants it; what is under way is cancelled. No
-                            effect names the job any more */
-    CLIENT_CLOSE,        /* no new jobs; when all have ended: POOL_CLOSE */
-    CLIENT_TERMINATE,    /* end now: every unfinished task fails with ETERMINATED */
-    CLIENT_FLUSH,        /* the batch is over, or the deadline came */
+    CLIENT_LINK_UP,       /* a fresh connection: say hello */
+    CLIENT_LINK_DOWN,     /* text */
+    CLIENT_MESSAGE,       /* *message (taken over) */
+    CLIENT_JOB_OPEN,      /* options; the step sets event->job to the new job's number */
+    CLIENT_JOB_INPUT,     /* job, span (taken over; first must be the next index) */
+    CLIENT_JOB_INPUT_END, /* job: there is no more */
+    CLIENT_JOB_CONSUMED,  /* job, count, bytes: the reader took so many more ended tasks,
+                             with so many bytes of output (lazy) */
+    CLIENT_JOB_CANCEL, /* job, first, count, kill; the step sets event->count to how many
+                          were cancelled: their CLIENT_FAILED effects tell which */
+    CLIENT_JOB_FREE,   /* job, kill: nobody wants it; what is under way is cancelled. No
+                          effect names the job any more */
+    CLIENT_CLOSE,      /* no new jobs; when all have ended: POOL_CLOSE */
+    CLIENT_TERMINATE,  /* end now: every unfinished task fails with ETERMINATED */
+    CLIENT_FLUSH,      /* the batch is over, or the deadline came */
 };
 
 struct client_event {
@@ -64,7 +64,7 @@ struct client_event {
     struct message *message;
     const struct client_job_options *options;
     uint64_t job;
-    struct msg_span span;    /* attempt is ignored */
+    struct msg_span span; /* attempt is ignored */
     uint64_t first, count, bytes;
     bool kill;
     const char *text;
@@ -81,21 +81,21 @@ enum client_effect_kind {
     CLIENT_FAILED,       /* count 0: job, failed (one task that ended), text (why, or "");
                             else job, first, count, code, text, node, attempt (many that
                             ended for the same reason: cancelled, lost, terminated) */
-    CLIENT_JOB_ENDED,    /* job: all input came and every task has ended, or the pool failed
-                            or was terminated. The core has forgotten the job; sent after
-                            its last DONE or FAILED */
-    CLIENT_POOL_FAILED,  /* code, text, node: no node can run this pool, or the coordinator
-                            refused it; every unfinished task fails with the same, at
-                            the next FLUSH */
-    CLIENT_WARNING,      /* code, text, node: one node cannot run it, others can */
-    CLIENT_READ_FILE,    /* worker, content, offset, count: answer with a BLOB message that
-                            the shell makes and sends itself */
-    CLIENT_POOL_ENDED,   /* after CLOSE or TERMINATE: the processes have ended */
+    CLIENT_JOB_ENDED, /* job: all input came and every task has ended, or the pool failed
+                         or was terminated. The core has forgotten the job; sent after
+                         its last DONE or FAILED */
+    CLIENT_POOL_FAILED, /* code, text, node: no node can run this pool, or the coordinator
+                           refused it; every unfinished task fails with the same, at
+                           the next FLUSH */
+    CLIENT_WARNING,     /* code, text, node: one node cannot run it, others can */
+    CLIENT_READ_FILE,   /* worker, content, offset, count: answer with a BLOB message that
+                           the shell makes and sends itself */
+    CLIENT_POOL_ENDED,  /* after CLOSE or TERMINATE: the processes have ended */
 };
 
 struct client_effect {
     enum client_effect_kind kind;
-    struct message *message;      /* the shell takes it over */
+    struct message *message; /* the shell takes it over */
     uint64_t job, first, count, bytes;
     struct payload *sizes, *data; /* references, the shell takes them over */
     struct msg_failed failed;     /* its texts are owned by the effect */

@@ -12,6 +12,7 @@
 #include "common/base/span.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 #define BLOCK_BYTES 1048576 /* small inputs are put together to about so much */
 #define LARGE_BYTES 65536   /* an input from here on has a span of its own */
@@ -188,7 +189,7 @@ void job_describe(const farpool_function *function, const struct job_settings *s
         .tasks_under_way = settings->tasks_under_way,
         .bytes_under_way = settings->bytes_under_way,
     };
-    strcpy(ret_options->function, function->name);
+    snprintf(ret_options->function, sizeof ret_options->function, "%s", function->name);
 }
 
 int job_submit(farpool_job *job, const farpool_function *function,

@@ -8,6 +8,7 @@
 #include "common/sys/sys.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define INITIALIZER_ARGUMENT_MAX 67108864
@@ -147,7 +148,7 @@ int options_read_pool(const farpool_pool_options *options,
 {
     static const farpool_pool_options defaults = FARPOOL_POOL_OPTIONS;
     struct pool_settings settings = {0};
-    int64_t processes, tasks_per_process, connect_timeout_ms;
+    int64_t processes = 0, tasks_per_process = 0, connect_timeout_ms = 0;
     int code;
 
     if (options == NULL)
@@ -172,7 +173,8 @@ int options_read_pool(const farpool_pool_options *options,
     settings.tasks_per_process = (uint64_t)tasks_per_process;
     settings.connect_timeout_ms = (uint64_t)connect_timeout_ms;
     if (options->initializer != NULL)
-        strcpy(settings.initializer, options->initializer);
+        snprintf(settings.initializer, sizeof settings.initializer, "%s",
+                 options->initializer);
     settings.argument = options->initializer_argument;
     settings.program = options->program;
     settings.files = options->files;

@@ -81,7 +81,8 @@ static struct message *make_open(const farpool_pool *pool)
     memcpy(open->pool_open.machine, program->machine, sizeof open->pool_open.machine);
     open->pool_open.processes = settings->processes;
     open->pool_open.tasks_per_process = settings->tasks_per_process;
-    strcpy(open->pool_open.initializer, settings->initializer);
+    memcpy(open->pool_open.initializer, settings->initializer,
+           sizeof settings->initializer);
     open->pool_open.files = program_list(program);
     open->pool_open.files_count = program->count;
     if (settings->argument.size > 0)

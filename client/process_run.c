@@ -13,6 +13,7 @@
  * give's end. */
 #include "client/process_internal.h"
 
+#include <assert.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -44,6 +45,7 @@ static void find_data(struct process *self, struct work *work)
         if (give->data_offset + give->data_bytes > self->in_touched)
             self->in_touched = give->data_offset + give->data_bytes;
     }
+    assert(give->count > 0);
     work->each = give->data_bytes / give->count;
     if (give->sized)
         work->sizes = (const uint32_t *)(const void *)(work->data +

@@ -41,12 +41,11 @@ static void read_machine(int fd, char machine[32])
     if (pread(fd, &header, sizeof header, 0) < (ssize_t)sizeof(Elf32_Ehdr) ||
         memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
         return;
+    const char *name = "unknown";
     for (size_t i = 0; i < sizeof machines / sizeof machines[0]; i++)
-        if (machines[i].machine == header.e_machine) {
-            strcpy(machine, machines[i].name);
-            return;
-        }
-    strcpy(machine, "unknown");
+        if (machines[i].machine == header.e_machine)
+            name = machines[i].name;
+    snprintf(machine, 32, "%s", name);
 }
 
 static const char *base_name(const char *path)
@@ -121,8 +120,8 @@ static int add_file(struct program *program, const char *path, bool hashed,
                     farpool_error *error)
 {
     struct program_file *file = &program->files[program->count];
-    char machine[32];
-    struct stat stat;
+    char machine[32] = "";
+    struct stat stat = {.st_mode = 0};
     int code = look(path, &stat, machine, error);
 
     if (code != 0)
@@ -133,7 +132,7 @@ static int add_file(struct program *program, const char *path, bool hashed,
     if (program->count == 0) {
         if ((code = check_executable(path, &stat, machine, hashed, error)) != 0)
             return code;
-        strcpy(program->machine, machine);
+        memcpy(program->machine, machine, sizeof machine);
     }
     file->about.executable = (stat.st_mode & 0111) != 0;
     file->about.size = (uint64_t)stat.st_size;

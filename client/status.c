@@ -179,7 +179,7 @@ static void run(struct query *query, uint64_t until_ms)
 {
     for (;;) {
         zmq_pollitem_t items[NET_POLL_ITEMS];
-        uint64_t now_ms = sys_now_ms(), due_ms = net_deadline(query->net);
+        uint64_t now_ms = sys_now_ms(), due_ms;
         int count;
 
         while (net_poll(query->net, now_ms, deliver, query) > 0)

@@ -17,20 +17,20 @@
 #include <stdint.h>
 
 struct coordinator_config {
-    struct id coordinator;      /* made at random by the shell at each start */
-    uint32_t workers_max;       /* EWORKERLIMIT beyond */
-    uint32_t clients_max;       /* EFULL beyond */
-    uint32_t pools_max;         /* in all; EFULL beyond */
-    uint32_t jobs_max;          /* in all; EFULL beyond */
-    uint64_t client_tasks_max;  /* a client's tasks under way */
-    uint64_t client_bytes_max;  /* input bytes of the same; one larger task is let through
-                                   when nothing else of that client is under way */
-    uint64_t result_bytes_max;  /* of one worker's results not yet ACKed; the same */
-    uint64_t body_bytes_max;    /* largest input or output */
-    uint32_t heartbeat_ms;      /* default 1000 */
-    uint32_t silence_ms;        /* default 5000 */
-    uint32_t settle_ms;         /* after start, resumed jobs wait so long for workers to
-                                   tell what they still hold; default 1500 */
+    struct id coordinator;     /* made at random by the shell at each start */
+    uint32_t workers_max;      /* EWORKERLIMIT beyond */
+    uint32_t clients_max;      /* EFULL beyond */
+    uint32_t pools_max;        /* in all; EFULL beyond */
+    uint32_t jobs_max;         /* in all; EFULL beyond */
+    uint64_t client_tasks_max; /* a client's tasks under way */
+    uint64_t client_bytes_max; /* input bytes of the same; one larger task is let through
+                                  when nothing else of that client is under way */
+    uint64_t result_bytes_max; /* of one worker's results not yet ACKed; the same */
+    uint64_t body_bytes_max;   /* largest input or output */
+    uint32_t heartbeat_ms;     /* default 1000 */
+    uint32_t silence_ms;       /* default 5000 */
+    uint32_t settle_ms;        /* after start, resumed jobs wait so long for workers to
+                                  tell what they still hold; default 1500 */
 };
 
 /* Fills every limit with its default; the id stays zero. */
@@ -44,9 +44,9 @@ enum coordinator_event_kind {
 
 struct coordinator_event {
     enum coordinator_event_kind kind;
-    uint64_t now_ms;          /* monotonic, from any origin */
-    uint64_t link;            /* never 0; numbers are never reused by the shell */
-    struct message *message;  /* moved into the core (set to NULL by the step) */
+    uint64_t now_ms;         /* monotonic, from any origin */
+    uint64_t link;           /* never 0; numbers are never reused by the shell */
+    struct message *message; /* moved into the core (set to NULL by the step) */
     const char *text;
 };
 
@@ -78,8 +78,8 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
                             struct coordinator_core **ret_core);
 void coordinator_core_destroy(struct coordinator_core *core);
 
-/* One event. 0, or ENOMEM: then nothing has changed, no effect was added, and the event may
- * be tried again. FLUSH always returns 0: what had no memory is tried again, and the
+/* One event. 0, or ENOMEM: then nothing has changed, no effect was added, and the event
+ * may be tried again. FLUSH always returns 0: what had no memory is tried again, and the
  * deadline says when. */
 int coordinator_core_step(struct coordinator_core *core, struct coordinator_event *event,
                           struct coordinator_effects *effects);

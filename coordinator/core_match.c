@@ -156,11 +156,9 @@ static int walk_workers(struct coordinator_core *core, struct pool *pool)
         if (gave == GIVE_NOMEM)
             return FARPOOL_ENOMEM;
         pool->passed |= gave == GIVE_PASSED;
-        if (gave != GIVE_GAVE)
-            worker = next;
-        else if (first_job(pool) != job)
+        if (gave == GIVE_GAVE && first_job(pool) != job)
             worker = RB_MIN(kload_tree, &core->load);
-        else if (next && kload_compare(next, worker) < 0)
+        else if (gave != GIVE_GAVE || (next && kload_compare(next, worker) < 0))
             worker = next;
     }
     return 0;

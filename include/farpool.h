@@ -48,40 +48,40 @@ extern "C" {
 
 /* Every error: X(name, value, text). The values are fixed for ever: the API, the
  * wire and the logs share them. */
-#define FARPOOL_ERRORS(X)                                                            \
-    X(OK, 0, "no error")                                                             \
-    X(ENOMEM, -1, "out of memory")                                                   \
-    X(EINVAL, -2, "invalid argument")                                                \
-    X(ECLOSED, -3, "pool not running")                                               \
-    X(EOPEN, -4, "pool is still running")                                            \
-    X(ETIMEDOUT, -5, "timed out")                                                    \
-    X(ENOTREADY, -6, "not ready")                                                    \
-    X(EFUNCTION, -7, "the function failed")                                          \
-    X(ENOFUNCTION, -8, "no such function")                                           \
-    X(EPROCESSLOST, -9, "the process was lost")                                      \
-    X(ENODELOST, -10, "the node was lost")                                           \
-    X(ETASKTIMEOUT, -11, "the task ran longer than its limit")                       \
-    X(ECANCELLED, -12, "cancelled")                                                  \
-    X(ETOOBIG, -13, "too large")                                                     \
-    X(EINPUT, -14, "the input callback failed")                                      \
-    X(EINITIALIZER, -15, "the initializer failed")                                   \
-    X(ENOTFARPOOL, -16, "not a Farpool program")                                     \
-    X(EMACHINE, -17, "built for another machine")                                    \
-    X(ELIBRARY, -18, "a shared library is missing")                                  \
-    X(ENOCOORDINATOR, -19, "no coordinator there")                                   \
-    X(EADDRESS, -20, "bad address")                                                  \
-    X(EWORKERLIMIT, -21, "worker limit reached")                                     \
-    X(EFORK, -22, "pool belongs to the parent process")                              \
-    X(ENOINIT, -23, "farpool_init was not called")                                   \
-    X(ENOSPACE, -24, "no space left")                                                \
-    X(ENOFILES, -25, "too few file descriptors allowed")                             \
-    X(EVERSION, -26, "versions do not match")                                        \
-    X(EPROTOCOL, -27, "protocol violation")                                          \
-    X(ESYSTEM, -28, "a system call failed")                                          \
-    X(EPROGRAM, -29, "the program cannot be started")                                \
-    X(ETERMINATED, -30, "the pool was terminated")                                   \
-    X(EFULL, -31, "limit reached")                                                   \
-    X(ENOPOOL, -32, "no such pool")                                                  \
+#define FARPOOL_ERRORS(X)                                                                \
+    X(OK, 0, "no error")                                                                 \
+    X(ENOMEM, -1, "out of memory")                                                       \
+    X(EINVAL, -2, "invalid argument")                                                    \
+    X(ECLOSED, -3, "pool not running")                                                   \
+    X(EOPEN, -4, "pool is still running")                                                \
+    X(ETIMEDOUT, -5, "timed out")                                                        \
+    X(ENOTREADY, -6, "not ready")                                                        \
+    X(EFUNCTION, -7, "the function failed")                                              \
+    X(ENOFUNCTION, -8, "no such function")                                               \
+    X(EPROCESSLOST, -9, "the process was lost")                                          \
+    X(ENODELOST, -10, "the node was lost")                                               \
+    X(ETASKTIMEOUT, -11, "the task ran longer than its limit")                           \
+    X(ECANCELLED, -12, "cancelled")                                                      \
+    X(ETOOBIG, -13, "too large")                                                         \
+    X(EINPUT, -14, "the input callback failed")                                          \
+    X(EINITIALIZER, -15, "the initializer failed")                                       \
+    X(ENOTFARPOOL, -16, "not a Farpool program")                                         \
+    X(EMACHINE, -17, "built for another machine")                                        \
+    X(ELIBRARY, -18, "a shared library is missing")                                      \
+    X(ENOCOORDINATOR, -19, "no coordinator there")                                       \
+    X(EADDRESS, -20, "bad address")                                                      \
+    X(EWORKERLIMIT, -21, "worker limit reached")                                         \
+    X(EFORK, -22, "pool belongs to the parent process")                                  \
+    X(ENOINIT, -23, "farpool_init was not called")                                       \
+    X(ENOSPACE, -24, "no space left")                                                    \
+    X(ENOFILES, -25, "too few file descriptors allowed")                                 \
+    X(EVERSION, -26, "versions do not match")                                            \
+    X(EPROTOCOL, -27, "protocol violation")                                              \
+    X(ESYSTEM, -28, "a system call failed")                                              \
+    X(EPROGRAM, -29, "the program cannot be started")                                    \
+    X(ETERMINATED, -30, "the pool was terminated")                                       \
+    X(EFULL, -31, "limit reached")                                                       \
+    X(ENOPOOL, -32, "no such pool")                                                      \
     X(EDRAINED, -33, "the node was drained")
 
 enum {
@@ -143,9 +143,9 @@ typedef struct farpool_bytes {
 typedef struct farpool_run {
     const void *inputs;
     void *outputs;
-    uint64_t count;               /* tasks in this run */
-    volatile uint64_t *running;   /* which task of the run is under way, for the daemon */
-    volatile int failed;          /* set by farpool_fail: the run stops behind this task */
+    uint64_t count;             /* tasks in this run */
+    volatile uint64_t *running; /* which task of the run is under way, for the daemon */
+    volatile int failed;        /* set by farpool_fail: the run stops behind this task */
 } farpool_run;
 
 enum farpool_form { FARPOOL_TYPED = 1, FARPOOL_BYTES = 2, FARPOOL_ARGS = 3 };
@@ -154,13 +154,13 @@ enum farpool_form { FARPOOL_TYPED = 1, FARPOOL_BYTES = 2, FARPOOL_ARGS = 3 };
 typedef struct farpool_function {
     const char *name;
     enum farpool_form form;
-    uint32_t input_size;  /* bytes of a typed input, else 0 */
-    uint32_t output_size; /* bytes of a typed output, else 0 */
+    uint32_t input_size;               /* bytes of a typed input, else 0 */
+    uint32_t output_size;              /* bytes of a typed output, else 0 */
     uint64_t (*run)(farpool_run *run); /* typed: returns how many tasks were begun */
     int (*call)(farpool_task *task);   /* bytes */
     int (*call_args)(farpool_task *task, const struct msgpack_object *arguments,
                      struct msgpack_packer *result); /* args */
-    struct farpool_function *next; /* the library's own list */
+    struct farpool_function *next;                   /* the library's own list */
 } farpool_function;
 
 /* Registers a function; called by the macros before main. A name registered twice
@@ -176,10 +176,10 @@ FARPOOL_API const farpool_function *farpool_function_find(const char *name);
 #define FARPOOL_UNUSED __attribute__((unused))
 #endif
 
-#define FARPOOL_REGISTER_(name)                                                      \
-    __attribute__((constructor)) static void farpool_register_##name(void)           \
-    {                                                                                \
-        farpool_register(&farpool_function_##name);                                  \
+#define FARPOOL_REGISTER_(name)                                                          \
+    __attribute__((constructor)) static void farpool_register_##name(void)               \
+    {                                                                                    \
+        farpool_register(&farpool_function_##name);                                      \
     }
 
 /* The handle of a registered function, for the calls that take any form. */
@@ -189,51 +189,55 @@ FARPOOL_API const farpool_function *farpool_function_find(const char *name);
  * `output name(input)`: values of fixed size, checked by the compiler, passed by
  * their bytes (so: no pointers inside). Gives farpool_map(pool, name, ...) and its
  * sisters below their types. Types are single words: typedef what is not. */
-#define FARPOOL_FUNCTION(name, output_type, input_type)                              \
-    static uint64_t farpool_run_##name(farpool_run *run)                             \
-    {                                                                                \
-        const input_type *inputs = (const input_type *)run->inputs;                  \
-        output_type *outputs = (output_type *)run->outputs;                          \
-        const uint64_t count = run->count;                                           \
-        for (uint64_t i = 0; i < count; i++) {                                       \
-            *run->running = i;                                                       \
-            outputs[i] = name(inputs[i]);                                            \
-            if (run->failed)                                                         \
-                return i + 1;                                                        \
-        }                                                                            \
-        return count;                                                                \
-    }                                                                                \
-    static farpool_function farpool_function_##name = {                              \
-        #name, FARPOOL_TYPED, (uint32_t)sizeof(input_type),                          \
-        (uint32_t)sizeof(output_type), farpool_run_##name, NULL, NULL, NULL};        \
-    FARPOOL_REGISTER_(name)                                                          \
-    FARPOOL_UNUSED static inline int farpool_map_##name(                             \
-        farpool_pool *pool, const input_type *inputs, size_t count,                  \
-        output_type *outputs, farpool_error *error)                                  \
-    {                                                                                \
-        return farpool_map_typed(pool, &farpool_function_##name, inputs, count,      \
-                                 outputs, NULL, error);                              \
-    }                                                                                \
-    FARPOOL_UNUSED static inline farpool_job *farpool_map_async_##name(              \
-        farpool_pool *pool, const input_type *inputs, size_t count,                  \
-        const farpool_job_options *options, farpool_error *error)                    \
-    {                                                                                \
-        return farpool_map_async_typed(pool, &farpool_function_##name, inputs, count,\
-                                       options, error);                              \
-    }                                                                                \
-    FARPOOL_UNUSED static inline int farpool_apply_##name(                           \
-        farpool_pool *pool, input_type input, output_type *output,                   \
-        farpool_error *error)                                                        \
-    {                                                                                \
-        return farpool_map_typed(pool, &farpool_function_##name, &input, 1, output,  \
-                                 NULL, error);                                       \
-    }                                                                                \
-    FARPOOL_UNUSED static inline farpool_job *farpool_apply_async_##name(            \
-        farpool_pool *pool, input_type input, const farpool_job_options *options,    \
-        farpool_error *error)                                                        \
-    {                                                                                \
-        return farpool_map_async_typed(pool, &farpool_function_##name, &input, 1,    \
-                                       options, error);                              \
+#define FARPOOL_FUNCTION(name, output_type, input_type)                                  \
+    static uint64_t farpool_run_##name(farpool_run *run)                                 \
+    {                                                                                    \
+        const input_type *inputs = (const input_type *)run->inputs;                      \
+        output_type *outputs = (output_type *)run->outputs;                              \
+        const uint64_t count = run->count;                                               \
+        for (uint64_t i = 0; i < count; i++) {                                           \
+            *run->running = i;                                                           \
+            outputs[i] = name(inputs[i]);                                                \
+            if (run->failed)                                                             \
+                return i + 1;                                                            \
+        }                                                                                \
+        return count;                                                                    \
+    }                                                                                    \
+    static farpool_function farpool_function_##name = {#name,                            \
+                                                       FARPOOL_TYPED,                    \
+                                                       (uint32_t)sizeof(input_type),     \
+                                                       (uint32_t)sizeof(output_type),    \
+                                                       farpool_run_##name,               \
+                                                       NULL,                             \
+                                                       NULL,                             \
+                                                       NULL};                            \
+    FARPOOL_REGISTER_(name)                                                              \
+    FARPOOL_UNUSED static inline int farpool_map_##name(                                 \
+        farpool_pool *pool, const input_type *inputs, size_t count,                      \
+        output_type *outputs, farpool_error *error)                                      \
+    {                                                                                    \
+        return farpool_map_typed(pool, &farpool_function_##name, inputs, count, outputs, \
+                                 NULL, error);                                           \
+    }                                                                                    \
+    FARPOOL_UNUSED static inline farpool_job *farpool_map_async_##name(                  \
+        farpool_pool *pool, const input_type *inputs, size_t count,                      \
+        const farpool_job_options *options, farpool_error *error)                        \
+    {                                                                                    \
+        return farpool_map_async_typed(pool, &farpool_function_##name, inputs, count,    \
+                                       options, error);                                  \
+    }                                                                                    \
+    FARPOOL_UNUSED static inline int farpool_apply_##name(                               \
+        farpool_pool *pool, input_type input, output_type *output, farpool_error *error) \
+    {                                                                                    \
+        return farpool_map_typed(pool, &farpool_function_##name, &input, 1, output,      \
+                                 NULL, error);                                           \
+    }                                                                                    \
+    FARPOOL_UNUSED static inline farpool_job *farpool_apply_async_##name(                \
+        farpool_pool *pool, input_type input, const farpool_job_options *options,        \
+        farpool_error *error)                                                            \
+    {                                                                                    \
+        return farpool_map_async_typed(pool, &farpool_function_##name, &input, 1,        \
+                                       options, error);                                  \
     }
 
 /* The typed calls, checked by the compiler: `function` is the name given to
@@ -251,13 +255,13 @@ FARPOOL_API const farpool_function *farpool_function_find(const char *name);
  *     As Pool.apply: one call; blocks.
  * farpool_apply_async(pool, function, I input, options, error) -> farpool_job *
  *     As Pool.apply_async. */
-#define farpool_map(pool, function, inputs, count, outputs, error)                   \
+#define farpool_map(pool, function, inputs, count, outputs, error)                       \
     farpool_map_##function(pool, inputs, count, outputs, error)
-#define farpool_map_async(pool, function, inputs, count, options, error)             \
+#define farpool_map_async(pool, function, inputs, count, options, error)                 \
     farpool_map_async_##function(pool, inputs, count, options, error)
-#define farpool_apply(pool, function, input, output, error)                          \
+#define farpool_apply(pool, function, input, output, error)                              \
     farpool_apply_##function(pool, input, output, error)
-#define farpool_apply_async(pool, function, input, options, error)                   \
+#define farpool_apply_async(pool, function, input, options, error)                       \
     farpool_apply_async_##function(pool, input, options, error)
 
 /* FARPOOL_BYTES_FUNCTION(name), after the definition of `int name(farpool_task *)`:
@@ -265,9 +269,9 @@ FARPOOL_API const farpool_function *farpool_function_find(const char *name);
  * farpool_task_output or farpool_task_write; nothing written is an empty output.
  * It returns 0, or any other value to fail (with farpool_fail to say why).
  * An initializer is such a function; its input is the pool's initializer_argument. */
-#define FARPOOL_BYTES_FUNCTION(name)                                                 \
-    static farpool_function farpool_function_##name = {                              \
-        #name, FARPOOL_BYTES, 0, 0, NULL, name, NULL, NULL};                         \
+#define FARPOOL_BYTES_FUNCTION(name)                                                     \
+    static farpool_function farpool_function_##name = {                                  \
+        #name, FARPOOL_BYTES, 0, 0, NULL, name, NULL, NULL};                             \
     FARPOOL_REGISTER_(name)
 
 /* FARPOOL_ARGS_FUNCTION(name), after the definition of
@@ -275,9 +279,9 @@ FARPOOL_API const farpool_function *farpool_function_find(const char *name);
  *              struct msgpack_packer *result)
  * several values in, as a msgpack array, and one msgpack value out: for starmap.
  * farpool_unpack() reads the arguments without touching msgpack-c. */
-#define FARPOOL_ARGS_FUNCTION(name)                                                  \
-    static farpool_function farpool_function_##name = {                              \
-        #name, FARPOOL_ARGS, 0, 0, NULL, NULL, name, NULL};                          \
+#define FARPOOL_ARGS_FUNCTION(name)                                                      \
+    static farpool_function farpool_function_##name = {#name, FARPOOL_ARGS, 0,    0,     \
+                                                       NULL,  NULL,         name, NULL}; \
     FARPOOL_REGISTER_(name)
 
 /* The first line of main. Removes Farpool's own arguments from argv, if any.
@@ -311,9 +315,11 @@ FARPOOL_API int farpool_task_write(farpool_task *task, const void *data, size_t 
 FARPOOL_API int farpool_fail(farpool_task *task, const char *format, ...)
     FARPOOL_PRINTF(2, 3);
 
-FARPOOL_API uint64_t farpool_task_index(const farpool_task *task);   /* in its job, from 0 */
+FARPOOL_API uint64_t
+farpool_task_index(const farpool_task *task); /* in its job, from 0 */
 FARPOOL_API uint32_t farpool_task_attempt(const farpool_task *task); /* from 1 */
-FARPOOL_API const char *farpool_task_node(const farpool_task *task); /* this node's name */
+FARPOOL_API const char *
+farpool_task_node(const farpool_task *task); /* this node's name */
 
 /* Whether the task was cancelled, its job given up or its pool terminated; cheap
  * enough for an inner loop. */
@@ -339,30 +345,30 @@ typedef struct farpool_pool farpool_pool;
  *     options.processes = 4; */
 typedef struct farpool_pool_options {
     size_t struct_size;
-    int64_t processes;   /* 1 to 65536; AUTO: every slot there is, now and later */
+    int64_t processes;       /* 1 to 65536; AUTO: every slot there is, now and later */
     const char *initializer; /* name of a bytes function, run once in each process */
     farpool_bytes initializer_argument; /* at most 64 MiB */
     int64_t tasks_per_process; /* >= 1: replace a process after so many; AUTO: never */
-    int64_t chunk_size;  /* >= 1 tasks; AUTO: from measured task times */
-    int64_t task_timeout_ms;  /* >= 1, then the process is killed; AUTO: no limit */
-    int64_t retries;     /* 0 to 1000 more tries when a task fails or times out; AUTO: 0 */
-    int64_t losses_max;  /* 1 to 1000: a task fails when it has lost so many processes or
-                            nodes; AUTO: 3; 1: a task is never run twice */
-    int64_t priority;    /* -1000 to 1000, higher first among this pool's jobs; AUTO: 0 */
-    int64_t tasks_under_way; /* >= 1: how much input may be pulled ahead of the results
-                                that were read; AUTO: by memory and task times */
-    int64_t bytes_under_way; /* >= 1 bytes of the same; AUTO: 64 MiB */
-    const char *program; /* path of another Farpool program to run; NULL: this one */
+    int64_t chunk_size;        /* >= 1 tasks; AUTO: from measured task times */
+    int64_t task_timeout_ms;   /* >= 1, then the process is killed; AUTO: no limit */
+    int64_t retries;    /* 0 to 1000 more tries when a task fails or times out; AUTO: 0 */
+    int64_t losses_max; /* 1 to 1000: a task fails when it has lost so many processes or
+                           nodes; AUTO: 3; 1: a task is never run twice */
+    int64_t priority;   /* -1000 to 1000, higher first among this pool's jobs; AUTO: 0 */
+    int64_t tasks_under_way;  /* >= 1: how much input may be pulled ahead of the results
+                                 that were read; AUTO: by memory and task times */
+    int64_t bytes_under_way;  /* >= 1 bytes of the same; AUTO: 64 MiB */
+    const char *program;      /* path of another Farpool program to run; NULL: this one */
     const char *const *files; /* NULL-ended paths, put beside the program on each node;
                                  a process starts in that folder; NULL: none */
     int64_t connect_timeout_ms; /* >= 1; AUTO: 5000 */
 } farpool_pool_options;
 
-#define FARPOOL_POOL_OPTIONS                                                         \
-    {                                                                                \
-        sizeof(farpool_pool_options), FARPOOL_AUTO, NULL, {NULL, 0}, FARPOOL_AUTO,   \
-            FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,    \
-            FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, FARPOOL_AUTO                     \
+#define FARPOOL_POOL_OPTIONS                                                             \
+    {                                                                                    \
+        sizeof(farpool_pool_options), FARPOOL_AUTO, NULL, {NULL, 0}, FARPOOL_AUTO,       \
+            FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,        \
+            FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, FARPOOL_AUTO                         \
     }
 
 /* Opens a pool, as Pool().
@@ -376,7 +382,8 @@ typedef struct farpool_pool_options {
  * Returns the pool, to be ended with farpool_pool_free, or NULL with *error filled:
  *   ENOINIT, EINVAL (an option, by name), EADDRESS, ENOCOORDINATOR (nothing answered
  *   within connect_timeout_ms), EVERSION, ENOFUNCTION (initializer), EPROGRAM, EMACHINE
- *   (embedded), EFULL, ENOFILES, ENOMEM, ESYSTEM. Blocks until the coordinator answered, not for workers. */
+ *   (embedded), EFULL, ENOFILES, ENOMEM, ESYSTEM. Blocks until the coordinator answered,
+ * not for workers. */
 FARPOOL_API farpool_pool *farpool_open(const char *address,
                                        const farpool_pool_options *options,
                                        farpool_error *error);
@@ -390,23 +397,24 @@ FARPOOL_API int farpool_terminate(farpool_pool *pool, farpool_error *error);
 
 /* Waits until all is done and the processes have ended; only after farpool_close or
  * farpool_terminate, else EOPEN. As Pool.join. */
-FARPOOL_API int farpool_join(farpool_pool *pool, int64_t timeout_ms, farpool_error *error);
+FARPOOL_API int farpool_join(farpool_pool *pool, int64_t timeout_ms,
+                             farpool_error *error);
 
 /* Frees the pool; NULL is allowed. A pool that was not closed or terminated is
  * terminated first, and told on stderr when it had work left; one that was closed ends
- * its work first, as farpool_join. Jobs and iterators of the pool stay readable until they
- * are freed themselves. Not from a callback. */
+ * its work first, as farpool_join. Jobs and iterators of the pool stay readable until
+ * they are freed themselves. Not from a callback. */
 FARPOOL_API void farpool_pool_free(farpool_pool *pool);
 
 /* How the pool stands. */
 typedef struct farpool_pool_info {
     bool embedded;
-    uint64_t nodes;     /* that run, or may run, this pool's processes */
-    uint64_t slots;     /* places for processes on those nodes */
-    uint64_t processes; /* alive */
+    uint64_t nodes;             /* that run, or may run, this pool's processes */
+    uint64_t slots;             /* places for processes on those nodes */
+    uint64_t processes;         /* alive */
     uint64_t processes_started; /* ever, in this pool */
     uint64_t tasks_waiting, tasks_running, tasks_done, tasks_failed;
-    bool connected;     /* to the coordinator; true when embedded */
+    bool connected; /* to the coordinator; true when embedded */
 } farpool_pool_info;
 FARPOOL_API int farpool_pool_get_info(farpool_pool *pool, farpool_pool_info *ret_info,
                                       farpool_error *error);
@@ -437,10 +445,10 @@ typedef struct farpool_job_options {
     void *user;
 } farpool_job_options;
 
-#define FARPOOL_JOB_OPTIONS                                                          \
-    {                                                                                \
-        sizeof(farpool_job_options), FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,       \
-            FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, NULL \
+#define FARPOOL_JOB_OPTIONS                                                              \
+    {                                                                                    \
+        sizeof(farpool_job_options), FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,           \
+            FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, NULL     \
     }
 
 /* The typed calls behind the macros. options may be NULL. EINVAL when the function is
@@ -494,7 +502,8 @@ FARPOOL_API farpool_job *farpool_starmap_async(farpool_pool *pool,
                                                const farpool_job_options *options,
                                                farpool_error *error);
 
-/* One call with bytes. As Pool.apply; *ret_job (never NULL on success) holds the output. */
+/* One call with bytes. As Pool.apply; *ret_job (never NULL on success) holds the output.
+ */
 FARPOOL_API int farpool_apply_bytes(farpool_pool *pool, const farpool_function *function,
                                     const void *data, size_t size, farpool_job **ret_job,
                                     farpool_error *error);
@@ -506,7 +515,8 @@ FARPOOL_API farpool_job *farpool_apply_bytes_async(farpool_pool *pool,
 
 /* AsyncResult.get: waits, then returns 0, or the error of the lowest failed index, or
  * ETIMEDOUT at the deadline (the job goes on). May be called again. */
-FARPOOL_API int farpool_job_get(farpool_job *job, int64_t timeout_ms, farpool_error *error);
+FARPOOL_API int farpool_job_get(farpool_job *job, int64_t timeout_ms,
+                                farpool_error *error);
 /* AsyncResult.wait: 0 when every task has ended, however; else ETIMEDOUT. */
 FARPOOL_API int farpool_job_wait(farpool_job *job, int64_t timeout_ms);
 /* AsyncResult.ready. */
@@ -525,7 +535,8 @@ FARPOOL_API int farpool_job_cancel_task(farpool_job *job, uint64_t index, bool k
 /* How many tasks the job has, and one task's outcome: 0 (succeeded), ENOTREADY, or its
  * error. EINVAL beyond the end. */
 FARPOOL_API uint64_t farpool_job_count(const farpool_job *job);
-FARPOOL_API int farpool_job_outcome(farpool_job *job, uint64_t index, farpool_error *error);
+FARPOOL_API int farpool_job_outcome(farpool_job *job, uint64_t index,
+                                    farpool_error *error);
 /* One task's output: borrowed until the job is freed; NULL if it has none (yet, or it
  * failed). *ret_size may be NULL. An empty output is a non-NULL pointer and size 0. */
 FARPOOL_API const void *farpool_job_output(farpool_job *job, uint64_t index,
@@ -567,11 +578,9 @@ typedef int (*farpool_input)(void *user, farpool_bytes *ret_item, char message[2
 /* As Pool.imap (results in input order) and Pool.imap_unordered (as they finish). A
  * failed task is told at its place by farpool_next, and iteration goes on. NULL on
  * error. Free the iterator before the memory that `user` points to. */
-FARPOOL_API farpool_iterator *farpool_imap(farpool_pool *pool,
-                                           const farpool_function *function,
-                                           farpool_input input, void *user,
-                                           const farpool_job_options *options,
-                                           farpool_error *error);
+FARPOOL_API farpool_iterator *
+farpool_imap(farpool_pool *pool, const farpool_function *function, farpool_input input,
+             void *user, const farpool_job_options *options, farpool_error *error);
 FARPOOL_API farpool_iterator *farpool_imap_unordered(farpool_pool *pool,
                                                      const farpool_function *function,
                                                      farpool_input input, void *user,

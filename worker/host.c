@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define EPOLL_EVENTS 64
@@ -64,12 +63,8 @@ int host_create(const struct host_config *config, struct host **ret_host,
     host->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (host->epoll < 0) {
         int number = errno;
-        struct rlimit limit = {0};
-        getrlimit(RLIMIT_NOFILE, &limit);
         host_destroy(host);
-        return error_set(error, number == EMFILE ? FARPOOL_ENOFILES : FARPOOL_ESYSTEM,
-                         "host: epoll_create1: %s (at most %llu files may be open)",
-                         strerror(number), (unsigned long long)limit.rlim_cur);
+        return host_system_error(error, number, "host: epoll_create1");
     }
     *ret_host = host;
     return 0;

@@ -27,10 +27,9 @@
 static int system_error(farpool_error *error, const char *what)
 {
     int number = errno;
-    int code = number == EMFILE || number == ENFILE ? FARPOOL_ENOFILES
-               : number == ENOMEM                   ? FARPOOL_ENOMEM
-                                                    : FARPOOL_ESYSTEM;
-    return error_set(error, code, "starting a process: %s: %s", what, strerror(number));
+    char call[64];
+    snprintf(call, sizeof call, "cannot start a process: %s", what);
+    return host_system_error(error, number, call);
 }
 
 static int make_memory(uint64_t size, farpool_error *error)

@@ -198,6 +198,8 @@ void host_environment_free(char **environment);
 
 /* host_why.c ---------------------------------------------------------------------- */
 
+/* What a failed system call means: ENOFILES with the limit, ENOMEM or ESYSTEM. */
+int host_system_error(farpool_error *error, int number, const char *what);
 /* Why path could not be executed (error number of posix_spawn). */
 int host_why_not_started(const char *path, int error_number, char *text, size_t size);
 /* The first shared library that path needs and does not find; false: none. */

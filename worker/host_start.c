@@ -108,7 +108,7 @@ static int raise_fd(int fd)
     if (fd < 0 || fd >= FD_HIGH)
         return fd;
     int high = fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH);
-    int number = errno;
+    int number = errno == EINVAL ? EMFILE : errno; /* FD_HIGH is over the limit */
     close(fd);
     errno = number;
     return high;
@@ -218,11 +218,10 @@ static bool fail(struct host_process *process, int code, const char *what)
 
 static bool fail_errno(struct host_process *process, int number)
 {
-    return fail(process,
-                number == EMFILE || number == ENFILE ? FARPOOL_ENOFILES
-                : number == ENOMEM                   ? FARPOOL_ENOMEM
-                                                     : FARPOOL_ESYSTEM,
-                strerror(number));
+    farpool_error error;
+    process->code = host_system_error(&error, number, "cannot start a process");
+    snprintf(process->text, sizeof process->text, "%s", error.text);
+    return false;
 }
 
 static bool make_channel(struct host *host, struct host_process *process,

@@ -6,11 +6,14 @@
  * far the process had come. */
 #include "worker/host_internal.h"
 
+#include "common/base/error.h"
+
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static const struct {
@@ -89,23 +92,35 @@ static int why_from_file(int fd, const char *path, int number, char *text, size_
     return FARPOOL_EPROGRAM;
 }
 
+int host_system_error(farpool_error *error, int number, const char *what)
+{
+    struct rlimit limit;
+    if (number == EMFILE && getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        return error_set(error, FARPOOL_ENOFILES,
+                         "%s: %s (this process may have %llu: ulimit -n)", what,
+                         strerror(number), (unsigned long long)limit.rlim_cur);
+    int code = number == EMFILE || number == ENFILE ? FARPOOL_ENOFILES
+               : number == ENOMEM                   ? FARPOOL_ENOMEM
+                                                    : FARPOOL_ESYSTEM;
+    return error_set(error, code, "%s: %s", what, strerror(number));
+}
+
 int host_why_not_started(const char *path, int error_number, char *text, size_t size)
 {
-    int code = FARPOOL_EPROGRAM;
     int fd = error_number == ENOEXEC || error_number == ENOENT
                  ? open(path, O_RDONLY | O_CLOEXEC)
                  : -1;
     if (fd >= 0) {
-        code = why_from_file(fd, path, error_number, text, size);
+        int code = why_from_file(fd, path, error_number, text, size);
         close(fd);
         return code;
     }
-    if (error_number == EAGAIN || error_number == ENOMEM)
-        code = error_number == ENOMEM ? FARPOOL_ENOMEM : FARPOOL_ESYSTEM;
-    else if (error_number == EMFILE || error_number == ENFILE)
-        code = FARPOOL_ENOFILES;
     snprintf(text, size, "cannot start %s: %s", path, strerror(error_number));
-    return code;
+    farpool_error error;
+    if (error_number == EAGAIN || error_number == ENOMEM || error_number == EMFILE ||
+        error_number == ENFILE)
+        return host_system_error(&error, error_number, text);
+    return FARPOOL_EPROGRAM;
 }
 
 /* The dynamic loader's own words: "PROGRAM: error while loading shared libraries:

@@ -24,8 +24,8 @@
 #define CHANNEL_FD_MEMORY 3
 #define CHANNEL_FD_BELL 4
 
-/* How a process ends that cannot attach: it was built with a libfarpool that speaks another
- * CHANNEL_VERSION, or something else, told on stderr. */
+/* How a process ends that cannot attach: it was built with a libfarpool that speaks
+ * another CHANNEL_VERSION, or something else, told on stderr. */
 #define CHANNEL_EXIT_VERSION 125
 #define CHANNEL_EXIT_REFUSED 126
 

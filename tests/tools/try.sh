@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# try.sh: what the shell tests share: a scratch folder, commands with an expected status and
+# output, daemons. Sourced; wants $coordinator and $worker; all it started ends with it.
+scratch=$(mktemp -d)
+passed=0 failed=0
+pids=()
+
+cleanup() {
+    local pid
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null; done
+    rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+# try NAME WANTED-STATUS WANTED-OUTPUT COMMAND...: stdout must equal, '*' is any.
+try() {
+    local name=$1 status=$2 wanted=$3 got code
+    shift 3
+    got=$(timeout 60 "$@" 2>"$scratch/stderr" </dev/null)
+    code=$?
+    if [ "$code" -ne "$status" ] || { [ "$wanted" != '*' ] && [ "$got" != "$wanted" ]; }; then
+        failed=$((failed + 1))
+        printf 'FAILED %s: status %s (wanted %s)\n--- stdout\n%s\n--- wanted\n%s\n--- stderr\n%s\n' \
+            "$name" "$code" "$status" "$got" "$wanted" "$(cat "$scratch/stderr")"
+    else
+        passed=$((passed + 1))
+    fi
+}
+
+said() { # NAME PATTERN: the last command's standard error
+    if grep -qE -- "$2" "$scratch/stderr"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED %s: stderr lacks %s:\n%s\n' "$1" "$2" "$(cat "$scratch/stderr")"
+    fi
+}
+
+# Starts one, and sets FARPOOL_COORDINATOR to its address.
+start_coordinator() {
+    "$coordinator" --listen 'tcp://127.0.0.1:*' 2>"$scratch/coordinator.log" &
+    pids+=($!)
+    FARPOOL_COORDINATOR=$(wait_for "$scratch/coordinator.log" 'address=([^ ]+)') || exit 1
+    export FARPOOL_COORDINATOR
+}
+
+start_worker() { # OPTIONS...
+    "$worker" "$@" 2>>"$scratch/worker.log" &
+    pids+=($!)
+}
+
+# Ends the test with its result.
+finish() {
+    echo "$passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+    exit
+}
+
+# Waits until a file has a line that matches; prints the match's first group.
+wait_for() { # FILE SED-PATTERN
+    local found i
+    for ((i = 0; i < 500; i++)); do
+        found=$(sed -nE "s/.*$2.*/\\1/p" "$1" 2>/dev/null | head -n 1)
+        [ -n "$found" ] && { printf '%s\n' "$found"; return 0; }
+        read -rt 0.02 <> <(:) || true
+    done
+    echo "no '$2' in $1" >&2
+    return 1
+}
