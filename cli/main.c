@@ -27,8 +27,8 @@ static void help(void)
     puts(
         "usage: farpool COMMAND [OPTIONS]\n"
         "\n"
-        "multiprocessing.Pool across machines: runs work on every core of this machine, or,\n"
-        "with a coordinator named, on every worker that it knows.\n"
+        "multiprocessing.Pool across machines: runs work on every core of this machine,\n"
+        "or, with a coordinator named, on every worker that it knows.\n"
         "\n"
         "commands:");
     for (size_t i = 0; i < COMMANDS; i++)

@@ -25,7 +25,8 @@ static const char help[] =
     "      --memory BYTES      input bytes that one client may have under way, and\n"
     "                          result bytes that one worker may have unacknowledged;\n"
     "                          K, M, G or T may follow (default %lluM)\n"
-    "      --silence-ms N      a peer that is silent for so long is gone (default %u)\n"
+    "      --silence-ms N      a peer that is silent for so long is gone\n"
+    "                          (default %u)\n"
     "      --heartbeat-ms N    how often each side says that it is there\n"
     "                          (default %u, or a fifth of --silence-ms if less)\n"
     "      --settle-ms N       after a start, wait so long for workers to come back\n"
@@ -35,8 +36,8 @@ static const char help[] =
     "  -V, --version           print the version and exit\n"
     "\n"
     "Signals: SIGTERM or SIGINT: takes no new clients, and ends when those that are\n"
-    "there have gone; a second one: ends at once. It may be killed at any time: workers\n"
-    "and clients come back to the one that is started next.\n"
+    "there have gone; a second one: ends at once. It may be killed at any time:\n"
+    "workers and clients come back to the one that is started next.\n"
     "\n"
     "Exit codes: 0 ended as asked, 1 could not start or go on, 2 wrong usage.\n";
 
