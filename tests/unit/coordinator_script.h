@@ -84,6 +84,14 @@ static inline void script_flush(struct script *script)
     assert_int_equal(script_step(script, &event), 0);
 }
 
+/* The last message of a batch. */
+static inline void script_say_last(struct script *script, uint64_t link,
+                                   struct message *message)
+{
+    script_say(script, link, message);
+    script_flush(script);
+}
+
 static inline void script_pass(struct script *script, uint64_t ms)
 {
     script->now_ms += ms;
@@ -136,6 +144,16 @@ static inline void script_dropped(struct script *script, uint64_t link, int code
     assert_int_equal(effect->code, code);
     assert_true(strlen(effect->text) > 0);
     effect->link = 0;
+}
+
+/* Told that it is refused, and why, and then dropped. */
+static inline const struct message *script_refused(struct script *script, uint64_t link,
+                                                   int code)
+{
+    const struct message *message = script_take(script, link, MSG_REFUSED);
+    assert_int_equal(message->refused.code, code);
+    script_dropped(script, link, code);
+    return message;
 }
 
 static inline bool script_is_quiet(struct script *script, uint64_t link)
@@ -353,12 +371,15 @@ static inline struct message *ack(uint8_t pool, uint8_t worker, uint64_t first,
     return message;
 }
 
-static inline struct msg_range *one_range(uint64_t first, uint64_t count,
-                                          uint32_t attempt)
+/* One range, or none for a count of 0; how many. */
+static inline uint32_t make_ranges(struct msg_range **ret_ranges, uint64_t first,
+                                   uint64_t count, uint32_t attempt)
 {
-    struct msg_range *range = mem_alloc(sizeof *range);
-    *range = (struct msg_range){first, count, attempt};
-    return range;
+    if (!count)
+        return 0;
+    *ret_ranges = mem_alloc(sizeof **ret_ranges);
+    **ret_ranges = (struct msg_range){first, count, attempt};
+    return 1;
 }
 
 static inline struct message *cancel(uint8_t pool, uint64_t job, uint64_t first,
@@ -367,8 +388,7 @@ static inline struct message *cancel(uint8_t pool, uint64_t job, uint64_t first,
     struct message *message = message_create(MSG_CANCEL);
     message->cancel.pool = make_id(pool);
     message->cancel.job = job;
-    message->cancel.ranges = one_range(first, count, 0);
-    message->cancel.ranges_count = 1;
+    message->cancel.ranges_count = make_ranges(&message->cancel.ranges, first, count, 0);
     return message;
 }
 
@@ -379,10 +399,8 @@ static inline struct message *returned(uint8_t pool, uint64_t job, uint64_t firs
     struct message *message = message_create(MSG_RETURNED);
     message->returned.pool = make_id(pool);
     message->returned.job = job;
-    if (count) {
-        message->returned.ranges = one_range(first, count, 1);
-        message->returned.ranges_count = 1;
-    }
+    message->returned.ranges_count =
+        make_ranges(&message->returned.ranges, first, count, 1);
     return message;
 }
 
@@ -392,10 +410,7 @@ static inline struct message *held(uint8_t pool, uint64_t job, uint64_t first,
     struct message *message = message_create(MSG_HELD);
     message->held.pool = make_id(pool);
     message->held.job = job;
-    if (count) {
-        message->held.ranges = one_range(first, count, 1);
-        message->held.ranges_count = 1;
-    }
+    message->held.ranges_count = make_ranges(&message->held.ranges, first, count, 1);
     return message;
 }
 
@@ -458,5 +473,24 @@ static inline struct coordinator_counts script_counts(const struct script *scrip
     coordinator_core_counts(script->core, &counts);
     return counts;
 }
+
+/* *state is a script that has begun, and ends with the test. */
+static inline int script_set_up(void **state)
+{
+    static struct script script;
+    script = (struct script){.links = 0};
+    script_begin(&script);
+    *state = &script;
+    return 0;
+}
+
+static inline int script_tear_down(void **state)
+{
+    script_end(*state);
+    return 0;
+}
+
+#define SCRIPT_TEST(name)                                                                \
+    cmocka_unit_test_setup_teardown(name, script_set_up, script_tear_down)
 
 #endif

@@ -202,6 +202,21 @@ struct giving {
     const uint32_t *sizes; /* or NULL */
 };
 
+/* Tasks for process 1, in give 1 from index 0 on, each claimed and published alone: a
+ * test changes what it is about. */
+static inline struct giving giving_of(const char *function, uint32_t count,
+                                      const void *data, size_t size)
+{
+    return (struct giving){.process = 1,
+                           .give = 1,
+                           .function = function,
+                           .count = count,
+                           .claim = 1,
+                           .publish = 1,
+                           .data = data,
+                           .size = size};
+}
+
 static inline void fixture_give(struct fixture *fixture, const struct giving *giving)
 {
     struct worker_effect effect;
@@ -278,5 +293,36 @@ static inline void fixture_collect(struct fixture *fixture, uint64_t give, uint6
         done += told->event.count;
     }
 }
+
+/* Runs one task alone, with a byte as its input, and takes its output. */
+static inline void fixture_run_one(struct fixture *fixture, const char *function,
+                                   void *output, size_t room)
+{
+    uint8_t input = 0;
+    struct giving giving = giving_of(function, 1, &input, 1);
+    fixture_give(fixture, &giving);
+    fixture_collect(fixture, 1, 0, 1, output, room);
+}
+
+/* ---------------------------------------------- a test that gets all of it ready made */
+
+/* *state is a fixture whose process 1 is ready. */
+static inline int fixture_set_up(void **state)
+{
+    static struct fixture fixture;
+    *state = &fixture;
+    fixture_open(&fixture);
+    fixture_start_ready(&fixture, 1);
+    return 0;
+}
+
+static inline int fixture_tear_down(void **state)
+{
+    fixture_close(*state);
+    return 0;
+}
+
+#define FIXTURE_TEST(name)                                                               \
+    cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 
 #endif

@@ -159,14 +159,25 @@ static int act(struct model *model, struct client_event *event)
     return result;
 }
 
-static void act_kind(struct model *model, enum client_event_kind kind)
+/* Of a job, or of none (0). */
+static void act_kind(struct model *model, enum client_event_kind kind, uint64_t job)
 {
-    assert_int_equal(act(model, &(struct client_event){.kind = kind}), 0);
+    assert_int_equal(act(model, &(struct client_event){.kind = kind, .job = job}), 0);
 }
 
 static void act_message(struct model *model, struct message *message)
 {
     struct client_event event = {.kind = CLIENT_MESSAGE, .message = message};
+    assert_int_equal(act(model, &event), 0);
+}
+
+/* More inputs of a job. */
+static void act_input(struct model *model, struct model_job *job, uint64_t count)
+{
+    struct client_event event = {.kind = CLIENT_JOB_INPUT,
+                                 .job = job->number,
+                                 .span = script_span(job->next, (uint32_t)count, 10)};
+    job->next += count;
     assert_int_equal(act(model, &event), 0);
 }
 
@@ -179,7 +190,7 @@ static uint64_t below(struct model *model, uint64_t bound)
 
 static void link_up(struct model *model)
 {
-    act_kind(model, CLIENT_LINK_UP);
+    act_kind(model, CLIENT_LINK_UP, 0);
     act_message(model, script_make_welcome(WINDOW, 100000));
     model->up = true;
 }
@@ -211,13 +222,7 @@ static void add_input(struct model *model, struct model_job *job)
     const uint64_t room = TASKS - job->next;
     if (job->lazy || job->input_ended || job->freed || !room)
         return;
-    const uint32_t count = 1 + (uint32_t)below(model, room);
-    const uint64_t first = job->next;
-    job->next += count;
-    struct client_event event = {.kind = CLIENT_JOB_INPUT,
-                                 .job = job->number,
-                                 .span = script_span(first, count, 10)};
-    assert_int_equal(act(model, &event), 0);
+    act_input(model, job, 1 + below(model, room));
 }
 
 static void end_input(struct model *model, struct model_job *job)
@@ -225,8 +230,7 @@ static void end_input(struct model *model, struct model_job *job)
     if (job->input_ended || job->freed)
         return;
     job->input_ended = true;
-    struct client_event event = {.kind = CLIENT_JOB_INPUT_END, .job = job->number};
-    assert_int_equal(act(model, &event), 0);
+    act_kind(model, CLIENT_JOB_INPUT_END, job->number);
 }
 
 /* Answers what a FLUSH wanted, if anything. */
@@ -244,21 +248,15 @@ static void feed(struct model *model)
         return;
     if (count > TASKS - job->next)
         count = TASKS - job->next;
-    if (!count) {
+    if (count)
+        act_input(model, job, count);
+    else
         end_input(model, job);
-        return;
-    }
-    const uint64_t first = job->next;
-    job->next += count;
-    struct client_event event = {.kind = CLIENT_JOB_INPUT,
-                                 .job = number,
-                                 .span = script_span(first, (uint32_t)count, 10)};
-    assert_int_equal(act(model, &event), 0);
 }
 
 static void flush(struct model *model)
 {
-    act_kind(model, CLIENT_FLUSH);
+    act_kind(model, CLIENT_FLUSH, 0);
     feed(model);
 }
 
@@ -292,8 +290,7 @@ static void free_job(struct model *model, struct model_job *job)
 {
     if (job->over || job->freed)
         return;
-    struct client_event event = {.kind = CLIENT_JOB_FREE, .job = job->number};
-    assert_int_equal(act(model, &event), 0);
+    act_kind(model, CLIENT_JOB_FREE, job->number);
     job->freed = true;
 }
 
@@ -348,7 +345,7 @@ static void change_link(struct model *model)
         link_up(model);
     } else {
         model->up = false;
-        act_kind(model, CLIENT_LINK_DOWN);
+        act_kind(model, CLIENT_LINK_DOWN, 0);
     }
 }
 
@@ -419,7 +416,7 @@ static void finish(struct model *model)
         link_up(model);
     for (size_t i = 0; i < model->jobs_count; i++)
         end_input(model, &model->jobs[i]);
-    act_kind(model, CLIENT_CLOSE);
+    act_kind(model, CLIENT_CLOSE, 0);
     for (int round = 0; round < 200 && !all_over(model); round++) {
         flush(model);
         for (size_t i = 0; i < model->received_count; i++) {

@@ -17,24 +17,20 @@ static void assert_range(const struct msg_range *range, uint64_t first, uint64_t
 
 static void test_worker_lost(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 2), client = add_pool(&script, 1, 2);
-    const uint64_t nested = add_client(&script, 2);
-    script_say(&script, nested, pool_attach(1));
-    script_say(&script, nested, job_open(1, 50, 0, 0));
-    script_say(&script, client, tasks(1, 1, 0, 3));
-    script_say(&script, client, tasks(1, 2, 7, 1));
-    script_flush(&script);
-    script_say(&script, nested, tasks(1, 50, 0, 2));
-    script_flush(&script);
-    script_forget(&script);
-    script_say(&script, first, done(&script, 10, 1, 1, 1, 1, 5));
-    script_take(&script, client, MSG_DONE);
-    script_down(&script, first);
+    struct script *script = *state;
+    const uint64_t first = add_worker(script, 10, 2), client = add_pool(script, 1, 2);
+    const uint64_t nested = add_client(script, 2);
+    script_say(script, nested, pool_attach(1));
+    script_say(script, nested, job_open(1, 50, 0, 0));
+    script_say(script, client, tasks(1, 1, 0, 3));
+    script_say_last(script, client, tasks(1, 2, 7, 1));
+    script_say_last(script, nested, tasks(1, 50, 0, 2));
+    script_forget(script);
+    script_say(script, first, done(script, 10, 1, 1, 1, 1, 5));
+    script_take(script, client, MSG_DONE);
+    script_down(script, first);
     /* Each job's owner hears of its own tasks. */
-    const struct message *lost = script_take(&script, client, MSG_LOST);
+    const struct message *lost = script_take(script, client, MSG_LOST);
     assert_int_equal(lost->lost.job, 1);
     assert_int_equal(lost->lost.code, FARPOOL_ENODELOST);
     assert_string_equal(lost->lost.node, "node10");
@@ -42,162 +38,138 @@ static void test_worker_lost(void **state)
     assert_int_equal(lost->lost.ranges_count, 2);
     assert_range(&lost->lost.ranges[0], 0, 1, 1);
     assert_range(&lost->lost.ranges[1], 2, 1, 1);
-    lost = script_take(&script, client, MSG_LOST);
+    lost = script_take(script, client, MSG_LOST);
     assert_int_equal(lost->lost.job, 2);
     assert_range(&lost->lost.ranges[0], 7, 1, 1);
-    lost = script_take(&script, nested, MSG_LOST);
+    lost = script_take(script, nested, MSG_LOST);
     assert_int_equal(lost->lost.job, 50);
     assert_range(&lost->lost.ranges[0], 0, 2, 1);
-    script_quiet(&script);
-    assert_int_equal(script_counts(&script).assigned, 0);
+    script_quiet(script);
+    assert_int_equal(script_counts(script).assigned, 0);
     /* The next attempt goes elsewhere. */
-    script_say(&script, client, tasks_try(1, 1, 0, 1, 8, 2));
-    const uint64_t second = add_worker(&script, 11, 2);
-    script_flush(&script);
-    assert_int_equal(script_given(&script, second), 1);
-    script_end(&script);
+    script_say(script, client, tasks_try(1, 1, 0, 1, 8, 2));
+    const uint64_t second = add_worker(script, 11, 2);
+    script_flush(script);
+    assert_int_equal(script_given(script, second), 1);
 }
 
 /* More ranges than one message takes. */
 static void test_much_lost(void **state)
 {
-    struct script script = {.links = 0};
+    struct script *script = *state;
     uint64_t lost = 0;
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 1000),
-                   client = add_pool(&script, 1, 1);
+    const uint64_t worker = add_worker(script, 10, 1000), client = add_pool(script, 1, 1);
     for (uint64_t i = 0; i < 600; i++)
-        script_say(&script, client, tasks(1, 1, 2 * i, 1));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 600);
-    script_down(&script, worker);
+        script_say(script, client, tasks(1, 1, 2 * i, 1));
+    script_flush(script);
+    assert_int_equal(script_given(script, worker), 600);
+    script_down(script, worker);
     for (int i = 0; i < 3; i++) {
-        const struct message *message = script_take(&script, client, MSG_LOST);
+        const struct message *message = script_take(script, client, MSG_LOST);
         assert_true(message->lost.ranges_count <= LIST_MAX);
         lost += message->lost.ranges_count;
     }
     assert_int_equal(lost, 600);
-    script_quiet(&script);
-    script_end(&script);
+    script_quiet(script);
 }
 
 /* What waits is not lost with any worker. */
 static void test_waiting_is_kept(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 1), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 10));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, first), 2);
-    script_down(&script, first);
-    assert_range(&script_take(&script, client, MSG_LOST)->lost.ranges[0], 0, 2, 1);
-    assert_int_equal(script_counts(&script).waiting, 8);
-    const uint64_t second = add_worker(&script, 11, 1);
-    script_flush(&script);
-    assert_int_equal(script_given(&script, second), 2);
-    script_quiet(&script);
-    script_end(&script);
+    struct script *script = *state;
+    const uint64_t first = add_worker(script, 10, 1), client = add_pool(script, 1, 1);
+    script_say_last(script, client, tasks(1, 1, 0, 10));
+    assert_int_equal(script_given(script, first), 2);
+    script_down(script, first);
+    assert_range(&script_take(script, client, MSG_LOST)->lost.ranges[0], 0, 2, 1);
+    assert_int_equal(script_counts(script).waiting, 8);
+    const uint64_t second = add_worker(script, 11, 1);
+    script_flush(script);
+    assert_int_equal(script_given(script, second), 2);
+    script_quiet(script);
 }
 
 /* -------------------------------------------------------------------- drained */
 
 static void test_drain(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 1), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 20));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, first), 2);
-    script_forget(&script);
-    script_say(&script, first, message_create(MSG_DRAIN));
-    script_say(&script, first, returned(1, 1, 1, 1));
-    script_flush(&script);
-    assert_int_equal(script_take(&script, client, MSG_POOL_STATE)->pool_state.nodes, 0);
-    script_quiet(&script);
-    assert_int_equal(script_counts(&script).waiting, 19);
+    struct script *script = *state;
+    const uint64_t first = add_worker(script, 10, 1), client = add_pool(script, 1, 1);
+    script_say_last(script, client, tasks(1, 1, 0, 20));
+    assert_int_equal(script_given(script, first), 2);
+    script_forget(script);
+    script_say(script, first, message_create(MSG_DRAIN));
+    script_say_last(script, first, returned(1, 1, 1, 1));
+    assert_int_equal(script_take(script, client, MSG_POOL_STATE)->pool_state.nodes, 0);
+    script_quiet(script);
+    assert_int_equal(script_counts(script).waiting, 19);
     /* It finishes what it runs. */
-    script_say(&script, first, done(&script, 10, 1, 1, 0, 1, 5));
-    script_take(&script, client, MSG_DONE);
-    script_say(&script, client, ack(1, 10, 0, 1));
-    script_take(&script, first, MSG_ACK);
-    script_flush(&script);
-    script_quiet(&script);
-    const uint64_t second = add_worker(&script, 11, 1);
-    script_flush(&script);
-    assert_true(script_given(&script, second) > 0);
-    script_say(&script, first, message_create(MSG_BYE));
-    script_dropped(&script, first, FARPOOL_OK);
-    script_flush(&script);
-    script_quiet(&script);
-    script_end(&script);
+    script_say(script, first, done(script, 10, 1, 1, 0, 1, 5));
+    script_take(script, client, MSG_DONE);
+    script_say(script, client, ack(1, 10, 0, 1));
+    script_take(script, first, MSG_ACK);
+    script_flush(script);
+    script_quiet(script);
+    const uint64_t second = add_worker(script, 11, 1);
+    script_flush(script);
+    assert_true(script_given(script, second) > 0);
+    script_say(script, first, message_create(MSG_BYE));
+    script_dropped(script, first, FARPOOL_OK);
+    script_flush(script);
+    script_quiet(script);
 }
 
 /* ------------------------------------------------------------------ cancelled */
 
 static void test_cancel(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 1),
-                   second = add_worker(&script, 11, 1);
-    const uint64_t third = add_worker(&script, 12, 1), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 3)); /* one each */
-    script_flush(&script);
-    script_forget(&script);
-    script_say(&script, client, tasks(1, 1, 3, 97));
+    struct script *script = *state;
+    const uint64_t first = add_worker(script, 10, 1), second = add_worker(script, 11, 1);
+    const uint64_t third = add_worker(script, 12, 1), client = add_pool(script, 1, 1);
+    script_say_last(script, client, tasks(1, 1, 0, 3)); /* one each */
+    script_forget(script);
+    script_say(script, client, tasks(1, 1, 3, 97));
     struct message *message = cancel(1, 1, 1, 1);
     message->cancel.kill = true;
-    script_say(&script, client, message);
+    script_say(script, client, message);
     /* Only whoever has it is told. */
-    message = script_take(&script, second, MSG_CANCEL);
+    message = script_take(script, second, MSG_CANCEL);
     assert_true(message->cancel.kill);
     assert_range(&message->cancel.ranges[0], 1, 1, 0);
-    assert_true(script_is_quiet(&script, first) && script_is_quiet(&script, third));
-    assert_int_equal(script_counts(&script).assigned, 2);
+    assert_true(script_is_quiet(script, first) && script_is_quiet(script, third));
+    assert_int_equal(script_counts(script).assigned, 2);
     /* What waits is only dropped. */
-    script_say(&script, client, cancel(1, 1, 50, 10));
-    script_quiet(&script);
-    assert_int_equal(script_counts(&script).waiting, 87);
-    script_say(&script, client, cancel(1, 1, 0, UINT64_MAX));
-    script_take(&script, first, MSG_CANCEL);
-    script_take(&script, third, MSG_CANCEL);
-    script_quiet(&script);
-    assert_int_equal(script_counts(&script).waiting + script_counts(&script).assigned, 0);
+    script_say(script, client, cancel(1, 1, 50, 10));
+    script_quiet(script);
+    assert_int_equal(script_counts(script).waiting, 87);
+    script_say(script, client, cancel(1, 1, 0, UINT64_MAX));
+    script_take(script, first, MSG_CANCEL);
+    script_take(script, third, MSG_CANCEL);
+    script_quiet(script);
+    assert_int_equal(script_counts(script).waiting + script_counts(script).assigned, 0);
     /* A result that comes all the same is the client's to drop. */
-    script_say(&script, first, done(&script, 10, 1, 1, 0, 1, 5));
-    script_take(&script, client, MSG_DONE);
-    script_say(&script, third, returned(1, 1, 2, 1));
-    script_flush(&script);
-    script_quiet(&script);
-    assert_int_equal(script_counts(&script).waiting, 0);
-    script_end(&script);
+    script_say(script, first, done(script, 10, 1, 1, 0, 1, 5));
+    script_take(script, client, MSG_DONE);
+    script_say_last(script, third, returned(1, 1, 2, 1));
+    script_quiet(script);
+    assert_int_equal(script_counts(script).waiting, 0);
 }
 
 static void test_job_closed(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 1), client = add_pool(&script, 1, 2);
-    script_say(&script, client, tasks(1, 1, 0, 10));
-    script_flush(&script);
-    script_forget(&script);
-    script_say(&script, client, job_close(1, 1));
-    assert_int_equal(script_take(&script, worker, MSG_JOB_CLOSE)->job_close.job, 1);
-    script_say(&script, client, job_close(1, 2)); /* was never told to a worker */
-    script_quiet(&script);
-    const struct coordinator_counts counts = script_counts(&script);
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 1), client = add_pool(script, 1, 2);
+    script_say_last(script, client, tasks(1, 1, 0, 10));
+    script_forget(script);
+    script_say(script, client, job_close(1, 1));
+    assert_int_equal(script_take(script, worker, MSG_JOB_CLOSE)->job_close.job, 1);
+    script_say(script, client, job_close(1, 2)); /* was never told to a worker */
+    script_quiet(script);
+    const struct coordinator_counts counts = script_counts(script);
     assert_int_equal(counts.jobs + counts.waiting + counts.assigned, 0);
-    script_say(&script, worker, done(&script, 10, 1, 1, 0, 1, 5));
-    assert_int_equal(script_take(&script, worker, MSG_ACK)->ack.results_count, 1);
-    script_quiet(&script);
-    script_end(&script);
+    script_say(script, worker, done(script, 10, 1, 1, 0, 1, 5));
+    assert_int_equal(script_take(script, worker, MSG_ACK)->ack.results_count, 1);
+    script_quiet(script);
 }
 
 /* ----------------------------------------------------------- a new coordinator */
@@ -284,212 +256,177 @@ static void test_restart(void **state)
 /* A task given back whose input has not come here: it may still come, and waits then. */
 static void test_returned_without_input(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = worker_returns(&script, 10, 0, 5);
-    const uint64_t client = client_returns(&script, 0, 2);
-    script_say(&script, worker, returned(1, 1, 1, 3));
-    assert_true(script_is_quiet(&script, client));
-    assert_int_equal(script_counts(&script).waiting, 1);
-    assert_int_equal(script_counts(&script).assigned, 2);
-    script_say(&script, client, tasks(1, 1, 2, 3));
-    assert_int_equal(script_counts(&script).waiting, 3);
-    assert_int_equal(script_counts(&script).assigned, 2);
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 0, 5);
+    const uint64_t client = client_returns(script, 0, 2);
+    script_say(script, worker, returned(1, 1, 1, 3));
+    assert_true(script_is_quiet(script, client));
+    assert_int_equal(script_counts(script).waiting, 1);
+    assert_int_equal(script_counts(script).assigned, 2);
+    script_say(script, client, tasks(1, 1, 2, 3));
+    assert_int_equal(script_counts(script).waiting, 3);
+    assert_int_equal(script_counts(script).assigned, 2);
     /* Nor is one lost that the client has not sent: it has its own attempts. */
-    script_say(&script, worker, held(1, 1, 70, 2));
-    script_down(&script, worker);
-    const struct message *lost = script_take(&script, client, MSG_LOST);
+    script_say(script, worker, held(1, 1, 70, 2));
+    script_down(script, worker);
+    const struct message *lost = script_take(script, client, MSG_LOST);
     assert_int_equal(lost->lost.ranges_count, 2);
     assert_range(&lost->lost.ranges[0], 0, 1, 1);
     assert_range(&lost->lost.ranges[1], 4, 1, 1);
-    script_end(&script);
 }
 
 /* The client has gone on to another attempt. */
 static void test_held_attempt(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    worker_returns(&script, 10, 0, 4);
-    const uint64_t client = add_client(&script, 1);
-    script_say(&script, client, pool_open(1, 0));
-    script_say(&script, client, job_resumed(1, 1));
-    script_say(&script, client, tasks_try(1, 1, 1, 2, 8, 2));
-    script_say(&script, client, tasks_try(1, 1, 3, 1, 8, 1));
-    assert_int_equal(script_counts(&script).assigned, 2); /* 0 and 3 */
-    assert_int_equal(script_counts(&script).waiting, 2);
+    struct script *script = *state;
+    worker_returns(script, 10, 0, 4);
+    const uint64_t client = add_client(script, 1);
+    script_say(script, client, pool_open(1, 0));
+    script_say(script, client, job_resumed(1, 1));
+    script_say(script, client, tasks_try(1, 1, 1, 2, 8, 2));
+    script_say(script, client, tasks_try(1, 1, 3, 1, 8, 1));
+    assert_int_equal(script_counts(script).assigned, 2); /* 0 and 3 */
+    assert_int_equal(script_counts(script).waiting, 2);
     /* And the same when the worker's word comes later. */
-    worker_returns(&script, 11, 1, 3);
-    assert_int_equal(script_counts(&script).assigned, 2);
-    assert_int_equal(script_counts(&script).waiting, 2);
-    script_end(&script);
+    worker_returns(script, 11, 1, 3);
+    assert_int_equal(script_counts(script).assigned, 2);
+    assert_int_equal(script_counts(script).waiting, 2);
 }
 
 /* Two workers hold the same task: the first result ends it. */
 static void test_held_twice(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = worker_returns(&script, 10, 0, 2);
-    const uint64_t second = worker_returns(&script, 11, 0, 2);
-    const uint64_t client = client_returns(&script, 0, 2);
-    script_pass(&script, 1500);
-    script_forget(&script);
-    script_say(&script, second, done(&script, 11, 1, 1, 0, 2, 5));
-    script_take(&script, client, MSG_DONE);
-    assert_int_equal(script_counts(&script).assigned, 0);
-    script_say(&script, first, done(&script, 10, 1, 1, 0, 2, 5));
-    script_take(&script, client, MSG_DONE); /* stale: ACKed there */
-    script_end(&script);
+    struct script *script = *state;
+    const uint64_t first = worker_returns(script, 10, 0, 2);
+    const uint64_t second = worker_returns(script, 11, 0, 2);
+    const uint64_t client = client_returns(script, 0, 2);
+    script_pass(script, 1500);
+    script_forget(script);
+    script_say(script, second, done(script, 11, 1, 1, 0, 2, 5));
+    script_take(script, client, MSG_DONE);
+    assert_int_equal(script_counts(script).assigned, 0);
+    script_say(script, first, done(script, 10, 1, 1, 0, 2, 5));
+    script_take(script, client, MSG_DONE); /* stale: ACKed there */
 }
 
 /* Results that were not ACKed come again, before the client and its tasks are back. */
 static void test_kept_results(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = worker_returns(&script, 10, 2, 1);
-    script_say(&script, worker, done(&script, 10, 1, 1, 0, 2, 5));
-    script_quiet(&script);
-    const uint64_t client = client_returns(&script, 0, 4);
-    script_flush(&script);
-    script_take(&script, worker, MSG_POOL_OPEN); /* the client knows it again */
-    script_quiet(&script);
-    script_pass(&script, 1500);
-    assert_int_equal(script_take(&script, client, MSG_DONE)->done.results[0].count, 2);
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 2, 1);
+    script_say(script, worker, done(script, 10, 1, 1, 0, 2, 5));
+    script_quiet(script);
+    const uint64_t client = client_returns(script, 0, 4);
+    script_flush(script);
+    script_take(script, worker, MSG_POOL_OPEN); /* the client knows it again */
+    script_quiet(script);
+    script_pass(script, 1500);
+    assert_int_equal(script_take(script, client, MSG_DONE)->done.results[0].count, 2);
     /* Those are not run again. */
-    const uint64_t given = script_given(&script, worker);
-    assert_int_equal(given + script_counts(&script).waiting, 1);
-    script_end(&script);
+    const uint64_t given = script_given(script, worker);
+    assert_int_equal(given + script_counts(script).waiting, 1);
 }
 
 static void test_unwanted_pool(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = worker_returns(&script, 10, 0, 5);
-    const uint64_t second = worker_returns(&script, 11, 0, 0); /* holds no task of it */
-    script_say(&script, first, done(&script, 10, 1, 1, 9, 1, 5));
-    script_pass(&script, 2999);
-    script_quiet(&script);
-    script_say(&script, first, message_create(MSG_HEARTBEAT));
-    script_pass(&script, 1);
-    assert_true(script_take(&script, first, MSG_POOL_CLOSE)->pool_close.kill);
-    assert_true(script_take(&script, second, MSG_POOL_CLOSE)->pool_close.kill);
-    script_quiet(&script);
-    const struct coordinator_counts counts = script_counts(&script);
+    struct script *script = *state;
+    const uint64_t first = worker_returns(script, 10, 0, 5);
+    const uint64_t second = worker_returns(script, 11, 0, 0); /* holds no task of it */
+    script_say(script, first, done(script, 10, 1, 1, 9, 1, 5));
+    script_pass(script, 2999);
+    script_quiet(script);
+    script_say(script, first, message_create(MSG_HEARTBEAT));
+    script_pass(script, 1);
+    assert_true(script_take(script, first, MSG_POOL_CLOSE)->pool_close.kill);
+    assert_true(script_take(script, second, MSG_POOL_CLOSE)->pool_close.kill);
+    script_quiet(script);
+    const struct coordinator_counts counts = script_counts(script);
     assert_int_equal(counts.pools + counts.jobs + counts.assigned, 0);
     /* Too late: a pool that nobody has opened since. */
-    script_say(&script, first, held(2, 1, 0, 1));
-    assert_true(script_take(&script, first, MSG_POOL_CLOSE)->pool_close.kill);
-    script_end(&script);
+    script_say(script, first, held(2, 1, 0, 1));
+    assert_true(script_take(script, first, MSG_POOL_CLOSE)->pool_close.kill);
 }
 
 /* The client came back without one of its jobs. */
 static void test_unwanted_job(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = worker_returns(&script, 10, 0, 5);
-    script_say(&script, worker, held(1, 2, 0, 5));
-    script_say(&script, worker, done(&script, 10, 1, 2, 9, 1, 5));
-    const uint64_t client = client_returns(&script, 0, 5);
-    script_pass(&script, 2000);
-    script_say(&script, client, message_create(MSG_HEARTBEAT));
-    script_say(&script, worker, message_create(MSG_HEARTBEAT));
-    script_forget(&script);
-    script_pass(&script, 1000);
-    const struct message *message = script_take(&script, worker, MSG_CANCEL);
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 0, 5);
+    script_say(script, worker, held(1, 2, 0, 5));
+    script_say(script, worker, done(script, 10, 1, 2, 9, 1, 5));
+    const uint64_t client = client_returns(script, 0, 5);
+    script_pass(script, 2000);
+    script_say(script, client, message_create(MSG_HEARTBEAT));
+    script_say(script, worker, message_create(MSG_HEARTBEAT));
+    script_forget(script);
+    script_pass(script, 1000);
+    const struct message *message = script_take(script, worker, MSG_CANCEL);
     assert_int_equal(message->cancel.job, 2);
     assert_true(message->cancel.kill);
-    assert_int_equal(script_take(&script, worker, MSG_JOB_CLOSE)->job_close.job, 2);
-    assert_int_equal(script_take(&script, worker, MSG_ACK)->ack.results[0].first, 0);
-    script_quiet(&script);
-    assert_int_equal(script_counts(&script).jobs, 1);
-    script_end(&script);
+    assert_int_equal(script_take(script, worker, MSG_JOB_CLOSE)->job_close.job, 2);
+    assert_int_equal(script_take(script, worker, MSG_ACK)->ack.results[0].first, 0);
+    script_quiet(script);
+    assert_int_equal(script_counts(script).jobs, 1);
 }
 
 /* A nested client comes back before the pool's own. */
 static void test_nested_first(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = worker_returns(&script, 10, 0, 1);
-    const uint64_t nested = add_client(&script, 2), early = add_client(&script, 3);
-    script_say(&script, nested, pool_attach(1));
-    script_say(&script, nested, job_open(1, 50, 0, 0));
-    script_say(&script, nested, tasks(1, 50, 0, 1));
-    script_say(&script, nested, resumed(1));
-    script_say(&script, early, pool_attach(7)); /* a pool that will not come */
-    script_pass(&script, 1600);
-    script_quiet(&script);
-    client_returns(&script, 0, 1);
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 1);
-    script_forget(&script);
-    script_say(&script, worker, message_create(MSG_HEARTBEAT));
-    script_pass(&script, 1400);
-    script_dropped(&script, early, FARPOOL_ECLOSED);
-    script_end(&script);
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 0, 1);
+    const uint64_t nested = add_client(script, 2), early = add_client(script, 3);
+    script_say(script, nested, pool_attach(1));
+    script_say(script, nested, job_open(1, 50, 0, 0));
+    script_say(script, nested, tasks(1, 50, 0, 1));
+    script_say(script, nested, resumed(1));
+    script_say(script, early, pool_attach(7)); /* a pool that will not come */
+    script_pass(script, 1600);
+    script_quiet(script);
+    client_returns(script, 0, 1);
+    script_flush(script);
+    assert_int_equal(script_given(script, worker), 1);
+    script_forget(script);
+    script_say(script, worker, message_create(MSG_HEARTBEAT));
+    script_pass(script, 1400);
+    script_dropped(script, early, FARPOOL_ECLOSED);
 }
 
 /* A pool that had failed on a node before: its client hears of it when it is back. */
 static void test_failed_before(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = worker_returns(&script, 10, 0, 0);
-    add_worker(&script, 11, 1);
-    script_say(&script, worker, pool_failed(1, FARPOOL_ENOSPACE));
-    const uint64_t client = client_returns(&script, 0, 5);
-    const struct message *message = script_take(&script, client, MSG_POOL_FAILED);
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 0, 0);
+    add_worker(script, 11, 1);
+    script_say(script, worker, pool_failed(1, FARPOOL_ENOSPACE));
+    const uint64_t client = client_returns(script, 0, 5);
+    const struct message *message = script_take(script, client, MSG_POOL_FAILED);
     assert_int_equal(message->pool_failed.code, FARPOOL_ENOSPACE);
     assert_int_equal(message->pool_failed.nodes_left, 1);
-    script_pass(&script, 1500);
-    assert_int_equal(script_given(&script, worker), 0);
-    script_end(&script);
+    script_pass(script, 1500);
+    assert_int_equal(script_given(script, worker), 0);
 }
 
 /* The same coordinator: it had told everybody, and the worker starts afresh. */
 static void test_same_coordinator(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    script.previous = make_id(200);
-    const uint64_t worker = add_worker(&script, 10, 1);
-    script_say(&script, worker, held(1, 1, 0, 1));
-    script_dropped(&script, worker, FARPOOL_EPROTOCOL);
-    script_end(&script);
+    struct script *script = *state;
+    script->previous = make_id(200);
+    const uint64_t worker = add_worker(script, 10, 1);
+    script_say(script, worker, held(1, 1, 0, 1));
+    script_dropped(script, worker, FARPOOL_EPROTOCOL);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_worker_lost),
-        cmocka_unit_test(test_much_lost),
-        cmocka_unit_test(test_waiting_is_kept),
-        cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_job_closed),
-        cmocka_unit_test(test_restart),
-        cmocka_unit_test(test_returned_without_input),
-        cmocka_unit_test(test_held_attempt),
-        cmocka_unit_test(test_held_twice),
-        cmocka_unit_test(test_kept_results),
-        cmocka_unit_test(test_unwanted_pool),
-        cmocka_unit_test(test_unwanted_job),
-        cmocka_unit_test(test_nested_first),
-        cmocka_unit_test(test_failed_before),
-        cmocka_unit_test(test_same_coordinator),
+        SCRIPT_TEST(test_worker_lost),     SCRIPT_TEST(test_much_lost),
+        SCRIPT_TEST(test_waiting_is_kept), SCRIPT_TEST(test_drain),
+        SCRIPT_TEST(test_cancel),          SCRIPT_TEST(test_job_closed),
+        cmocka_unit_test(test_restart),    SCRIPT_TEST(test_returned_without_input),
+        SCRIPT_TEST(test_held_attempt),    SCRIPT_TEST(test_held_twice),
+        SCRIPT_TEST(test_kept_results),    SCRIPT_TEST(test_unwanted_pool),
+        SCRIPT_TEST(test_unwanted_job),    SCRIPT_TEST(test_nested_first),
+        SCRIPT_TEST(test_failed_before),   SCRIPT_TEST(test_same_coordinator),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

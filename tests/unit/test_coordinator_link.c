@@ -31,32 +31,24 @@ static void test_welcome(void **state)
 
 static void test_version(void **state)
 {
-    struct script script = {.links = 2};
-    (void)state;
-    script_begin(&script);
+    struct script *script = *state;
+    script->links = 2;
     struct message *hello = hello_client(1);
     hello->hello_client.protocol = PROTOCOL_VERSION + 1;
-    script_say(&script, 1, hello);
-    assert_int_equal(script_take(&script, 1, MSG_REFUSED)->refused.code,
-                     FARPOOL_EVERSION);
-    script_dropped(&script, 1, FARPOOL_EVERSION);
-    hello = hello_worker(&script, 1, 2);
+    script_say(script, 1, hello);
+    script_refused(script, 1, FARPOOL_EVERSION);
+    hello = hello_worker(script, 1, 2);
     hello->hello_worker.protocol = PROTOCOL_VERSION + 1;
-    script_say(&script, 2, hello);
-    assert_int_equal(script_take(&script, 2, MSG_REFUSED)->refused.code,
-                     FARPOOL_EVERSION);
-    script_dropped(&script, 2, FARPOOL_EVERSION);
-    script_quiet(&script);
-    assert_int_equal(script_counts(&script).workers, 0);
-    script_end(&script);
+    script_say(script, 2, hello);
+    script_refused(script, 2, FARPOOL_EVERSION);
+    script_quiet(script);
+    assert_int_equal(script_counts(script).workers, 0);
 }
 
-static void refused(struct script *script, uint64_t link, int code)
+static void over_limit(struct script *script, uint64_t link, int code)
 {
-    const struct message *message = script_take(script, link, MSG_REFUSED);
-    assert_int_equal(message->refused.code, code);
+    const struct message *message = script_refused(script, link, code);
     assert_non_null(strstr(message->refused.text, "limit"));
-    script_dropped(script, link, code);
 }
 
 static void test_limits(void **state)
@@ -71,17 +63,17 @@ static void test_limits(void **state)
     script_begin(&script);
     add_worker(&script, 10, 1);
     script_say(&script, ++script.links, hello_worker(&script, 11, 1));
-    refused(&script, script.links, FARPOOL_EWORKERLIMIT);
+    over_limit(&script, script.links, FARPOOL_EWORKERLIMIT);
     const uint64_t owner = add_pool(&script, 1, 2);
     const uint64_t second = add_client(&script, 2);
     script_say(&script, second, pool_open(2, 0));
-    refused(&script, second, FARPOOL_EFULL);
+    over_limit(&script, second, FARPOOL_EFULL);
     add_client(&script, 3);
     add_client(&script, 4);
     script_say(&script, ++script.links, hello_client(5));
-    refused(&script, script.links, FARPOOL_EFULL);
+    over_limit(&script, script.links, FARPOOL_EFULL);
     script_say(&script, owner, job_open(1, 3, 0, 0));
-    refused(&script, owner, FARPOOL_EFULL);
+    over_limit(&script, owner, FARPOOL_EFULL);
     script_flush(&script);
     script_quiet(&script);
     assert_int_equal(script_counts(&script).pools, 0);
@@ -90,116 +82,96 @@ static void test_limits(void **state)
 
 static void test_first_word(void **state)
 {
-    struct script script = {.links = 1};
-    (void)state;
-    script_begin(&script);
-    script_say(&script, 1, tasks(1, 1, 0, 1));
-    script_dropped(&script, 1, FARPOOL_EPROTOCOL);
+    struct script *script = *state;
+    script->links = 1;
+    script_say(script, 1, tasks(1, 1, 0, 1));
+    script_dropped(script, 1, FARPOOL_EPROTOCOL);
     /* What the same batch still brings is ignored. */
-    script_say(&script, 1, hello_client(1));
-    script_say(&script, 1, message_create(MSG_HEARTBEAT));
-    script_down(&script, 1);
-    script_flush(&script);
-    script_quiet(&script);
-    script_end(&script);
+    script_say(script, 1, hello_client(1));
+    script_say(script, 1, message_create(MSG_HEARTBEAT));
+    script_down(script, 1);
+    script_flush(script);
+    script_quiet(script);
 }
 
 static void test_heartbeat(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t client = add_client(&script, 1), worker = add_worker(&script, 2, 1);
-    script_flush(&script);
-    script_forget(&script);
-    assert_int_equal(coordinator_core_deadline(script.core), script.now_ms + 1000);
-    script_pass(&script, 999);
-    script_quiet(&script);
-    script_pass(&script, 1);
-    assert_int_equal(script_take(&script, client, MSG_HEARTBEAT)->heartbeat.count, 0);
-    assert_int_equal(script_take(&script, worker, MSG_HEARTBEAT)->heartbeat.count, 0);
-    script_quiet(&script);
-    script_pass(&script, 1000);
-    assert_int_equal(script_take(&script, worker, MSG_HEARTBEAT)->heartbeat.count, 1);
-    script_end(&script);
+    struct script *script = *state;
+    const uint64_t client = add_client(script, 1), worker = add_worker(script, 2, 1);
+    script_flush(script);
+    script_forget(script);
+    assert_int_equal(coordinator_core_deadline(script->core), script->now_ms + 1000);
+    script_pass(script, 999);
+    script_quiet(script);
+    script_pass(script, 1);
+    assert_int_equal(script_take(script, client, MSG_HEARTBEAT)->heartbeat.count, 0);
+    assert_int_equal(script_take(script, worker, MSG_HEARTBEAT)->heartbeat.count, 0);
+    script_quiet(script);
+    script_pass(script, 1000);
+    assert_int_equal(script_take(script, worker, MSG_HEARTBEAT)->heartbeat.count, 1);
 }
 
 static void test_silence(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t client = add_client(&script, 1), worker = add_worker(&script, 2, 1);
-    script_pass(&script, 3000);
-    script_say(&script, client, message_create(MSG_HEARTBEAT));
-    script_pass(&script, 1999);
-    script_quiet(&script);
-    script_pass(&script, 1);
-    script_dropped(&script, worker, FARPOOL_ETIMEDOUT);
-    script_quiet(&script);
-    script_pass(&script, 3000);
-    script_dropped(&script, client, FARPOOL_ETIMEDOUT);
-    assert_int_equal(script_counts(&script).clients, 0);
-    assert_true(coordinator_core_deadline(script.core) == UINT64_MAX);
-    script_end(&script);
+    struct script *script = *state;
+    const uint64_t client = add_client(script, 1), worker = add_worker(script, 2, 1);
+    script_pass(script, 3000);
+    script_say(script, client, message_create(MSG_HEARTBEAT));
+    script_pass(script, 1999);
+    script_quiet(script);
+    script_pass(script, 1);
+    script_dropped(script, worker, FARPOOL_ETIMEDOUT);
+    script_quiet(script);
+    script_pass(script, 3000);
+    script_dropped(script, client, FARPOOL_ETIMEDOUT);
+    assert_int_equal(script_counts(script).clients, 0);
+    assert_true(coordinator_core_deadline(script->core) == UINT64_MAX);
 }
 
 /* One that never says hello. */
 static void test_silent_stranger(void **state)
 {
-    struct script script = {.links = 1};
-    (void)state;
-    script_begin(&script);
-    script_say(&script, 1, hello_client(1));
-    script_say(&script, 1, message_create(MSG_HELLO_CLIENT));
-    script_take(&script, 1, MSG_WELCOME);
-    script_dropped(&script, 1, FARPOOL_EPROTOCOL); /* a second hello */
-    script_end(&script);
+    struct script *script = *state;
+    script->links = 1;
+    script_say(script, 1, hello_client(1));
+    script_say(script, 1, message_create(MSG_HELLO_CLIENT));
+    script_take(script, 1, MSG_WELCOME);
+    script_dropped(script, 1, FARPOOL_EPROTOCOL); /* a second hello */
 }
 
 static void test_client_returns(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 1);
-    const uint64_t old = add_pool(&script, 1, 1);
-    script_say(&script, old, tasks(1, 1, 0, 1));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 1);
-    const uint64_t link = add_client(&script, 1);
-    assert_true(script_take(&script, worker, MSG_POOL_CLOSE)->pool_close.kill);
-    script_dropped(&script, old, FARPOOL_ECLOSED);
-    script_say(&script, link, pool_open(1, 0));
-    script_say(&script, link, job_open(1, 1, 0, 0));
-    script_say(&script, link, tasks(1, 1, 0, 1));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 1);
-    script_quiet(&script);
-    script_end(&script);
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 1);
+    const uint64_t old = add_pool(script, 1, 1);
+    script_say_last(script, old, tasks(1, 1, 0, 1));
+    assert_int_equal(script_given(script, worker), 1);
+    const uint64_t link = add_client(script, 1);
+    assert_true(script_take(script, worker, MSG_POOL_CLOSE)->pool_close.kill);
+    script_dropped(script, old, FARPOOL_ECLOSED);
+    script_say(script, link, pool_open(1, 0));
+    script_say(script, link, job_open(1, 1, 0, 0));
+    script_say_last(script, link, tasks(1, 1, 0, 1));
+    assert_int_equal(script_given(script, worker), 1);
+    script_quiet(script);
 }
 
 static void test_worker_returns(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t old = add_worker(&script, 10, 1);
-    const uint64_t client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 1));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, old), 1);
-    script.previous = script.config.coordinator;
-    const uint64_t link = add_worker(&script, 10, 1);
-    const struct message *lost = script_take(&script, client, MSG_LOST);
+    struct script *script = *state;
+    const uint64_t old = add_worker(script, 10, 1);
+    const uint64_t client = add_pool(script, 1, 1);
+    script_say_last(script, client, tasks(1, 1, 0, 1));
+    assert_int_equal(script_given(script, old), 1);
+    script->previous = script->config.coordinator;
+    const uint64_t link = add_worker(script, 10, 1);
+    const struct message *lost = script_take(script, client, MSG_LOST);
     assert_int_equal(lost->lost.code, FARPOOL_ENODELOST);
-    script_dropped(&script, old, FARPOOL_ECLOSED);
-    assert_int_equal(script_counts(&script).workers, 1);
-    script_say(&script, client, tasks_try(1, 1, 0, 1, 8, 2));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, link), 1);
-    script_quiet(&script);
-    script_end(&script);
+    script_dropped(script, old, FARPOOL_ECLOSED);
+    assert_int_equal(script_counts(script).workers, 1);
+    script_say_last(script, client, tasks_try(1, 1, 0, 1, 8, 2));
+    assert_int_equal(script_given(script, link), 1);
+    script_quiet(script);
 }
 
 /* ---------------------------------------------------------------- breaking rules */
@@ -288,115 +260,96 @@ static void test_crimes(void **state)
 
 static void test_worker_crimes(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    add_pool(&script, 1, 1);
+    struct script *script = *state;
+    add_pool(script, 1, 1);
     struct message *crimes[] = {
-        done(&script, 99, 1, 1, 0, 1, 1), /* in another's name */
-        held(1, 1, 0, 1),                 /* it served nobody before */
+        done(script, 99, 1, 1, 0, 1, 1), /* in another's name */
+        held(1, 1, 0, 1),                /* it served nobody before */
         tasks(1, 1, 0, 1),
         message_create(MSG_RELAY),
-        hello_worker(&script, 10, 1),
+        hello_worker(script, 10, 1),
     };
     for (size_t i = 0; i < sizeof crimes / sizeof crimes[0]; i++) {
-        const uint64_t worker = add_worker(&script, 10, 1);
-        script_say(&script, worker, crimes[i]);
-        script_dropped(&script, worker, FARPOOL_EPROTOCOL);
-        script_flush(&script);
-        script_quiet(&script);
+        const uint64_t worker = add_worker(script, 10, 1);
+        script_say(script, worker, crimes[i]);
+        script_dropped(script, worker, FARPOOL_EPROTOCOL);
+        script_flush(script);
+        script_quiet(script);
     }
-    script_end(&script);
 }
 
 /* Held tasks are bounded, whatever a worker says. */
 static void test_held_crimes(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    script.previous = make_id(99);
-    script.worker_tasks = 100;
+    struct script *script = *state;
+    script->previous = make_id(99);
+    script->worker_tasks = 100;
     const struct msg_range ranges[] = {
         {0, UINT64_MAX, 1}, {0, 201, 1}, {UINT64_MAX, 1, 1}, {0, 0, 1}, {0, 1, 0}};
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
-        const uint64_t worker = add_worker(&script, 10, 1);
+        const uint64_t worker = add_worker(script, 10, 1);
         struct message *message = held(1, 1, 0, 1);
         message->held.ranges[0] = ranges[i];
-        script_say(&script, worker, message);
-        script_dropped(&script, worker, FARPOOL_EPROTOCOL);
+        script_say(script, worker, message);
+        script_dropped(script, worker, FARPOOL_EPROTOCOL);
     }
-    script_end(&script);
 }
 
 /* Races that an honest client cannot avoid. */
 static void test_races(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 1);
-    const uint64_t client = add_pool(&script, 1, 2);
-    script_say(&script, client, job_close(1, 1));
-    script_say(&script, client, cancel(1, 1, 0, 5));
-    script_say(&script, client, tasks(1, 1, 0, 5));
-    script_say(&script, client, job_close(1, 1));
-    script_say(&script, client, ack(1, 77, 0, 5)); /* a worker that has gone */
-    script_say(&script, worker, returned(1, 1, 0, 5));
-    script_say(&script, worker, returned(9, 1, 0, 5));
-    script_say(&script, worker, load(1, 1, 9, 9, 9, 9));
-    script_say(&script, worker, pool_closed(1));
-    script_say(&script, worker,
-               pool_failed(1, FARPOOL_EPROGRAM)); /* never opened there */
-    script_flush(&script);
-    script_quiet(&script);
-    script_say(&script, client, pool_close(1, false));
-    script_flush(&script);
-    script_take(&script, client, MSG_POOL_CLOSED);
-    script_say(&script, client, ack(1, 10, 0, 5));
-    script_say(&script, client, tasks(1, 2, 0, 5));
-    script_say(&script, client, pool_close(1, true));
-    script_flush(&script);
-    script_quiet(&script);
-    script_end(&script);
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 1);
+    const uint64_t client = add_pool(script, 1, 2);
+    script_say(script, client, job_close(1, 1));
+    script_say(script, client, cancel(1, 1, 0, 5));
+    script_say(script, client, tasks(1, 1, 0, 5));
+    script_say(script, client, job_close(1, 1));
+    script_say(script, client, ack(1, 77, 0, 5)); /* a worker that has gone */
+    script_say(script, worker, returned(1, 1, 0, 5));
+    script_say(script, worker, returned(9, 1, 0, 5));
+    script_say(script, worker, load(1, 1, 9, 9, 9, 9));
+    script_say(script, worker, pool_closed(1));
+    /* Never opened there. */
+    script_say_last(script, worker, pool_failed(1, FARPOOL_EPROGRAM));
+    script_quiet(script);
+    script_say_last(script, client, pool_close(1, false));
+    script_take(script, client, MSG_POOL_CLOSED);
+    script_say(script, client, ack(1, 10, 0, 5));
+    script_say(script, client, tasks(1, 2, 0, 5));
+    script_say_last(script, client, pool_close(1, true));
+    script_quiet(script);
 }
 
 static void test_bye(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 1), client = add_client(&script, 1);
-    script_say(&script, worker, message_create(MSG_BYE));
-    script_dropped(&script, worker, FARPOOL_OK);
-    script_say(&script, client, message_create(MSG_BYE));
-    script_dropped(&script, client, FARPOOL_OK);
-    assert_int_equal(script_counts(&script).workers, 0);
-    script_end(&script);
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 1), client = add_client(script, 1);
+    script_say(script, worker, message_create(MSG_BYE));
+    script_dropped(script, worker, FARPOOL_OK);
+    script_say(script, client, message_create(MSG_BYE));
+    script_dropped(script, client, FARPOOL_OK);
+    assert_int_equal(script_counts(script).workers, 0);
 }
 
 /* --------------------------------------------------------------------- STATUS */
 
 static void test_status(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 2),
-                   client = add_pool(&script, 1, 300);
-    add_pool(&script, 2, 0);
-    script_say(&script, client, tasks(1, 7, 0, 9));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 4);
-    script_say(&script, worker, done(&script, 10, 1, 7, 0, 1, 1000));
-    script_say(&script, worker, load(2, 3, 1, 7, 2, 0));
-    script_forget(&script);
-    const uint64_t watcher = add_client(&script, 9); /* opens no pool */
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 2), client = add_pool(script, 1, 300);
+    add_pool(script, 2, 0);
+    script_say_last(script, client, tasks(1, 7, 0, 9));
+    assert_int_equal(script_given(script, worker), 4);
+    script_say(script, worker, done(script, 10, 1, 7, 0, 1, 1000));
+    script_say(script, worker, load(2, 3, 1, 7, 2, 0));
+    script_forget(script);
+    const uint64_t watcher = add_client(script, 9); /* opens no pool */
     struct message *get = message_create(MSG_STATUS_GET);
     get->status_get.request = 5;
-    script.now_ms += 50;
-    script_say(&script, watcher, get);
-    const struct message *status = script_take(&script, watcher, MSG_STATUS);
+    script->now_ms += 50;
+    script_say(script, watcher, get);
+    const struct message *status = script_take(script, watcher, MSG_STATUS);
     assert_int_equal(status->status.request, 5);
     assert_true(status->status.more);
     assert_int_equal(status->status.uptime_ms, 50);
@@ -417,26 +370,25 @@ static void test_status(void **state)
     assert_int_equal(status->status.jobs_count, LIST_MAX);
     assert_int_equal(status->status.jobs[6].job, 7);
     assert_int_equal(status->status.jobs[6].waiting, 5);
-    status = script_take(&script, watcher, MSG_STATUS);
+    status = script_take(script, watcher, MSG_STATUS);
     assert_false(status->status.more);
     assert_int_equal(status->status.nodes_count, 0);
     assert_int_equal(status->status.jobs_count, 300 - LIST_MAX);
     assert_int_equal(status->status.jobs[0].job, LIST_MAX + 1);
-    script_quiet(&script);
-    script_end(&script);
+    script_quiet(script);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_welcome),         cmocka_unit_test(test_version),
-        cmocka_unit_test(test_limits),          cmocka_unit_test(test_first_word),
-        cmocka_unit_test(test_heartbeat),       cmocka_unit_test(test_silence),
-        cmocka_unit_test(test_silent_stranger), cmocka_unit_test(test_client_returns),
-        cmocka_unit_test(test_worker_returns),  cmocka_unit_test(test_crimes),
-        cmocka_unit_test(test_worker_crimes),   cmocka_unit_test(test_held_crimes),
-        cmocka_unit_test(test_races),           cmocka_unit_test(test_bye),
-        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_welcome),    SCRIPT_TEST(test_version),
+        cmocka_unit_test(test_limits),     SCRIPT_TEST(test_first_word),
+        SCRIPT_TEST(test_heartbeat),       SCRIPT_TEST(test_silence),
+        SCRIPT_TEST(test_silent_stranger), SCRIPT_TEST(test_client_returns),
+        SCRIPT_TEST(test_worker_returns),  cmocka_unit_test(test_crimes),
+        SCRIPT_TEST(test_worker_crimes),   SCRIPT_TEST(test_held_crimes),
+        SCRIPT_TEST(test_races),           SCRIPT_TEST(test_bye),
+        SCRIPT_TEST(test_status),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

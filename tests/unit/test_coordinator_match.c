@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * test_coordinator_match.c: which tasks go where and how many: fair shares, priority, the
- * least loaded worker, the ramp, long tasks, windows, chunks, batches, RECALL. */
+ * least loaded worker, the ramp, long tasks, windows, chunks, batches. What is called
+ * back is in test_coordinator_recall.c. */
 #include "tests/unit/coordinator_script.h"
 
 #define MS 1000000u /* in ns */
@@ -63,23 +64,20 @@ static uint8_t queue_end(struct script *script, uint64_t link, uint8_t worker,
 
 static void test_ramp(void **state)
 {
-    struct script script = {.links = 0};
+    struct script *script = *state;
     struct queue queue = {.first = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 2), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 1000000));
-    script_flush(&script);
-    queue_take(&script, worker, &queue);
+    const uint64_t worker = add_worker(script, 10, 2), client = add_pool(script, 1, 1);
+    script_say_last(script, client, tasks(1, 1, 0, 1000000));
+    queue_take(script, worker, &queue);
     assert_int_equal(queue.tasks, 4); /* two a slot */
     uint64_t last = 4;
     for (int result = 0; result < 14; result++) {
-        queue_end(&script, worker, 10, &queue, 1 << 20, 100);
-        script_flush(&script);
-        queue_take(&script, worker, &queue);
+        queue_end(script, worker, 10, &queue, 1 << 20, 100);
+        script_flush(script);
+        queue_take(script, worker, &queue);
         assert_true(queue.tasks <= 2 * last + 4);
         last = queue.tasks;
-        script_forget(&script);
+        script_forget(script);
     }
     /* Tasks of 100 ns: 10 ms of them a slot is 200,000, in few spans. */
     assert_true(queue.tasks > 50000);
@@ -88,92 +86,73 @@ static void test_ramp(void **state)
     /* Another job of the same function begins where this one is. */
     struct message *open = job_open(1, 2, 1, 0);
     snprintf(open->job_open.function, sizeof open->job_open.function, "f1_1");
-    script_say(&script, client, open);
-    script_say(&script, client, tasks(1, 2, 0, 40000));
-    script_flush(&script);
-    assert_true(script_given(&script, worker) > 10000);
-    script_end(&script);
+    script_say(script, client, open);
+    script_say_last(script, client, tasks(1, 2, 0, 40000));
+    assert_true(script_given(script, worker) > 10000);
 }
 
 static void test_long_tasks(void **state)
 {
-    struct script script = {.links = 0};
+    struct script *script = *state;
     struct queue queues[2] = {{.first = 0}, {.first = 0}};
-    (void)state;
-    script_begin(&script);
-    const uint64_t workers[2] = {add_worker(&script, 10, 4), add_worker(&script, 11, 4)};
-    const uint64_t client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 100));
-    script_flush(&script);
+    const uint64_t workers[2] = {add_worker(script, 10, 4), add_worker(script, 11, 4)};
+    const uint64_t client = add_pool(script, 1, 1);
+    script_say_last(script, client, tasks(1, 1, 0, 100));
     for (int round = 0; round < 20; round++) {
         for (uint8_t i = 0; i < 2; i++) {
-            queue_take(&script, workers[i], &queues[i]);
+            queue_take(script, workers[i], &queues[i]);
             assert_true(queues[i].tasks >= 4 && queues[i].tasks <= 8);
-            queue_end(&script, workers[i], 10 + i, &queues[i], 1, 3600000ull * MS);
+            queue_end(script, workers[i], 10 + i, &queues[i], 1, 3600000ull * MS);
         }
-        script_flush(&script);
+        script_flush(script);
     }
-    script_end(&script);
 }
 
 /* At a job's end nobody has a task waiting while another has none. */
 static void test_even_end(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
+    struct script *script = *state;
     uint64_t links[4];
     for (uint8_t i = 0; i < 4; i++)
-        links[i] = add_worker(&script, 10 + i, 2);
-    const uint64_t client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 8));
-    script_flush(&script);
+        links[i] = add_worker(script, 10 + i, 2);
+    const uint64_t client = add_pool(script, 1, 1);
+    script_say_last(script, client, tasks(1, 1, 0, 8));
     for (int i = 0; i < 4; i++)
-        assert_int_equal(script_given(&script, links[i]), 2);
-    script_quiet(&script);
-    script_end(&script);
+        assert_int_equal(script_given(script, links[i]), 2);
+    script_quiet(script);
 }
 
 static void test_least_loaded(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t small = add_worker(&script, 10, 1), large = add_worker(&script, 11, 4);
-    const uint64_t client = add_pool(&script, 1, 6);
+    struct script *script = *state;
+    const uint64_t small = add_worker(script, 10, 1), large = add_worker(script, 11, 4);
+    const uint64_t client = add_pool(script, 1, 6);
     uint64_t given[2] = {0, 0};
     for (uint64_t job = 1; job <= 5; job++) { /* as many as there are slots */
-        script_say(&script, client, tasks(1, job, 0, 1));
-        script_flush(&script);
-        given[0] += script_given(&script, small);
-        given[1] += script_given(&script, large);
+        script_say_last(script, client, tasks(1, job, 0, 1));
+        given[0] += script_given(script, small);
+        given[1] += script_given(script, large);
     }
     assert_int_equal(given[0], 1);
     assert_int_equal(given[1], 4);
-    script_say(&script, large, done(&script, 11, 1, 2, 0, 1, 50 * MS));
-    script_say(&script, client, tasks(1, 6, 0, 1));
-    script_forget(&script);
-    script_flush(&script);
-    assert_int_equal(script_given(&script, large), 1); /* it has an idle slot */
-    script_end(&script);
+    script_say(script, large, done(script, 11, 1, 2, 0, 1, 50 * MS));
+    script_say(script, client, tasks(1, 6, 0, 1));
+    script_forget(script);
+    script_flush(script);
+    assert_int_equal(script_given(script, large), 1); /* it has an idle slot */
 }
 
 static void test_chunks(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 1),
-                   second = add_worker(&script, 11, 1);
-    const uint64_t client = add_client(&script, 1);
-    script_say(&script, client, pool_open(1, 0));
-    script_say(&script, client, job_open(1, 1, 0, 1000));
-    script_say(&script, client, tasks(1, 1, 0, 3500));
-    script_flush(&script);
-    const uint64_t links[2] = {first, second};
+    struct script *script = *state;
+    const uint64_t links[2] = {add_worker(script, 10, 1), add_worker(script, 11, 1)};
+    const uint64_t client = add_client(script, 1);
+    script_say(script, client, pool_open(1, 0));
+    script_say(script, client, job_open(1, 1, 0, 1000));
+    script_say_last(script, client, tasks(1, 1, 0, 3500));
     for (int i = 0; i < 2; i++) {
         struct coordinator_effect *effect;
-        while ((effect = script_next(&script, links[i], MESSAGE_NONE))) {
+        while ((effect = script_next(script, links[i], MESSAGE_NONE))) {
             const struct message *message = effect->message;
             effect->link = 0;
             for (uint32_t k = 0;
@@ -184,8 +163,7 @@ static void test_chunks(void **state)
             }
         }
     }
-    assert_true(script_counts(&script).assigned >= 2000);
-    script_end(&script);
+    assert_true(script_counts(script).assigned >= 2000);
 }
 
 /* --------------------------------------------------------------- fair shares */
@@ -238,51 +216,41 @@ static void test_fair_work(void **state)
 /* A pool that comes late finds room at once, however much another has waiting. */
 static void test_newcomer(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 2), old = add_pool(&script, 1, 1);
-    script_say(&script, old, tasks(1, 1, 0, 100000));
-    script_flush(&script);
-    script_given(&script, worker);
-    const uint64_t late = add_pool(&script, 2, 1);
-    script_say(&script, late, tasks(2, 1, 0, 1));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 1);
-    script_end(&script);
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 2), old = add_pool(script, 1, 1);
+    script_say_last(script, old, tasks(1, 1, 0, 100000));
+    script_given(script, worker);
+    const uint64_t late = add_pool(script, 2, 1);
+    script_say_last(script, late, tasks(2, 1, 0, 1));
+    assert_int_equal(script_given(script, worker), 1);
 }
 
 static void test_priority(void **state)
 {
-    struct script script = {.links = 0};
+    struct script *script = *state;
     struct queue queue = {.first = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 2), client = add_pool(&script, 1, 0);
-    script_say(&script, client, job_open(1, 1, 0, 0));
-    script_say(&script, client, job_open(1, 2, 7, 0));
-    script_say(&script, client, job_open(1, 3, 7, 0));
+    const uint64_t worker = add_worker(script, 10, 2), client = add_pool(script, 1, 0);
+    script_say(script, client, job_open(1, 1, 0, 0));
+    script_say(script, client, job_open(1, 2, 7, 0));
+    script_say(script, client, job_open(1, 3, 7, 0));
     for (uint64_t job = 1; job <= 3; job++)
-        script_say(&script, client, tasks(1, job, 0, 20));
+        script_say(script, client, tasks(1, job, 0, 20));
     uint64_t order[60];
     for (int i = 0; i < 60; i++) {
-        script_flush(&script);
-        queue_take(&script, worker, &queue);
-        script_forget(&script);
+        script_flush(script);
+        queue_take(script, worker, &queue);
+        script_forget(script);
         order[i] = queue.items[queue.first % 4096].job;
-        queue_end(&script, worker, 10, &queue, 1, 100 * MS);
-        script_forget(&script);
+        queue_end(script, worker, 10, &queue, 1, 100 * MS);
+        script_forget(script);
     }
     for (int i = 0; i < 60; i++) /* highest first, then the oldest */
         assert_int_equal(order[i], i < 20 ? 2 : i < 40 ? 3 : 1);
     /* An urgent job does not wait for room behind less urgent ones. */
-    script_say(&script, client, tasks(1, 1, 100, 50));
-    script_flush(&script);
-    script_given(&script, worker);
-    script_say(&script, client, tasks(1, 2, 100, 1));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 1);
-    script_end(&script);
+    script_say_last(script, client, tasks(1, 1, 100, 50));
+    script_given(script, worker);
+    script_say_last(script, client, tasks(1, 2, 100, 1));
+    assert_int_equal(script_given(script, worker), 1);
 }
 
 /* ------------------------------------------------------------------- windows */
@@ -296,8 +264,7 @@ static void test_client_window(void **state)
     script.config.client_bytes_max = 100;
     script_begin(&script);
     const uint64_t worker = add_worker(&script, 10, 1), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 10));
-    script_flush(&script);
+    script_say_last(&script, client, tasks(1, 1, 0, 10));
     script_given(&script, worker);
     /* What has ended leaves the window, whichever way. */
     script_say(&script, worker, done(&script, 10, 1, 1, 0, 1, 5));
@@ -321,264 +288,105 @@ static void test_client_window(void **state)
 
 static void test_worker_window(void **state)
 {
-    struct script script = {.links = 0};
+    struct script *script = *state;
     struct queue queue = {.first = 0};
-    (void)state;
-    script_begin(&script);
-    script.worker_bytes = 100;
-    const uint64_t worker = add_worker(&script, 10, 8), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks_try(1, 1, 0, 100, 30, 1));
-    script_flush(&script);
-    queue_take(&script, worker, &queue);
+    script->worker_bytes = 100;
+    const uint64_t worker = add_worker(script, 10, 8), client = add_pool(script, 1, 1);
+    script_say_last(script, client, tasks_try(1, 1, 0, 100, 30, 1));
+    queue_take(script, worker, &queue);
     assert_int_equal(queue.tasks, 3);
     for (int i = 0; i < 10; i++) {
-        queue_end(&script, worker, 10, &queue, 1, 5);
-        script_flush(&script);
-        queue_take(&script, worker, &queue);
+        queue_end(script, worker, 10, &queue, 1, 5);
+        script_flush(script);
+        queue_take(script, worker, &queue);
         assert_int_equal(queue.tasks, 3);
-        script_forget(&script);
+        script_forget(script);
     }
-    script_end(&script);
 }
 
 /* A task larger than a worker's window goes there when it is empty, and small ones of
  * others do not keep it out for ever. */
 static void test_oversize(void **state)
 {
-    struct script script = {.links = 0};
+    struct script *script = *state;
     struct queue queue = {.first = 0};
-    (void)state;
-    script_begin(&script);
-    script.worker_bytes = 100;
-    const uint64_t worker = add_worker(&script, 10, 2);
-    const uint64_t small = add_pool(&script, 1, 1), large = add_pool(&script, 2, 1);
-    script_say(&script, small, tasks_try(1, 1, 0, 1000, 10, 1));
-    script_flush(&script);
-    queue_take(&script, worker, &queue);
-    script_say(&script, large, tasks_try(2, 1, 0, 2, 500, 1));
+    script->worker_bytes = 100;
+    const uint64_t worker = add_worker(script, 10, 2);
+    const uint64_t small = add_pool(script, 1, 1), large = add_pool(script, 2, 1);
+    script_say_last(script, small, tasks_try(1, 1, 0, 1000, 10, 1));
+    queue_take(script, worker, &queue);
+    script_say(script, large, tasks_try(2, 1, 0, 2, 500, 1));
     bool came = false;
     for (int i = 0; i < 50 && !came; i++) {
-        script_flush(&script);
-        queue_take(&script, worker, &queue);
-        script_forget(&script);
-        came = queue_end(&script, worker, 10, &queue, 1, 5 * MS) == 2;
-        script_forget(&script);
+        script_flush(script);
+        queue_take(script, worker, &queue);
+        script_forget(script);
+        came = queue_end(script, worker, 10, &queue, 1, 5 * MS) == 2;
+        script_forget(script);
     }
     assert_true(came);
-    script_end(&script);
 }
 
 static void test_tasks_window(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    script.worker_tasks = 3;
-    const uint64_t worker = add_worker(&script, 10, 8), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 100));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 3);
-    script_say(&script, worker, done(&script, 10, 1, 1, 1, 2, 5));
-    script_forget(&script);
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 2);
-    script_end(&script);
+    struct script *script = *state;
+    script->worker_tasks = 3;
+    const uint64_t worker = add_worker(script, 10, 8), client = add_pool(script, 1, 1);
+    script_say_last(script, client, tasks(1, 1, 0, 100));
+    assert_int_equal(script_given(script, worker), 3);
+    script_say(script, worker, done(script, 10, 1, 1, 1, 2, 5));
+    script_forget(script);
+    script_flush(script);
+    assert_int_equal(script_given(script, worker), 2);
 }
 
 /* -------------------------------------------------------------------- batches */
 
 static void test_one_message(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 100),
-                   client = add_pool(&script, 1, 1);
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 100), client = add_pool(script, 1, 1);
     for (uint64_t i = 0; i < 130; i++)
-        script_say(&script, client, tasks(1, 1, i, 1));
-    script_flush(&script);
-    script_take(&script, worker, MSG_POOL_OPEN);
-    script_take(&script, worker, MSG_JOB_OPEN);
-    assert_int_equal(script_take(&script, worker, MSG_TASKS)->tasks.spans_count,
+        script_say(script, client, tasks(1, 1, i, 1));
+    script_flush(script);
+    script_take(script, worker, MSG_POOL_OPEN);
+    script_take(script, worker, MSG_JOB_OPEN);
+    assert_int_equal(script_take(script, worker, MSG_TASKS)->tasks.spans_count,
                      SPANS_MAX);
-    assert_int_equal(script_take(&script, worker, MSG_TASKS)->tasks.spans_count,
+    assert_int_equal(script_take(script, worker, MSG_TASKS)->tasks.spans_count,
                      SPANS_MAX);
-    assert_int_equal(script_take(&script, worker, MSG_TASKS)->tasks.spans_count, 2);
-    script_quiet(&script);
-    script_end(&script);
+    assert_int_equal(script_take(script, worker, MSG_TASKS)->tasks.spans_count, 2);
+    script_quiet(script);
 }
 
 static void test_message_bytes(void **state)
 {
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 100),
-                   client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks_try(1, 1, 0, 10, 400000, 1));
-    script_say(&script, client, tasks_try(1, 1, 10, 1, 3000000, 1));
-    script_flush(&script);
-    script_take(&script, worker, MSG_POOL_OPEN);
-    script_take(&script, worker, MSG_JOB_OPEN);
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 100), client = add_pool(script, 1, 1);
+    script_say(script, client, tasks_try(1, 1, 0, 10, 400000, 1));
+    script_say_last(script, client, tasks_try(1, 1, 10, 1, 3000000, 1));
+    script_take(script, worker, MSG_POOL_OPEN);
+    script_take(script, worker, MSG_JOB_OPEN);
     for (int i = 0; i < 5; i++) {
-        const struct message *message = script_take(&script, worker, MSG_TASKS);
+        const struct message *message = script_take(script, worker, MSG_TASKS);
         assert_int_equal(tasks_in(message), 2);
         assert_int_equal(message_body_bytes(message), 800000);
     }
-    assert_int_equal(message_body_bytes(script_take(&script, worker, MSG_TASKS)),
-                     3000000);
-    script_quiet(&script);
-    script_end(&script);
-}
-
-/* --------------------------------------------------------------------- RECALL */
-
-static void test_recall(void **state)
-{
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 1), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 2));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, first), 2);
-    script_quiet(&script);
-    const uint64_t second = add_worker(&script, 11, 1);
-    script_flush(&script);
-    const struct message *message = script_take(&script, first, MSG_RECALL);
-    assert_int_equal(message->recall.job, 1);
-    assert_int_equal(message->recall.tasks, 1);
-    script_flush(&script); /* one at a time */
-    script_quiet(&script);
-    script_say(&script, first, returned(1, 1, 1, 1));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, second), 1);
-    script_quiet(&script);
-    script_end(&script);
-}
-
-static void test_fruitless_recall(void **state)
-{
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 1), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 3));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, first), 2);
-    script_say(&script, first, done(&script, 10, 1, 1, 0, 1, 100 * MS));
-    script_forget(&script);
-    script_flush(&script);
-    assert_int_equal(script_given(&script, first), 1);
-    add_worker(&script, 11, 1);
-    script_flush(&script);
-    script_take(&script, first, MSG_RECALL);
-    script_say(&script, first, returned(1, 1, 0, 0)); /* all have begun */
-    script_flush(&script);
-    script_pass(&script, 500);
-    assert_true(script_is_quiet(&script, first)); /* not again until something changed */
-    script_end(&script);
-}
-
-/* What takes no time is not worth a round trip. */
-static void test_no_recall_of_trifles(void **state)
-{
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 1), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 1));
-    script_flush(&script);
-    script_say(&script, first, done(&script, 10, 1, 1, 0, 1, 1000));
-    script_say(&script, client, tasks(1, 1, 1, 4));
-    script_forget(&script);
-    script_flush(&script);
-    assert_int_equal(script_given(&script, first), 4);
-    add_worker(&script, 11, 1);
-    script_flush(&script);
-    script_quiet(&script);
-    /* Unless one of them takes long after all: nothing may wait behind it. */
-    assert_int_equal(coordinator_core_deadline(script.core), script.now_ms + 5);
-    script_pass(&script, 5);
-    assert_int_equal(script_take(&script, first, MSG_RECALL)->recall.tasks, 2);
-    script_end(&script);
-}
-
-/* A pool with a limit has its shares for slots: a task behind a long one is fetched. */
-static void test_recall_in_limited_pool(void **state)
-{
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t first = add_worker(&script, 10, 2), client = add_client(&script, 1);
-    script_say(&script, client, pool_open(1, 2));
-    script_say(&script, client, job_open(1, 1, 0, 0));
-    script_say(&script, client, tasks(1, 1, 0, 2));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, first), 2); /* its share is 2 as yet */
-    const uint64_t second = add_worker(&script, 11, 2);
-    script_flush(&script);
-    assert_int_equal(script_take(&script, first, MSG_POOL_OPEN)->pool_open.processes, 1);
-    assert_int_equal(script_take(&script, first, MSG_RECALL)->recall.tasks, 1);
-    script_say(&script, first, returned(1, 1, 1, 1));
-    script_flush(&script);
-    assert_int_equal(script_take(&script, second, MSG_POOL_OPEN)->pool_open.processes, 1);
-    assert_int_equal(script_given(&script, second), 1);
-    script_quiet(&script);
-    script_end(&script);
-}
-
-/* Tasks that wait for nested jobs hold no slot. */
-static void test_blocked(void **state)
-{
-    struct script script = {.links = 0};
-    (void)state;
-    script_begin(&script);
-    const uint64_t worker = add_worker(&script, 10, 1), client = add_pool(&script, 1, 1);
-    script_say(&script, client, tasks(1, 1, 0, 100));
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 2);
-    struct message *message = load(1, 1, 1, 1, 1, 0);
-    message->load.jobs[0].blocked = 1;
-    script_say(&script, worker, message);
-    script_flush(&script);
-    assert_int_equal(script_given(&script, worker), 1);
-    message = load(1, 1, 1, 1, 50, 0);
-    message->load.jobs[0].blocked = 50; /* bounded */
-    script_say(&script, worker, message);
-    for (int i = 0; i < 20; i++)
-        script_flush(&script);
-    script_given(&script, worker);
-    assert_in_range(script_counts(&script).assigned, 8, 10);
-    script_say(&script, worker, load(1, 1, 1, 1, 1, 0));
-    script_flush(&script);
-    script_quiet(&script);
-    script_end(&script);
+    assert_int_equal(message_body_bytes(script_take(script, worker, MSG_TASKS)), 3000000);
+    script_quiet(script);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ramp),
-        cmocka_unit_test(test_long_tasks),
-        cmocka_unit_test(test_even_end),
-        cmocka_unit_test(test_least_loaded),
-        cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_fair_pools),
-        cmocka_unit_test(test_fair_work),
-        cmocka_unit_test(test_newcomer),
-        cmocka_unit_test(test_priority),
-        cmocka_unit_test(test_client_window),
-        cmocka_unit_test(test_worker_window),
-        cmocka_unit_test(test_oversize),
-        cmocka_unit_test(test_tasks_window),
-        cmocka_unit_test(test_one_message),
-        cmocka_unit_test(test_message_bytes),
-        cmocka_unit_test(test_recall),
-        cmocka_unit_test(test_fruitless_recall),
-        cmocka_unit_test(test_no_recall_of_trifles),
-        cmocka_unit_test(test_recall_in_limited_pool),
-        cmocka_unit_test(test_blocked),
+        SCRIPT_TEST(test_ramp),           SCRIPT_TEST(test_long_tasks),
+        SCRIPT_TEST(test_even_end),       SCRIPT_TEST(test_least_loaded),
+        SCRIPT_TEST(test_chunks),         cmocka_unit_test(test_fair_pools),
+        cmocka_unit_test(test_fair_work), SCRIPT_TEST(test_newcomer),
+        SCRIPT_TEST(test_priority),       cmocka_unit_test(test_client_window),
+        SCRIPT_TEST(test_worker_window),  SCRIPT_TEST(test_oversize),
+        SCRIPT_TEST(test_tasks_window),   SCRIPT_TEST(test_one_message),
+        SCRIPT_TEST(test_message_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

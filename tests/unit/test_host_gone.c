@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_host_gone.c: processes that crash, exit, are killed, fork and print, and those
- * that never come up; and that only the right task is blamed. */
+ * test_host_gone.c: processes that crash, exit, are killed, fork and print; and that
+ * only the right task is blamed. Those that never come up are in test_host_start.c. */
 #include "tests/unit/host_fixture.h"
 
 #include "farpool.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,39 +57,6 @@ static int breed(farpool_task *task)
 }
 FARPOOL_BYTES_FUNCTION(breed)
 
-static int look_around(farpool_task *task)
-{
-    char text[256];
-    int open_files = 0;
-    for (int fd = 0; fd < 1000; fd++)
-        open_files += fcntl(fd, F_GETFD) >= 0;
-    snprintf(text, sizeof text, "%s %d %d %s", farpool_task_node(task), open_files,
-             getpgrp() == getpid(), getenv("FARPOOL_PROCESS") == NULL ? "clean" : "left");
-    return farpool_task_write(task, text, strlen(text));
-}
-FARPOOL_BYTES_FUNCTION(look_around)
-
-static char remembered[64];
-
-static int remember(farpool_task *task)
-{
-    size_t size;
-    const char *input = farpool_task_input(task, &size);
-    if (size >= sizeof remembered)
-        return farpool_fail(task, "%zu bytes are too many", size);
-    if (size > 0 && input[0] == 's')
-        raise(SIGSEGV);
-    memcpy(remembered, input, size);
-    return 0;
-}
-FARPOOL_BYTES_FUNCTION(remember)
-
-static int recall(farpool_task *task)
-{
-    return farpool_task_write(task, remembered, strlen(remembered));
-}
-FARPOOL_BYTES_FUNCTION(recall)
-
 static int64_t typed_crash(int64_t value)
 {
     if (value == 13)
@@ -103,15 +67,12 @@ FARPOOL_FUNCTION(typed_crash, int64_t, int64_t)
 
 static void give_letters(struct fixture *fixture, uint64_t give, const char *letters)
 {
-    struct giving giving = {.process = 1,
-                            .give = give,
-                            .first = 100,
-                            .count = (uint32_t)strlen(letters),
-                            .function = "misbehave",
-                            .claim = 3,
-                            .publish = 100,
-                            .data = letters,
-                            .size = strlen(letters)};
+    struct giving giving =
+        giving_of("misbehave", (uint32_t)strlen(letters), letters, strlen(letters));
+    giving.give = give;
+    giving.first = 100;
+    giving.claim = 3;
+    giving.publish = 100;
     fixture_give(fixture, &giving);
 }
 
@@ -160,107 +121,68 @@ static void the_task_that_ends_its_process_is_blamed(void **state)
 
 static void a_typed_task_that_crashes_is_blamed(void **state)
 {
+    struct fixture *fixture = *state;
     int64_t inputs[50];
-    struct fixture fixture;
-    (void)state;
     for (int i = 0; i < 50; i++)
         inputs[i] = i;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    struct giving giving = {.process = 1,
-                            .give = 8,
-                            .first = 1000,
-                            .count = 50,
-                            .function = "typed_crash",
-                            .claim = 50,
-                            .publish = 50,
-                            .data = inputs,
-                            .size = sizeof inputs};
-    fixture_give(&fixture, &giving);
-    struct told *told = await_gone(&fixture);
+    struct giving giving = giving_of("typed_crash", 50, inputs, sizeof inputs);
+    giving.give = 8;
+    giving.first = 1000;
+    giving.claim = 50;
+    giving.publish = 50;
+    fixture_give(fixture, &giving);
+    struct told *told = await_gone(fixture);
     assert_true(told->event.running);
     assert_int_equal(told->event.give, 8);
     assert_int_equal(told->event.first, 1013);
-    fixture_close(&fixture);
 }
 
 static void a_killed_process_is_told_at_once(void **state)
 {
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    give_letters(&fixture, 1, "w");
-    fixture_running(&fixture, 1);
+    struct fixture *fixture = *state;
+    give_letters(fixture, 1, "w");
+    fixture_running(fixture, 1);
     uint64_t before_ms = sys_now_ms();
-    fixture_do(&fixture, WORKER_PROCESS_KILL, 1, 0);
-    struct told *told = fixture_expect(&fixture, WORKER_PROCESS_GONE);
+    fixture_do(fixture, WORKER_PROCESS_KILL, 1, 0);
+    struct told *told = fixture_expect(fixture, WORKER_PROCESS_GONE);
     assert_int_equal(told->event.signal, SIGKILL);
     assert_true(told->event.running);
     assert_int_equal(told->event.first, 100);
     assert_true(sys_now_ms() - before_ms < 1000);
-    fixture_do(&fixture, WORKER_PROCESS_KILL, 1, 0); /* too late, and harmless */
-    give_letters(&fixture, 2, ".");
-    fixture_close(&fixture);
+    fixture_do(fixture, WORKER_PROCESS_KILL, 1, 0); /* too late, and harmless */
+    give_letters(fixture, 2, ".");
 }
 
 static void what_was_published_comes_before_the_end(void **state)
 {
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    struct giving giving = {.process = 1,
-                            .give = 1,
-                            .first = 0,
-                            .count = 9,
-                            .function = "misbehave",
-                            .claim = 1,
-                            .publish = 1,
-                            .data = "........k",
-                            .size = 9};
-    fixture_give(&fixture, &giving);
-    fixture_collect(&fixture, 1, 0, 8, NULL, 0);
-    struct told *told = fixture_expect(&fixture, WORKER_PROCESS_GONE);
+    struct fixture *fixture = *state;
+    struct giving giving = giving_of("misbehave", 9, "........k", 9);
+    fixture_give(fixture, &giving);
+    fixture_collect(fixture, 1, 0, 8, NULL, 0);
+    struct told *told = fixture_expect(fixture, WORKER_PROCESS_GONE);
     assert_int_equal(told->event.first, 8);
-    fixture_close(&fixture);
 }
 
 static void a_forked_child_harms_nobody(void **state)
 {
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
+    struct fixture *fixture = *state;
     for (uint64_t give = 1; give <= 20; give++) {
-        give_letters(&fixture, give, ".fF..fFf.");
-        fixture_collect(&fixture, give, 100, 9, NULL, 0);
+        give_letters(fixture, give, ".fF..fFf.");
+        fixture_collect(fixture, give, 100, 9, NULL, 0);
     }
-    fixture_do(&fixture, WORKER_PROCESS_CLOSE, 1, 0);
-    assert_int_equal(fixture_expect(&fixture, WORKER_PROCESS_GONE)->event.exit_status, 0);
-    fixture_close(&fixture);
+    fixture_do(fixture, WORKER_PROCESS_CLOSE, 1, 0);
+    assert_int_equal(fixture_expect(fixture, WORKER_PROCESS_GONE)->event.exit_status, 0);
 }
 
 static void descendants_die_with_the_process(void **state)
 {
     pid_t child = 0;
-    uint8_t input = 0;
     struct fixture fixture;
     (void)state;
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* so that the orphan is ours to wait for */
     fixture_open(&fixture);
     fixture_start_ready(&fixture, 1);
-    struct giving giving = {.process = 1,
-                            .give = 1,
-                            .first = 0,
-                            .count = 1,
-                            .function = "breed",
-                            .claim = 1,
-                            .publish = 1,
-                            .data = &input,
-                            .size = 1};
-    fixture_give(&fixture, &giving);
-    fixture_collect(&fixture, 1, 0, 1, &child, sizeof child);
+    fixture_run_one(&fixture, "breed", &child, sizeof child);
     assert_true(child > 0);
     fixture_do(&fixture, WORKER_PROCESS_KILL, 1, 0);
     fixture_expect(&fixture, WORKER_PROCESS_GONE);
@@ -279,204 +201,13 @@ static bool printed(void *user)
 
 static void output_comes_by_lines(void **state)
 {
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    give_letters(&fixture, 1, "p");
-    fixture_collect(&fixture, 1, 100, 1, NULL, 0);
-    fixture_do(&fixture, WORKER_PROCESS_CLOSE, 1, 0);
-    fixture_expect(&fixture, WORKER_PROCESS_GONE); /* and stdout was flushed */
-    assert_true(printed(&fixture));
-    assert_non_null(strstr(fixture.output, "1/1:second 100\n"));
-    fixture_close(&fixture);
-}
-
-static void a_process_inherits_nothing(void **state)
-{
-    char text[256] = "";
-    uint8_t input = 0;
-    struct fixture fixture;
-    int leaked = open("/dev/null", O_RDONLY); /* without CLOEXEC, on purpose */
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    struct giving giving = {.process = 1,
-                            .give = 1,
-                            .first = 0,
-                            .count = 1,
-                            .function = "look_around",
-                            .claim = 1,
-                            .publish = 1,
-                            .data = &input,
-                            .size = 1};
-    fixture_give(&fixture, &giving);
-    fixture_collect(&fixture, 1, 0, 1, text, sizeof text);
-    assert_string_equal(text, "here 5 1 clean"); /* 0 1 2, the memory, the bell */
-    close(leaked);
-    fixture_close(&fixture);
-}
-
-static void the_initializer_runs_first(void **state)
-{
-    char text[64] = "";
-    uint8_t input = 0;
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start(&fixture, 1, "remember", "what I was told");
-    fixture_expect(&fixture, WORKER_PROCESS_READY);
-    struct giving giving = {.process = 1,
-                            .give = 1,
-                            .first = 0,
-                            .count = 1,
-                            .function = "recall",
-                            .claim = 1,
-                            .publish = 1,
-                            .data = &input,
-                            .size = 1};
-    fixture_give(&fixture, &giving);
-    fixture_collect(&fixture, 1, 0, 1, text, sizeof text);
-    assert_string_equal(text, "what I was told");
-    fixture_close(&fixture);
-}
-
-static void a_failing_initializer_is_told(void **state)
-{
-    char *long_argument = calloc(1, 100001);
-    struct fixture fixture;
-    (void)state;
-    memset(long_argument, 'x', 100000);
-    fixture_open(&fixture);
-    fixture_start(&fixture, 1, "remember", long_argument);
-    struct told *told = fixture_expect(&fixture, WORKER_PROCESS_GONE);
-    assert_int_equal(told->event.code, FARPOOL_EINITIALIZER);
-    assert_non_null(strstr(told->text, "100000 bytes are too many"));
-    assert_non_null(strstr(told->backtrace, "main+"));
-
-    fixture_start(&fixture, 2, "nowhere", NULL);
-    told = fixture_expect(&fixture, WORKER_PROCESS_GONE);
-    assert_int_equal(told->event.code, FARPOOL_ENOFUNCTION);
-
-    fixture_start(&fixture, 3, "typed_crash", NULL);
-    told = fixture_expect(&fixture, WORKER_PROCESS_GONE);
-    assert_int_equal(told->event.code, FARPOOL_EINITIALIZER);
-
-    fixture_start(&fixture, 4, "remember", "s");
-    told = fixture_expect(&fixture, WORKER_PROCESS_GONE);
-    assert_int_equal(told->event.code, FARPOOL_EINITIALIZER);
-    assert_non_null(strstr(told->text, "remember"));
-    free(long_argument);
-    fixture_close(&fixture);
-}
-
-static void expect_start_failure(const char *path, int code, const char *text)
-{
-    struct fixture fixture;
-    fixture_open_with(&fixture, path, NULL, 1 << 20, true);
-    fixture_start(&fixture, 1, NULL, NULL);
-    struct told *told = fixture_expect(&fixture, WORKER_PROCESS_GONE);
-    if (told->event.code != code || strstr(told->text, text) == NULL)
-        fail_msg("%s: code %d, %s", path, told->event.code, told->text);
-    fixture_close(&fixture);
-}
-
-static void write_file(const char *path, const void *data, size_t size)
-{
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
-    assert_int_equal(chmod(path, 0755), 0);
-}
-
-static void what_cannot_be_started_is_named(void **state)
-{
-    char folder[] = "/tmp/farpool-host-XXXXXX", path[64];
-    uint8_t head[64];
-    (void)state;
-    expect_start_failure("/bin/true", FARPOOL_ENOTFARPOOL,
-                         "exited with status 0 before it called farpool_init");
-    expect_start_failure("/nowhere/at/all", FARPOOL_EPROGRAM, "No such file");
-    expect_start_failure("/etc/passwd", FARPOOL_EPROGRAM, "Permission denied");
-
-    assert_non_null(mkdtemp(folder));
-    snprintf(path, sizeof path, "%s/program", folder);
-    write_file(path, "no program", 10);
-    expect_start_failure(path, FARPOOL_EPROGRAM, "cannot start");
-
-    FILE *self = fopen("/proc/self/exe", "r");
-    assert_int_equal(fread(head, 1, sizeof head, self), sizeof head);
-    fclose(self);
-    head[18] = head[18] == 243 ? 183 : 243; /* RISC-V, or ARM if we are that */
-    write_file(path, head, sizeof head);
-    expect_start_failure(path, FARPOOL_EMACHINE, "is built for");
-    unlink(path);
-    rmdir(folder);
-}
-
-/* A script stands for a program whose libfarpool is another one. */
-static void another_version_is_named(void **state)
-{
-    char folder[] = "/tmp/farpool-host-XXXXXX", path[64], script[512], self[256] = "";
-    (void)state;
-    assert_non_null(mkdtemp(folder));
-    assert_true(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
-    snprintf(path, sizeof path, "%s/program", folder);
-    snprintf(script, sizeof script,
-             "#!/bin/sh\nFARPOOL_PROCESS=9${FARPOOL_PROCESS#?} exec %s\n", self);
-    write_file(path, script, strlen(script));
-    expect_start_failure(path, FARPOOL_EVERSION, "another version");
-    snprintf(script, sizeof script,
-             "#!/bin/sh\nFARPOOL_PROCESS=${FARPOOL_PROCESS}9 exec %s\n", self);
-    write_file(path, script, strlen(script));
-    expect_start_failure(path, FARPOOL_EPROGRAM, "not this process's");
-    snprintf(script, sizeof script, "#!/bin/sh\n%s\n:\n", self); /* not its child */
-    write_file(path, script, strlen(script));
-    expect_start_failure(path, FARPOOL_ENOTFARPOOL, "cannot join the pool");
-    unlink(path);
-    rmdir(folder);
-}
-
-/* Makes, if there is a compiler, a program that misses its library. */
-static void a_missing_library_is_named(void **state)
-{
-    char folder[] = "/tmp/farpool-host-XXXXXX", command[512], path[64];
-    (void)state;
-    assert_non_null(mkdtemp(folder));
-    snprintf(command, sizeof command,
-             "cd %s && echo 'int f(void){return 0;}' > f.c && "
-             "echo 'int f(void); int main(void){return f();}' > m.c && "
-             "cc -shared -fPIC -o libfarpoolmissing.so f.c && "
-             "cc -o program m.c -L. -lfarpoolmissing && rm libfarpoolmissing.so",
-             folder);
-    bool made = system(command) == 0;
-    snprintf(path, sizeof path, "%s/program", folder);
-    if (made)
-        expect_start_failure(path, FARPOOL_ELIBRARY, "libfarpoolmissing.so");
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
-    if (!made)
-        skip();
-}
-
-static void a_process_starts_in_its_folder(void **state)
-{
-    char folder[] = "/tmp/farpool-host-XXXXXX";
-    struct fixture fixture;
-    (void)state;
-    assert_non_null(mkdtemp(folder));
-    fixture_open_with(&fixture, "/proc/self/exe", folder, 1 << 20, true);
-    fixture_start_ready(&fixture, 1);
-    fixture_do(&fixture, WORKER_PROCESS_KILL, 1, 0);
-    char link[64], target[256] = "";
-    snprintf(link, sizeof link, "/proc/%d/cwd", fixture.told[0].event.pid);
-    assert_true(readlink(link, target, sizeof target - 1) > 0 || errno == ENOENT);
-    if (target[0] != '\0')
-        assert_string_equal(target, folder);
-    fixture_expect(&fixture, WORKER_PROCESS_GONE);
-    fixture_close(&fixture);
-    rmdir(folder);
+    struct fixture *fixture = *state;
+    give_letters(fixture, 1, "p");
+    fixture_collect(fixture, 1, 100, 1, NULL, 0);
+    fixture_do(fixture, WORKER_PROCESS_CLOSE, 1, 0);
+    fixture_expect(fixture, WORKER_PROCESS_GONE); /* and stdout was flushed */
+    assert_true(printed(fixture));
+    assert_non_null(strstr(fixture->output, "1/1:second 100\n"));
 }
 
 static void closing_the_host_ends_all(void **state)
@@ -498,18 +229,11 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_task_that_ends_its_process_is_blamed),
-        cmocka_unit_test(a_typed_task_that_crashes_is_blamed),
-        cmocka_unit_test(a_killed_process_is_told_at_once),
-        cmocka_unit_test(what_was_published_comes_before_the_end),
-        cmocka_unit_test(a_forked_child_harms_nobody),
-        cmocka_unit_test(output_comes_by_lines),
-        cmocka_unit_test(a_process_inherits_nothing),
-        cmocka_unit_test(the_initializer_runs_first),
-        cmocka_unit_test(a_failing_initializer_is_told),
-        cmocka_unit_test(what_cannot_be_started_is_named),
-        cmocka_unit_test(another_version_is_named),
-        cmocka_unit_test(a_missing_library_is_named),
-        cmocka_unit_test(a_process_starts_in_its_folder),
+        FIXTURE_TEST(a_typed_task_that_crashes_is_blamed),
+        FIXTURE_TEST(a_killed_process_is_told_at_once),
+        FIXTURE_TEST(what_was_published_comes_before_the_end),
+        FIXTURE_TEST(a_forked_child_harms_nobody),
+        FIXTURE_TEST(output_comes_by_lines),
         cmocka_unit_test(closing_the_host_ends_all),
         cmocka_unit_test(descendants_die_with_the_process),
     };

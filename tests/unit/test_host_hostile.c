@@ -214,15 +214,10 @@ FARPOOL_FUNCTION(twice, uint64_t, uint64_t)
 static void give_attack(struct fixture *fixture, uint64_t process, char kind, int number)
 {
     int8_t input[6] = {(int8_t)kind, (int8_t)number, 0, 0, 0, 0};
-    struct giving giving = {.process = process,
-                            .give = 50,
-                            .first = 100,
-                            .count = 3,
-                            .function = "attack",
-                            .claim = 1,
-                            .publish = 1,
-                            .data = input,
-                            .size = sizeof input};
+    struct giving giving = giving_of("attack", 3, input, sizeof input);
+    giving.process = process;
+    giving.give = 50;
+    giving.first = 100;
     fixture_give(fixture, &giving);
 }
 
@@ -232,15 +227,10 @@ static void check_neighbour(struct fixture *fixture, uint64_t give)
     uint64_t inputs[100], outputs[100];
     for (uint64_t i = 0; i < 100; i++)
         inputs[i] = i;
-    struct giving giving = {.process = 1,
-                            .give = give,
-                            .first = 0,
-                            .count = 100,
-                            .function = "twice",
-                            .claim = 3,
-                            .publish = 10,
-                            .data = inputs,
-                            .size = sizeof inputs};
+    struct giving giving = giving_of("twice", 100, inputs, sizeof inputs);
+    giving.give = give;
+    giving.claim = 3;
+    giving.publish = 10;
     fixture_give(fixture, &giving);
     fixture_collect(fixture, give, 0, 100, outputs, sizeof outputs);
     for (uint64_t i = 0; i < 100; i++)
@@ -290,17 +280,11 @@ static void nonsense_in_indexes_is_caught_when_looked_at(void **state)
         fixture_start_ready(&fixture, 2);
         give_attack(&fixture, 2, 't', number);
         fixture_running(&fixture, 2);
-        for (uint64_t give = 60; give < 100;
-             give++) { /* more than fits without looking */
-            struct giving giving = {.process = 2,
-                                    .give = give,
-                                    .first = 0,
-                                    .count = 1,
-                                    .function = "attack",
-                                    .claim = 1,
-                                    .publish = 1,
-                                    .data = inputs,
-                                    .size = 16000};
+        /* More than fits without looking. */
+        for (uint64_t give = 60; give < 100; give++) {
+            struct giving giving = giving_of("attack", 1, inputs, 16000);
+            giving.process = 2;
+            giving.give = give;
             fixture_give(&fixture, &giving);
         }
         struct told *told = fixture_expect(&fixture, WORKER_PROCESS_GONE);

@@ -120,18 +120,15 @@ static void *empty_the_bin(void *user)
 /* More than the arena holds, so that the process waits for what the other thread does. */
 static void another_thread_lets_go(void **state)
 {
+    struct fixture *fixture = *state;
     struct bin bin = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    struct fixture fixture;
     pthread_t thread;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
     assert_int_equal(pthread_create(&thread, NULL, empty_the_bin, &bin), 0);
     for (uint64_t round = 0; round < 100; round++) {
         struct worker_effect effect = make_give(round);
-        host_apply(fixture.host, &effect);
+        host_apply(fixture->host, &effect);
         for (uint32_t ended = 0; ended < TASKS;) {
-            struct worker_event *event = &fixture_next(&fixture)->event;
+            struct worker_event *event = &fixture_next(fixture)->event;
             ended += event->kind == WORKER_PROCESS_DONE ? event->count : 1;
             if (event->data == NULL || event->data->size < OUTPUT_BYTES)
                 continue;
@@ -143,20 +140,19 @@ static void another_thread_lets_go(void **state)
             }
             pthread_mutex_unlock(&bin.lock);
         }
-        fixture_forget(&fixture);
+        fixture_forget(fixture);
     }
     pthread_mutex_lock(&bin.lock);
     bin.over = true;
     pthread_mutex_unlock(&bin.lock);
     pthread_join(thread, NULL);
-    fixture_close(&fixture);
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail),
-        cmocka_unit_test(another_thread_lets_go),
+        FIXTURE_TEST(another_thread_lets_go),
     };
     if (farpool_init(&argc, &argv) != 0)
         return 1;

@@ -109,15 +109,10 @@ FARPOOL_FUNCTION(wait_and_add, int64_t, int64_t)
 static void give_next(struct fixture *fixture, uint64_t give)
 {
     int64_t inputs[1000] = {0};
-    struct giving giving = {.process = 1,
-                            .give = give,
-                            .first = 0,
-                            .count = 1000,
-                            .function = "next",
-                            .claim = 100,
-                            .publish = 100,
-                            .data = inputs,
-                            .size = sizeof inputs};
+    struct giving giving = giving_of("next", 1000, inputs, sizeof inputs);
+    giving.give = give;
+    giving.claim = 100;
+    giving.publish = 100;
     fixture_give(fixture, &giving);
 }
 
@@ -135,89 +130,65 @@ static void send_message(struct fixture *fixture, unsigned seed)
 static void start_conversation(struct fixture *fixture)
 {
     uint8_t input = 0;
-    struct giving giving = {.process = 1,
-                            .give = 1,
-                            .first = 0,
-                            .count = 1,
-                            .function = "converse",
-                            .claim = 1,
-                            .publish = 1,
-                            .data = &input,
-                            .size = 1};
+    struct giving giving = giving_of("converse", 1, &input, 1);
     fixture_give(fixture, &giving);
 }
 
 static void a_client_inside_a_process_converses(void **state)
 {
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    start_conversation(&fixture);
+    struct fixture *fixture = *state;
+    start_conversation(fixture);
     for (uint64_t give = 2; give < 60; give++) /* fill the ring behind it */
-        give_next(&fixture, give);
-    fixture_expect(&fixture, WORKER_PROCESS_BLOCKED);
-    assert_int_equal(fixture.relayed_count, 1);
-    assert_true(is_message(&fixture.relayed[0], 1));
-    send_message(&fixture, 2);
-    send_message(&fixture, 3);
-    send_message(&fixture, 0);
-    fixture_expect(&fixture, WORKER_PROCESS_UNBLOCKED);
-    fixture_collect(&fixture, 1, 0, 1, NULL, 0);
-    assert_int_equal(fixture.relayed_count, 2);
-    assert_true(is_message(&fixture.relayed[1], 4));
+        give_next(fixture, give);
+    fixture_expect(fixture, WORKER_PROCESS_BLOCKED);
+    assert_int_equal(fixture->relayed_count, 1);
+    assert_true(is_message(&fixture->relayed[0], 1));
+    send_message(fixture, 2);
+    send_message(fixture, 3);
+    send_message(fixture, 0);
+    fixture_expect(fixture, WORKER_PROCESS_UNBLOCKED);
+    fixture_collect(fixture, 1, 0, 1, NULL, 0);
+    assert_int_equal(fixture->relayed_count, 2);
+    assert_true(is_message(&fixture->relayed[1], 4));
     for (uint64_t give = 2; give < 60; give++)
-        fixture_collect(&fixture, give, 0, 1000, NULL, 0);
-    fixture_close(&fixture);
+        fixture_collect(fixture, give, 0, 1000, NULL, 0);
 }
 
 /* What is behind a task that waits can be taken back and run elsewhere. */
 static void work_behind_a_waiting_task_is_taken_back(void **state)
 {
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    start_conversation(&fixture);
-    give_next(&fixture, 2);
-    fixture_expect(&fixture, WORKER_PROCESS_BLOCKED);
-    fixture_do(&fixture, WORKER_PROCESS_TAKE_BACK, 1, 100000);
-    assert_int_equal(fixture_expect(&fixture, WORKER_PROCESS_TAKEN)->event.count, 1000);
-    assert_int_equal(fixture_expect(&fixture, WORKER_PROCESS_TAKEN)->event.count, 0);
+    struct fixture *fixture = *state;
+    start_conversation(fixture);
+    give_next(fixture, 2);
+    fixture_expect(fixture, WORKER_PROCESS_BLOCKED);
+    fixture_do(fixture, WORKER_PROCESS_TAKE_BACK, 1, 100000);
+    assert_int_equal(fixture_expect(fixture, WORKER_PROCESS_TAKEN)->event.count, 1000);
+    assert_int_equal(fixture_expect(fixture, WORKER_PROCESS_TAKEN)->event.count, 0);
     for (unsigned seed = 2; seed <= 3; seed++)
-        send_message(&fixture, seed);
-    send_message(&fixture, 0);
-    fixture_expect(&fixture, WORKER_PROCESS_UNBLOCKED);
-    fixture_collect(&fixture, 1, 0, 1, NULL, 0);
-    give_next(&fixture, 3);
-    fixture_collect(&fixture, 3, 0, 1000, NULL, 0);
-    fixture_close(&fixture);
+        send_message(fixture, seed);
+    send_message(fixture, 0);
+    fixture_expect(fixture, WORKER_PROCESS_UNBLOCKED);
+    fixture_collect(fixture, 1, 0, 1, NULL, 0);
+    give_next(fixture, 3);
+    fixture_collect(fixture, 3, 0, 1000, NULL, 0);
 }
 
 /* Results that came before the wait go out at once; none is lost or moved. */
 static void typed_tasks_may_wait_too(void **state)
 {
+    struct fixture *fixture = *state;
     int64_t inputs[3000];
-    struct fixture fixture;
-    (void)state;
     for (int i = 0; i < 3000; i++)
         inputs[i] = i + 1;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
     for (uint32_t publish = 1; publish < 3000; publish += 700) { /* ring, then arena */
-        struct giving giving = {.process = 1,
-                                .give = publish,
-                                .first = 0,
-                                .count = 3000,
-                                .function = "wait_and_add",
-                                .claim = 1 + publish % 13,
-                                .publish = publish,
-                                .data = inputs,
-                                .size = sizeof inputs};
+        struct giving giving = giving_of("wait_and_add", 3000, inputs, sizeof inputs);
+        giving.give = publish;
+        giving.claim = 1 + publish % 13;
+        giving.publish = publish;
         uint64_t done = 0, waits = 0;
-        fixture_give(&fixture, &giving);
+        fixture_give(fixture, &giving);
         while (done < 3000) {
-            struct told *told = fixture_next(&fixture);
+            struct told *told = fixture_next(fixture);
             waits += told->event.kind == WORKER_PROCESS_BLOCKED;
             if (told->event.kind != WORKER_PROCESS_DONE)
                 continue;
@@ -228,40 +199,35 @@ static void typed_tasks_may_wait_too(void **state)
                 assert_int_equal(outputs[i], done++ + 2);
         }
         assert_int_equal(waits, 600);
-        fixture_forget(&fixture);
+        fixture_forget(fixture);
     }
-    fixture_close(&fixture);
 }
 
 /* Messages that nobody asks for any more do not fill the ring for ever. */
 static void messages_for_nobody_are_dropped(void **state)
 {
-    struct fixture fixture;
+    struct fixture *fixture = *state;
     struct frames frames;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
     for (int i = 0; i < 5; i++)
-        send_message(&fixture, 3);
-    give_next(&fixture, 1);
-    fixture_collect(&fixture, 1, 0, 1000, NULL, 0);
-    start_conversation(&fixture);
-    fixture_expect(&fixture, WORKER_PROCESS_BLOCKED);
-    fixture_do(&fixture, WORKER_PROCESS_KILL, 1, 0);
-    fixture_expect(&fixture, WORKER_PROCESS_GONE);
+        send_message(fixture, 3);
+    give_next(fixture, 1);
+    fixture_collect(fixture, 1, 0, 1000, NULL, 0);
+    start_conversation(fixture);
+    fixture_expect(fixture, WORKER_PROCESS_BLOCKED);
+    fixture_do(fixture, WORKER_PROCESS_KILL, 1, 0);
+    fixture_expect(fixture, WORKER_PROCESS_GONE);
     frames = (struct frames){.header = payload_create(0)};
-    assert_int_equal(host_relay(fixture.host, 1, &frames), FARPOOL_ECLOSED);
+    assert_int_equal(host_relay(fixture->host, 1, &frames), FARPOOL_ECLOSED);
     frames_fini(&frames);
-    fixture_close(&fixture);
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_client_inside_a_process_converses),
-        cmocka_unit_test(work_behind_a_waiting_task_is_taken_back),
-        cmocka_unit_test(typed_tasks_may_wait_too),
-        cmocka_unit_test(messages_for_nobody_are_dropped),
+        FIXTURE_TEST(a_client_inside_a_process_converses),
+        FIXTURE_TEST(work_behind_a_waiting_task_is_taken_back),
+        FIXTURE_TEST(typed_tasks_may_wait_too),
+        FIXTURE_TEST(messages_for_nobody_are_dropped),
     };
     if (farpool_init(&argc, &argv) != 0)
         return 1;

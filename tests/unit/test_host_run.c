@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_host_run.c: real processes of this program run tasks: every form, every size,
- * failures of a task alone, taking back, cancelling, sampling, closing. */
+ * test_host_run.c: real processes of this program run tasks: every form, every size, and
+ * failures of a task alone. What the host asks of a process meanwhile is in
+ * test_host_control.c. */
 #include "tests/unit/host_fixture.h"
 
 #include "farpool.h"
 
 #include <msgpack.h>
-#include <sched.h>
 
 typedef struct wide {
     double value[512];
@@ -80,15 +80,6 @@ static int refuse(farpool_task *task)
 }
 FARPOOL_BYTES_FUNCTION(refuse)
 
-static int until_cancelled(farpool_task *task)
-{
-    farpool_task_progress(task, 1, 4);
-    while (!farpool_task_cancelled(task))
-        sched_yield();
-    return farpool_task_write(task, "out", 3);
-}
-FARPOOL_BYTES_FUNCTION(until_cancelled)
-
 static int add(farpool_task *task, const struct msgpack_object *arguments,
                struct msgpack_packer *result)
 {
@@ -112,84 +103,60 @@ FARPOOL_ARGS_FUNCTION(quiet)
 
 static void runs_typed_tasks(void **state)
 {
+    struct fixture *fixture = *state;
     enum { COUNT = 100000 };
     static int64_t inputs[COUNT], outputs[COUNT];
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
     for (int64_t i = 0; i < COUNT; i++)
         inputs[i] = 2 * i;
     const uint32_t shapes[][2] = {{1, 1}, {1, 100}, {7, 3}, {1000, 1000}, {1, 50000}};
     for (uint64_t s = 0; s < 5; s++) {
         uint32_t count = s == 0 ? 1000 : COUNT;
-        struct giving giving = {.process = 1,
-                                .give = s,
-                                .first = 1000 * s,
-                                .count = count,
-                                .function = "half",
-                                .claim = shapes[s][0],
-                                .publish = shapes[s][1],
-                                .data = inputs,
-                                .size = count * sizeof *inputs};
+        struct giving giving = giving_of("half", count, inputs, count * sizeof *inputs);
+        giving.give = s;
+        giving.first = 1000 * s;
+        giving.claim = shapes[s][0];
+        giving.publish = shapes[s][1];
         memset(outputs, 0xff, sizeof outputs);
-        fixture_give(&fixture, &giving);
-        fixture_collect(&fixture, s, 1000 * s, count, outputs, sizeof outputs);
+        fixture_give(fixture, &giving);
+        fixture_collect(fixture, s, 1000 * s, count, outputs, sizeof outputs);
         for (int64_t i = 0; i < count; i++)
             assert_int_equal(outputs[i], i);
-        fixture_forget(&fixture);
+        fixture_forget(fixture);
     }
-    fixture_close(&fixture);
 }
 
 static void wide_outputs_pass_through_the_arena(void **state)
 {
+    struct fixture *fixture = *state;
     int32_t inputs[1000];
     wide *outputs = malloc(1000 * sizeof *outputs);
-    struct fixture fixture;
-    (void)state;
     for (int32_t i = 0; i < 1000; i++)
         inputs[i] = i;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    struct giving giving = {.process = 1,
-                            .give = 9,
-                            .first = 3,
-                            .count = 1000,
-                            .function = "widen",
-                            .claim = 10,
-                            .publish = 1000,
-                            .data = inputs,
-                            .size = sizeof inputs};
-    fixture_give(&fixture, &giving);
-    fixture_collect(&fixture, 9, 3, 1000, outputs, 1000 * sizeof *outputs);
+    struct giving giving = giving_of("widen", 1000, inputs, sizeof inputs);
+    giving.give = 9;
+    giving.first = 3;
+    giving.claim = 10;
+    giving.publish = 1000;
+    fixture_give(fixture, &giving);
+    fixture_collect(fixture, 9, 3, 1000, outputs, 1000 * sizeof *outputs);
     for (int i = 0; i < 1000; i++)
         for (int k = 0; k < 512; k++)
             assert_true(outputs[i].value[k] == i + k);
     free(outputs);
-    fixture_close(&fixture);
 }
 
 static void a_failing_typed_task_fails_alone(void **state)
 {
+    struct fixture *fixture = *state;
     int64_t inputs[] = {0, 2, 3, 4, 5, 7, 8};
     uint64_t failed = 0, done = 0;
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    struct giving giving = {.process = 1,
-                            .give = 1,
-                            .first = 10,
-                            .count = 7,
-                            .function = "half",
-                            .claim = 7,
-                            .publish = 7,
-                            .data = inputs,
-                            .size = sizeof inputs};
-    fixture_give(&fixture, &giving);
+    struct giving giving = giving_of("half", 7, inputs, sizeof inputs);
+    giving.first = 10;
+    giving.claim = 7;
+    giving.publish = 7;
+    fixture_give(fixture, &giving);
     while (failed + done < 7) {
-        struct told *told = fixture_next(&fixture);
+        struct told *told = fixture_next(fixture);
         assert_int_equal(told->event.first, 10 + failed + done);
         if (told->event.kind == WORKER_PROCESS_DONE) {
             for (uint32_t i = 0; i < told->event.count; i++, done++)
@@ -207,100 +174,69 @@ static void a_failing_typed_task_fails_alone(void **state)
         }
     }
     assert_int_equal(failed, 3);
-    fixture_close(&fixture);
 }
 
 static void a_typed_task_knows_its_index(void **state)
 {
+    struct fixture *fixture = *state;
     uint8_t inputs[100] = {0};
     uint64_t outputs[100];
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    struct giving giving = {.process = 1,
-                            .give = 1,
-                            .first = 5000000000,
-                            .count = 100,
-                            .function = "index_of",
-                            .claim = 8,
-                            .publish = 100,
-                            .data = inputs,
-                            .size = sizeof inputs};
-    fixture_give(&fixture, &giving);
-    fixture_collect(&fixture, 1, 5000000000, 100, outputs, sizeof outputs);
+    struct giving giving = giving_of("index_of", 100, inputs, sizeof inputs);
+    giving.first = 5000000000;
+    giving.claim = 8;
+    giving.publish = 100;
+    fixture_give(fixture, &giving);
+    fixture_collect(fixture, 1, 5000000000, 100, outputs, sizeof outputs);
     for (uint64_t i = 0; i < 100; i++)
         assert_int_equal(outputs[i], 5000000000 + i);
-    fixture_close(&fixture);
 }
 
 /* Inputs of every awkward size, with a table of sizes. */
 static void echoes_bytes_of_any_size(void **state)
 {
+    struct fixture *fixture = *state;
     uint32_t sizes[] = {0,     1,     15,    16,    17,      0, 5000,
                         16383, 16384, 16385, 40000, 3000000, 0, 9};
     enum { COUNT = sizeof sizes / sizeof *sizes };
     size_t total = 0;
-    struct fixture fixture;
-    (void)state;
     for (int i = 0; i < COUNT; i++)
         total += sizes[i];
     uint8_t *inputs = malloc(total), *outputs = malloc(total);
     for (size_t i = 0; i < total; i++)
         inputs[i] = (uint8_t)(i * 7 + i / 251);
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
     for (uint32_t publish = 1; publish <= COUNT; publish += 4) {
-        struct giving giving = {.process = 1,
-                                .give = publish,
-                                .first = 0,
-                                .count = COUNT,
-                                .function = "echo",
-                                .claim = 3,
-                                .publish = publish,
-                                .data = inputs,
-                                .size = total,
-                                .sizes = sizes};
-        fixture_give(&fixture, &giving);
+        struct giving giving = giving_of("echo", COUNT, inputs, total);
+        giving.give = publish;
+        giving.claim = 3;
+        giving.publish = publish;
+        giving.sizes = sizes;
+        fixture_give(fixture, &giving);
         memset(outputs, 0, total);
-        fixture_collect(&fixture, publish, 0, COUNT, outputs, total);
+        fixture_collect(fixture, publish, 0, COUNT, outputs, total);
         assert_memory_equal(inputs, outputs, total);
-        fixture_forget(&fixture);
+        fixture_forget(fixture);
     }
     free(inputs);
     free(outputs);
-    fixture_close(&fixture);
 }
 
 /* Far more output than the arena holds, all of it kept by the reader. */
 static void outputs_that_are_kept_never_block_the_process(void **state)
 {
+    struct fixture *fixture = *state;
     enum { COUNT = 200 };
     uint64_t inputs[COUNT];
-    struct fixture fixture;
-    (void)state;
     for (int i = 0; i < COUNT; i++)
         inputs[i] = 4 << 20;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    struct giving giving = {.process = 1,
-                            .give = 1,
-                            .first = 0,
-                            .count = COUNT,
-                            .function = "repeat",
-                            .claim = 1,
-                            .publish = 1,
-                            .data = inputs,
-                            .size = sizeof inputs};
-    fixture_give(&fixture, &giving);
-    fixture_collect(&fixture, 1, 0, COUNT, NULL, 0);
-    for (size_t i = 1; i < fixture.told_count; i++) {
-        const struct worker_event *event = &fixture.told[i].event;
+    struct giving giving = giving_of("repeat", COUNT, inputs, sizeof inputs);
+    fixture_give(fixture, &giving);
+    fixture_collect(fixture, 1, 0, COUNT, NULL, 0);
+    for (size_t i = 1; i < fixture->told_count; i++) {
+        const struct worker_event *event = &fixture->told[i].event;
         for (uint32_t t = 0; t < event->count; t++)
             assert_int_equal(event->data->data[t * (size_t)(4 << 20) + 4711],
                              (uint8_t)(event->first + t));
     }
-    fixture_close(&fixture);
 }
 
 static void outputs_outlive_process_and_host(void **state)
@@ -310,15 +246,8 @@ static void outputs_outlive_process_and_host(void **state)
     (void)state;
     fixture_open(&fixture);
     fixture_start_ready(&fixture, 1);
-    struct giving giving = {.process = 1,
-                            .give = 1,
-                            .first = 77,
-                            .count = 1,
-                            .function = "repeat",
-                            .claim = 1,
-                            .publish = 1,
-                            .data = &size,
-                            .size = sizeof size};
+    struct giving giving = giving_of("repeat", 1, &size, sizeof size);
+    giving.first = 77;
     fixture_give(&fixture, &giving);
     struct payload *kept =
         payload_ref(fixture_expect(&fixture, WORKER_PROCESS_DONE)->event.data);
@@ -331,33 +260,23 @@ static void outputs_outlive_process_and_host(void **state)
 
 static void an_output_over_the_limit_fails_its_task(void **state)
 {
+    struct fixture *fixture = *state;
     uint64_t inputs[] = {100, (64 << 20) + 1, 64 << 20};
     const char *functions[] = {"repeat", "append"};
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
     for (uint64_t f = 0; f < 2; f++) {
         if (f == 1)
             inputs[1] *= 1000; /* append writes 8 of 1000 */
-        struct giving giving = {.process = 1,
-                                .give = f,
-                                .first = 0,
-                                .count = 3,
-                                .function = functions[f],
-                                .claim = 1,
-                                .publish = 3,
-                                .data = inputs,
-                                .size = sizeof inputs};
-        fixture_give(&fixture, &giving);
-        fixture_collect(&fixture, f, 0, 1, NULL, 0);
-        struct told *told = fixture_expect(&fixture, WORKER_PROCESS_FAILED);
+        struct giving giving = giving_of(functions[f], 3, inputs, sizeof inputs);
+        giving.give = f;
+        giving.publish = 3;
+        fixture_give(fixture, &giving);
+        fixture_collect(fixture, f, 0, 1, NULL, 0);
+        struct told *told = fixture_expect(fixture, WORKER_PROCESS_FAILED);
         assert_int_equal(told->event.code, FARPOOL_ETOOBIG);
         assert_int_equal(told->event.first, 1);
         assert_non_null(strstr(told->text, "67108864"));
-        fixture_collect(&fixture, f, 2, 1, NULL, 0);
+        fixture_collect(fixture, f, 2, 1, NULL, 0);
     }
-    fixture_close(&fixture);
 }
 
 static void a_hundred_megabytes_pass(void **state)
@@ -368,15 +287,9 @@ static void a_hundred_megabytes_pass(void **state)
     fixture_open_with(&fixture, "/proc/self/exe", NULL, 200 << 20, true);
     fixture_start_ready(&fixture, 1);
     for (uint64_t give = 0; give < 3; give++) {
-        struct giving giving = {.process = 1,
-                                .give = give,
-                                .first = 5,
-                                .count = 1,
-                                .function = "repeat",
-                                .claim = 1,
-                                .publish = 1,
-                                .data = &size,
-                                .size = sizeof size};
+        struct giving giving = giving_of("repeat", 1, &size, sizeof size);
+        giving.give = give;
+        giving.first = 5;
         fixture_give(&fixture, &giving);
         struct told *told = fixture_expect(&fixture, WORKER_PROCESS_DONE);
         assert_int_equal(told->event.data->size, size);
@@ -387,6 +300,7 @@ static void a_hundred_megabytes_pass(void **state)
 
 static void unknown_functions_and_wrong_inputs_fail(void **state)
 {
+    struct fixture *fixture = *state;
     static const struct {
         const char *function;
         size_t each;
@@ -398,39 +312,26 @@ static void unknown_functions_and_wrong_inputs_fail(void **state)
                  {"add", 1, FARPOOL_EINVAL, "not an array"},
                  {"add", 5, FARPOOL_EINVAL, "not one msgpack value"}};
     char inputs[64] = {0};
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
     for (uint64_t c = 0; c < sizeof cases / sizeof *cases; c++) {
-        struct giving giving = {.process = 1,
-                                .give = c,
-                                .first = 0,
-                                .count = 2,
-                                .function = cases[c].function,
-                                .claim = 1,
-                                .publish = 1,
-                                .data = inputs,
-                                .size = 2 * cases[c].each};
-        fixture_give(&fixture, &giving);
+        struct giving giving = giving_of(cases[c].function, 2, inputs, 2 * cases[c].each);
+        giving.give = c;
+        fixture_give(fixture, &giving);
         for (uint64_t i = 0; i < 2; i++) {
-            struct told *told = fixture_expect(&fixture, WORKER_PROCESS_FAILED);
+            struct told *told = fixture_expect(fixture, WORKER_PROCESS_FAILED);
             assert_int_equal(told->event.first, i);
             assert_int_equal(told->event.code, cases[c].code);
             assert_non_null(strstr(told->text, cases[c].text));
         }
     }
-    fixture_close(&fixture);
 }
 
 static void arguments_come_and_a_value_goes(void **state)
 {
+    struct fixture *fixture = *state;
     msgpack_sbuffer packed;
     msgpack_packer packer;
     msgpack_unpacked result;
     size_t offset = 0;
-    struct fixture fixture;
-    (void)state;
     msgpack_sbuffer_init(&packed);
     msgpack_packer_init(&packer, &packed, msgpack_sbuffer_write);
     msgpack_pack_array(&packer, 3);
@@ -438,20 +339,9 @@ static void arguments_come_and_a_value_goes(void **state)
     msgpack_pack_double(&packer, 0.5);
     msgpack_pack_str(&packer, 4);
     msgpack_pack_str_body(&packer, "four", 4);
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    struct giving giving = {.process = 1,
-                            .give = 1,
-                            .first = 0,
-                            .count = 1,
-                            .function = "add",
-                            .claim = 1,
-                            .publish = 1,
-                            .data = packed.data,
-                            .size = packed.size};
-    fixture_give(&fixture, &giving);
-    const struct payload *data =
-        fixture_expect(&fixture, WORKER_PROCESS_DONE)->event.data;
+    struct giving giving = giving_of("add", 1, packed.data, packed.size);
+    fixture_give(fixture, &giving);
+    const struct payload *data = fixture_expect(fixture, WORKER_PROCESS_DONE)->event.data;
     msgpack_unpacked_init(&result);
     assert_int_equal(
         msgpack_unpack_next(&result, (const char *)data->data, data->size, &offset),
@@ -461,16 +351,16 @@ static void arguments_come_and_a_value_goes(void **state)
 
     giving.give = 2;
     giving.function = "quiet";
-    fixture_give(&fixture, &giving);
-    data = fixture_expect(&fixture, WORKER_PROCESS_DONE)->event.data;
+    fixture_give(fixture, &giving);
+    data = fixture_expect(fixture, WORKER_PROCESS_DONE)->event.data;
     assert_int_equal(data->size, 1);
     assert_int_equal(data->data[0], 0xc0);
     msgpack_sbuffer_destroy(&packed);
-    fixture_close(&fixture);
 }
 
 static void hostile_arguments_are_refused(void **state)
 {
+    struct fixture *fixture = *state;
     static const struct {
         uint8_t bytes[8];
         size_t size;
@@ -485,208 +375,34 @@ static void hostile_arguments_are_refused(void **state)
         {{0xcf, 1, 2}, 3},
     };
     uint8_t deep[100];
-    struct fixture fixture;
-    (void)state;
     memset(deep, 0x91, sizeof deep);
     deep[99] = 1;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
     for (uint64_t c = 0; c <= sizeof cases / sizeof *cases; c++) {
         bool last = c == sizeof cases / sizeof *cases;
-        struct giving giving = {.process = 1,
-                                .give = c,
-                                .first = 0,
-                                .count = 1,
-                                .function = "add",
-                                .claim = 1,
-                                .publish = 1,
-                                .data = last ? deep : cases[c].bytes,
-                                .size = last ? sizeof deep : cases[c].size};
-        fixture_give(&fixture, &giving);
-        struct told *told = fixture_expect(&fixture, WORKER_PROCESS_FAILED);
+        struct giving giving = giving_of("add", 1, last ? deep : cases[c].bytes,
+                                         last ? sizeof deep : cases[c].size);
+        giving.give = c;
+        fixture_give(fixture, &giving);
+        struct told *told = fixture_expect(fixture, WORKER_PROCESS_FAILED);
         assert_int_equal(told->event.code, FARPOOL_EINVAL);
     }
-    fixture_close(&fixture);
-}
-
-static void takes_back_what_is_not_begun(void **state)
-{
-    uint8_t inputs[10] = {0};
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    for (uint64_t give = 1; give <= 2; give++) {
-        struct giving giving = {.process = 1,
-                                .give = give,
-                                .first = 10 * give,
-                                .count = 10,
-                                .function = "until_cancelled",
-                                .claim = 2,
-                                .publish = 1,
-                                .data = inputs,
-                                .size = sizeof inputs};
-        fixture_give(&fixture, &giving);
-    }
-    struct told *told = fixture_running(&fixture, 1);
-    assert_int_equal(told->event.give, 1);
-    assert_int_equal(told->event.first, 10);
-
-    fixture_do(&fixture, WORKER_PROCESS_TAKE_BACK, 1, 3);
-    told = fixture_expect(&fixture, WORKER_PROCESS_TAKEN);
-    assert_int_equal(told->event.give, 2);
-    assert_int_equal(told->event.first, 27);
-    assert_int_equal(told->event.count, 3);
-    assert_int_equal(fixture_expect(&fixture, WORKER_PROCESS_TAKEN)->event.count, 0);
-
-    fixture_do(&fixture, WORKER_PROCESS_TAKE_BACK, 1, 1000);
-    told = fixture_expect(&fixture, WORKER_PROCESS_TAKEN);
-    assert_int_equal(told->event.first, 20);
-    assert_int_equal(told->event.count, 7);
-    told = fixture_expect(&fixture, WORKER_PROCESS_TAKEN);
-    assert_int_equal(told->event.give, 1);
-    assert_int_equal(told->event.first, 12); /* 10 and 11 are claimed */
-    assert_int_equal(told->event.count, 8);
-    assert_int_equal(fixture_expect(&fixture, WORKER_PROCESS_TAKEN)->event.count, 0);
-
-    fixture_cancel(&fixture, 1, 1, 10, 2);
-    fixture_collect(&fixture, 1, 10, 2, NULL, 0);
-    fixture_do(&fixture, WORKER_PROCESS_TAKE_BACK, 1, 5);
-    assert_int_equal(fixture_expect(&fixture, WORKER_PROCESS_TAKEN)->event.count, 0);
-    fixture_close(&fixture);
-}
-
-/* Taking back from a process that runs, over and over: no task is lost, none runs twice.
- */
-static void taking_back_races_with_running(void **state)
-{
-    enum { COUNT = 20000, ROUNDS = 40 };
-    static uint8_t inputs[COUNT];
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    uint64_t taken = 0, done = 0;
-    for (uint64_t round = 0; round < ROUNDS; round++) {
-        struct giving giving = {.process = 1,
-                                .give = round,
-                                .first = 0,
-                                .count = COUNT,
-                                .function = "index_of",
-                                .claim = 1 + round % 5,
-                                .publish = 1 + round % 70,
-                                .data = inputs,
-                                .size = COUNT};
-        uint64_t ended = 0, end = COUNT;
-        fixture_give(&fixture, &giving);
-        while (ended < end) {
-            if (fixture.read == fixture.told_count && ended > 0)
-                fixture_do(&fixture, WORKER_PROCESS_TAKE_BACK, 1, 50);
-            struct told *told = fixture_next(&fixture);
-            if (told->event.kind == WORKER_PROCESS_TAKEN && told->event.count > 0) {
-                end -= told->event.count;
-                taken += told->event.count;
-                assert_int_equal(told->event.first, end);
-            } else if (told->event.kind == WORKER_PROCESS_DONE) {
-                assert_int_equal(told->event.give, round);
-                assert_int_equal(told->event.first, ended);
-                ended += told->event.count;
-                done += told->event.count;
-            }
-        }
-        assert_int_equal(ended, end);
-        while (fixture.read < fixture.told_count)
-            assert_int_equal(fixture.told[fixture.read++].event.count, 0);
-        fixture_forget(&fixture);
-    }
-    assert_int_equal(taken + done, COUNT * ROUNDS);
-    assert_true(taken > 0 && done > 0);
-    fixture_close(&fixture);
-}
-
-static void samples_tell_progress_and_time(void **state)
-{
-    uint8_t input = 0;
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    fixture_do(&fixture, WORKER_PROCESS_SAMPLE, 1, 0);
-    assert_false(fixture_expect(&fixture, WORKER_PROCESS_SAMPLED)->event.running);
-    uint64_t before_ms = sys_now_ms();
-    struct giving giving = {.process = 1,
-                            .give = 4,
-                            .first = 30,
-                            .count = 1,
-                            .function = "until_cancelled",
-                            .claim = 1,
-                            .publish = 1,
-                            .timeout_ms = 1000,
-                            .data = &input,
-                            .size = 1};
-    fixture_give(&fixture, &giving);
-    struct told *told = fixture_running(&fixture, 1);
-    while (told->event.share_ppm == 0) /* it tells its progress right after it began */
-        told = fixture_running(&fixture, 1);
-    assert_int_equal(told->event.first, 30);
-    assert_int_equal(told->event.share_ppm, 250000);
-    assert_in_range(told->event.began_ms, before_ms, sys_now_ms());
-    fixture_cancel(&fixture, 1, 4, 29, 1); /* another task's */
-    fixture_cancel(&fixture, 1, 3, 30, 1); /* another give's */
-    assert_true(fixture_running(&fixture, 1)->event.running);
-    fixture_cancel(&fixture, 1, 4, 0, 100);
-    fixture_collect(&fixture, 4, 30, 1, NULL, 0);
-    fixture_close(&fixture);
-}
-
-static void a_closed_process_finishes_first(void **state)
-{
-    int64_t inputs[3000] = {0};
-    struct fixture fixture;
-    (void)state;
-    fixture_open(&fixture);
-    fixture_start_ready(&fixture, 1);
-    for (uint64_t give = 0; give < 50; give++) { /* more than the ring holds */
-        struct giving giving = {.process = 1,
-                                .give = give,
-                                .first = 0,
-                                .count = 2000,
-                                .function = "half",
-                                .claim = 10,
-                                .publish = 10,
-                                .data = inputs,
-                                .size = 16000};
-        fixture_give(&fixture, &giving);
-    }
-    fixture_do(&fixture, WORKER_PROCESS_CLOSE, 1, 0);
-    for (uint64_t give = 0; give < 50; give++)
-        fixture_collect(&fixture, give, 0, 2000, NULL, 0);
-    struct told *told = fixture_expect(&fixture, WORKER_PROCESS_GONE);
-    assert_int_equal(told->event.exit_status, 0);
-    assert_int_equal(told->event.code, 0);
-    assert_false(told->event.running);
-    fixture_close(&fixture);
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(runs_typed_tasks),
-        cmocka_unit_test(wide_outputs_pass_through_the_arena),
-        cmocka_unit_test(a_failing_typed_task_fails_alone),
-        cmocka_unit_test(a_typed_task_knows_its_index),
-        cmocka_unit_test(echoes_bytes_of_any_size),
-        cmocka_unit_test(outputs_that_are_kept_never_block_the_process),
+        FIXTURE_TEST(runs_typed_tasks),
+        FIXTURE_TEST(wide_outputs_pass_through_the_arena),
+        FIXTURE_TEST(a_failing_typed_task_fails_alone),
+        FIXTURE_TEST(a_typed_task_knows_its_index),
+        FIXTURE_TEST(echoes_bytes_of_any_size),
+        FIXTURE_TEST(outputs_that_are_kept_never_block_the_process),
         cmocka_unit_test(outputs_outlive_process_and_host),
-        cmocka_unit_test(an_output_over_the_limit_fails_its_task),
+        FIXTURE_TEST(an_output_over_the_limit_fails_its_task),
         cmocka_unit_test(a_hundred_megabytes_pass),
-        cmocka_unit_test(unknown_functions_and_wrong_inputs_fail),
-        cmocka_unit_test(arguments_come_and_a_value_goes),
-        cmocka_unit_test(hostile_arguments_are_refused),
-        cmocka_unit_test(takes_back_what_is_not_begun),
-        cmocka_unit_test(taking_back_races_with_running),
-        cmocka_unit_test(samples_tell_progress_and_time),
-        cmocka_unit_test(a_closed_process_finishes_first),
+        FIXTURE_TEST(unknown_functions_and_wrong_inputs_fail),
+        FIXTURE_TEST(arguments_come_and_a_value_goes),
+        FIXTURE_TEST(hostile_arguments_are_refused),
     };
     if (farpool_init(&argc, &argv) != 0)
         return 1;

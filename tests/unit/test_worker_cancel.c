@@ -2,28 +2,15 @@
  *
  * test_worker_cancel.c: tasks that are cancelled, with and without kill, and tasks that
  * are recalled (docs/failure.md). */
-#include "test_worker_fake.h"
-
-static struct fake fake;
+#include "tests/unit/worker_script.h"
 
 /* ------------------------------------------------------------------------ cancelling */
 
-static void grow(struct fake *f, uint64_t process, uint64_t task_ns)
-{
-    for (int i = 0; i < 5; i++) {
-        fake_done(f, process, 1, task_ns, 0);
-        fake_settle(f);
-    }
-}
-
 static void cancel_drops_takes_back_and_marks(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 100);
-    fake_settle(f);
-    grow(f, 1, 100000);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 100);
+    fake_finish(f, 1, 5, 100000);
     fake_forget(f);
     assert_true(fake_given(f, 1) > 1);
     fake_cancel(f, 1, 1, 0, 100, false);
@@ -31,22 +18,17 @@ static void cancel_drops_takes_back_and_marks(void **state)
     assert_int_equal(fake_given(f, 1), 1);
     assert_true(f->processes[1].marked);
     assert_int_equal(fake_counts(f).held, 0);
-    fake_done(f, 1, 1, 100000, 0);
-    fake_settle(f);
+    fake_finish(f, 1, 1, 100000);
     assert_int_equal(fake_sent(f, MSG_DONE), 0); /* nobody wants it */
     assert_int_equal(fake_sent(f, MSG_RETURNED), 0);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 0);
-    fake_destroy(f);
 }
 
 static void cancel_with_kill_kills_only_what_is_cancelled(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 2);
-    fake_tasks(f, 1, 1, 0, 100);
-    fake_settle(f);
-    grow(f, 1, 100000);
+    struct fake *f = *state;
+    fake_start_busy(f, 2, 100);
+    fake_finish(f, 1, 5, 100000);
     const uint64_t victim = f->processes[1].ranges[0].first;
     fake_forget(f);
     fake_cancel(f, 1, 1, victim, 1, true);
@@ -57,16 +39,12 @@ static void cancel_with_kill_kills_only_what_is_cancelled(void **state)
     fake_reap(f);
     assert_int_equal(fake_sent(f, MSG_FAILED), 0);
     assert_int_equal(fake_counts(f).held, held); /* the others go on */
-    fake_destroy(f);
 }
 
 static void what_was_marked_may_be_killed_later(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 1);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 1);
     fake_cancel(f, 1, 1, 0, 5, false);
     fake_settle(f);
     assert_true(f->processes[1].marked);
@@ -79,18 +57,14 @@ static void what_was_marked_may_be_killed_later(void **state)
     assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 1);
     fake_reap(f);
     assert_int_equal(fake_sent(f, MSG_FAILED), 0);
-    fake_destroy(f);
 }
 
 /* A cancelled task behind the running one, which the process has claimed already. */
 static void a_doomed_task_is_killed_when_it_begins(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
-    struct message *open = fake_job_open(1, 2);
-    open->job_open.chunk = 4;
-    fake_message(f, open);
+    fake_job_chunked(f, 1, 2, 4);
     fake_tasks(f, 1, 2, 0, 4);
     fake_settle(f);
     assert_int_equal(fake_given(f, 1), 4);
@@ -103,26 +77,21 @@ static void a_doomed_task_is_killed_when_it_begins(void **state)
     fake_settle(f);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 0);
     assert_true(worker_core_deadline(f->core) <= f->now + 10);
-    fake_done(f, 1, 1, 1000, 0);
-    fake_settle(f);
+    fake_finish(f, 1, 1, 1000);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 1);
     fake_forget(f);
     fake_reap(f);
     fake_ready_all(f);
     assert_int_equal(fake_sent(f, MSG_FAILED), 0);
     assert_int_equal(f->processes[2].ranges[0].first, 2);
-    fake_destroy(f);
 }
 
 /* The host reports ranges of a give; a part in the middle was cancelled meanwhile. */
 static void a_report_may_reach_over_a_cancelled_part(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
-    struct message *open = fake_job_open(1, 2);
-    open->job_open.chunk = 10;
-    fake_message(f, open);
+    fake_job_chunked(f, 1, 2, 10);
     fake_tasks(f, 1, 2, 0, 10);
     fake_settle(f);
     fake_cancel(f, 1, 2, 3, 2, false);
@@ -150,44 +119,31 @@ static void a_report_may_reach_over_a_cancelled_part(void **state)
     assert_int_equal(done->done.results[1].data->size, 3);
     assert_int_equal(done->done.results[1].data->data[0], 5);
     assert_int_equal(fake_counts(f).held, 2); /* 8 and 9, given again */
-    fake_destroy(f);
 }
 
 static void a_closed_job_is_forgotten_with_its_last_task(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 5);
-    fake_settle(f);
-    struct message *close = message_create(MSG_JOB_CLOSE);
-    close->job_close.pool = fake_id(1);
-    close->job_close.job = 1;
-    fake_message(f, close);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 5);
+    fake_close_job(f, 1, 1);
     fake_settle(f);
     assert_true(f->processes[1].marked);
     fake_message(f, fake_job_open(1, 1)); /* the number may come again */
     fake_tasks(f, 1, 1, 0, 2);
     fake_settle(f);
     fake_forget(f);
-    fake_done(f, 1, 1, 1000, 0);
-    fake_settle(f);
+    fake_finish(f, 1, 1, 1000);
     assert_int_equal(fake_sent(f, MSG_DONE), 0);
-    fake_done(f, 1, 1, 1000, 0);
-    fake_settle(f);
+    fake_finish(f, 1, 1, 1000);
     assert_int_equal(fake_sent(f, MSG_DONE), 1);
-    fake_destroy(f);
 }
 
 /* ---------------------------------------------------------------------------- recall */
 
 static void recall_gives_back_the_last_tasks(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 100);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 100);
     fake_recall(f, 1, 1, 30);
     fake_settle(f);
     const struct message *returned = fake_nth(f, MSG_RETURNED, 0);
@@ -195,20 +151,15 @@ static void recall_gives_back_the_last_tasks(void **state)
     assert_int_equal(returned->returned.ranges[0].first, 70);
     assert_int_equal(returned->returned.ranges[0].count, 30);
     assert_int_equal(fake_counts(f).held, 70);
-    fake_destroy(f);
 }
 
 static void recall_takes_back_from_processes(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 100);
-    fake_settle(f);
-    grow(f, 1, 50000);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 100);
+    fake_finish(f, 1, 5, 50000);
     while (fake_counts(f).held > fake_given(f, 1)) {
-        fake_done(f, 1, 1, 10000, 0);
-        fake_settle(f);
+        fake_finish(f, 1, 1, 10000);
     }
     const uint64_t given = fake_given(f, 1);
     assert_true(given > 1); /* all that is left is with the process */
@@ -218,13 +169,11 @@ static void recall_takes_back_from_processes(void **state)
     assert_int_equal(fake_sent(f, MSG_RETURNED), 1);
     assert_int_equal(fake_ranges(f, MSG_RETURNED), given - 1);
     assert_int_equal(fake_counts(f).held, 1);
-    fake_destroy(f);
 }
 
 static void each_recall_has_one_answer(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
     fake_recall(f, 9, 1, 5); /* no such pool */
     fake_recall(f, 1, 9, 5); /* no such job */
@@ -241,23 +190,16 @@ static void each_recall_has_one_answer(void **state)
     assert_int_equal(fake_ranges(f, MSG_RETURNED), 1);
     /* Also when the job ends first. */
     fake_recall(f, 1, 1, 1);
-    struct message *close = message_create(MSG_JOB_CLOSE);
-    close->job_close.pool = fake_id(1);
-    close->job_close.job = 1;
-    fake_message(f, close);
+    fake_close_job(f, 1, 1);
     fake_settle(f);
     assert_int_equal(fake_sent(f, MSG_RETURNED), 7);
-    fake_destroy(f);
 }
 
 static void recall_does_not_cut_chunks(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
-    struct message *open = fake_job_open(1, 2);
-    open->job_open.chunk = 10;
-    fake_message(f, open);
+    fake_job_chunked(f, 1, 2, 10);
     fake_tasks(f, 1, 2, 0, 100);
     fake_settle(f);
     fake_recall(f, 1, 2, 25);
@@ -266,22 +208,21 @@ static void recall_does_not_cut_chunks(void **state)
     fake_recall(f, 1, 2, 5);
     fake_settle(f);
     assert_int_equal(fake_nth(f, MSG_RETURNED, 1)->returned.ranges_count, 0);
-    fake_destroy(f);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cancel_drops_takes_back_and_marks),
-        cmocka_unit_test(cancel_with_kill_kills_only_what_is_cancelled),
-        cmocka_unit_test(what_was_marked_may_be_killed_later),
-        cmocka_unit_test(a_doomed_task_is_killed_when_it_begins),
-        cmocka_unit_test(a_report_may_reach_over_a_cancelled_part),
-        cmocka_unit_test(a_closed_job_is_forgotten_with_its_last_task),
-        cmocka_unit_test(recall_gives_back_the_last_tasks),
-        cmocka_unit_test(recall_takes_back_from_processes),
-        cmocka_unit_test(each_recall_has_one_answer),
-        cmocka_unit_test(recall_does_not_cut_chunks),
+        FAKE_TEST(cancel_drops_takes_back_and_marks),
+        FAKE_TEST(cancel_with_kill_kills_only_what_is_cancelled),
+        FAKE_TEST(what_was_marked_may_be_killed_later),
+        FAKE_TEST(a_doomed_task_is_killed_when_it_begins),
+        FAKE_TEST(a_report_may_reach_over_a_cancelled_part),
+        FAKE_TEST(a_closed_job_is_forgotten_with_its_last_task),
+        FAKE_TEST(recall_gives_back_the_last_tasks),
+        FAKE_TEST(recall_takes_back_from_processes),
+        FAKE_TEST(each_recall_has_one_answer),
+        FAKE_TEST(recall_does_not_cut_chunks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

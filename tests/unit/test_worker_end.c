@@ -2,29 +2,15 @@
  *
  * test_worker_end.c: how pools and the worker itself end: in order, by force, by drain
  * (docs/failure.md). */
-#include "test_worker_fake.h"
-
-static struct fake fake;
-
-static void grow(struct fake *f, uint64_t process, uint64_t task_ns)
-{
-    for (int i = 0; i < 5; i++) {
-        fake_done(f, process, 1, task_ns, 0);
-        fake_settle(f);
-    }
-}
+#include "tests/unit/worker_script.h"
 
 /* Its client knows of every task's end, so what is left here nobody waits for: the
  * running task may end, the others are not begun, and no ACK is waited for. */
 static void a_pool_that_closes_lets_what_runs_finish(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 3);
-    fake_settle(f);
-    fake_done(f, 1, 1, 10000000, 0);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 3);
+    fake_finish(f, 1, 1, 10000000);
     assert_int_equal(fake_counts(f).unacked, 1);
     fake_close_pool(f, 1, false);
     fake_settle(f);
@@ -32,8 +18,7 @@ static void a_pool_that_closes_lets_what_runs_finish(void **state)
     assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 0);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_CLOSE), 0);
     assert_int_equal(fake_sent(f, MSG_POOL_CLOSED), 0);
-    fake_done(f, 1, 1, 10000000, 0);
-    fake_settle(f);
+    fake_finish(f, 1, 1, 10000000);
     assert_int_equal(fake_counts(f).unacked, 0);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_CLOSE), 1);
     fake_reap(f);
@@ -42,16 +27,13 @@ static void a_pool_that_closes_lets_what_runs_finish(void **state)
     assert_int_equal(fake_counts(f).pools, 0);
     fake_close_pool(f, 1, false); /* again: answered again */
     assert_int_equal(fake_sent(f, MSG_POOL_CLOSED), 2);
-    fake_destroy(f);
 }
 
 static void a_pool_that_closes_kills_what_is_only_starting(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
-    fake_run(f);
-    fake_welcome(f, 1, 0);
+    fake_join(f);
     fake_message(f, fake_pool_open(1, 0));
     fake_program(f, WORKER_PROGRAM_READY);
     fake_settle(f);
@@ -62,16 +44,12 @@ static void a_pool_that_closes_kills_what_is_only_starting(void **state)
     fake_settle(f);
     assert_int_equal(fake_sent(f, MSG_POOL_CLOSED), 1);
     assert_int_equal(fake_sent(f, MSG_POOL_FAILED), 0);
-    fake_destroy(f);
 }
 
 static void a_pool_closed_with_kill_ends_now(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 2);
-    fake_tasks(f, 1, 1, 0, 100);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 2, 100);
     fake_done(f, 1, 1, 1000, 0);
     fake_close_pool(f, 1, true);
     fake_settle(f);
@@ -83,16 +61,14 @@ static void a_pool_closed_with_kill_ends_now(void **state)
     fake_reap(f);
     assert_int_equal(fake_sent(f, MSG_POOL_CLOSED), 1);
     assert_int_equal(fake_counts(f).pools + fake_counts(f).processes, 0);
-    fake_destroy(f);
 }
 
 /* Effects are carried out after the batch, when what they tell of may have ended. */
 static void a_pool_that_ends_in_the_batch_that_opened_it(void **state)
 {
-    (void)state;
     struct worker_effects effects = {0};
     struct worker_core *core;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
     fake_run(f);
     core = f->core;
@@ -112,13 +88,11 @@ static void a_pool_that_ends_in_the_batch_that_opened_it(void **state)
     assert_int_equal(effects.items[0].files_count, 1);
     assert_int_equal(effects.items[0].files[0].content.bytes[31], 0xbb);
     worker_effects_fini(&effects);
-    fake_destroy(f);
 }
 
 static void a_pool_may_be_opened_again_while_it_ends(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
     fake_close_pool(f, 1, true);
     fake_message(f, fake_pool_open(1, 0));
@@ -129,33 +103,26 @@ static void a_pool_may_be_opened_again_while_it_ends(void **state)
     fake_ready_all(f);
     assert_int_equal(fake_given(f, 2), 1);
     assert_int_equal(fake_sent(f, MSG_POOL_CLOSED), 1);
-    fake_destroy(f);
 }
 
 static void a_process_that_does_not_end_is_killed(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
     fake_close_pool(f, 1, false);
     fake_settle(f);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_CLOSE), 1);
     f->now += 4000;
     fake_message(f, message_create(MSG_HEARTBEAT));
-    f->now += 1000;
-    fake_settle(f);
+    fake_pass(f, 1000);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 1);
-    fake_destroy(f);
 }
 
 static void drain_gives_back_and_finishes(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 2);
-    fake_tasks(f, 1, 1, 0, 100);
-    fake_settle(f);
-    grow(f, 1, 100000);
+    struct fake *f = *state;
+    fake_start_busy(f, 2, 100);
+    fake_finish(f, 1, 5, 100000);
     fake_forget(f);
     fake_event(f, WORKER_DRAIN);
     fake_settle(f);
@@ -166,8 +133,7 @@ static void drain_gives_back_and_finishes(void **state)
     fake_settle(f);
     assert_int_equal(fake_ranges(f, MSG_RETURNED), 100 - 5 - 2 + 3);
     fake_done(f, 1, 1, 1000, 0);
-    fake_done(f, 2, 1, 1000, 0);
-    fake_settle(f);
+    fake_finish(f, 2, 1, 1000);
     fake_reap(f);
     assert_int_equal(fake_logged(f, WORKER_STOPPED), 0); /* results are not ACKed */
     fake_ack(f, 1, 0, 100);
@@ -177,38 +143,28 @@ static void drain_gives_back_and_finishes(void **state)
     fake_event(f, WORKER_LINK_UP); /* whatever comes now, it is over */
     fake_event(f, WORKER_FLUSH);
     assert_int_equal(fake_sent(f, MSG_HELLO_WORKER), 0);
-    fake_destroy(f);
 }
 
 static void drain_waits_ten_seconds_for_acks(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 1);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 1);
     fake_event(f, WORKER_DRAIN);
     fake_settle(f);
-    fake_done(f, 1, 1, 1000, 0);
-    fake_settle(f);
+    fake_finish(f, 1, 1, 1000);
     fake_reap(f);
     fake_event(f, WORKER_LINK_DOWN);
-    f->now += 9999;
-    fake_settle(f);
+    fake_pass(f, 9999);
     assert_int_equal(fake_logged(f, WORKER_STOPPED), 0);
     f->now = worker_core_deadline(f->core);
     fake_settle(f);
     assert_int_equal(fake_logged(f, WORKER_STOPPED), 1);
-    fake_destroy(f);
 }
 
 static void stop_kills_everything(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 2);
-    fake_tasks(f, 1, 1, 0, 100);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 2, 100);
     fake_event(f, WORKER_STOP);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 2);
     assert_int_equal(fake_sent(f, MSG_BYE), 1);
@@ -220,21 +176,20 @@ static void stop_kills_everything(void **state)
     fake_run(f);
     fake_event(f, WORKER_STOP); /* with nothing there: at once */
     assert_int_equal(fake_logged(f, WORKER_STOPPED), 1);
-    fake_destroy(f);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_pool_that_closes_lets_what_runs_finish),
-        cmocka_unit_test(a_pool_that_closes_kills_what_is_only_starting),
-        cmocka_unit_test(a_pool_closed_with_kill_ends_now),
-        cmocka_unit_test(a_pool_that_ends_in_the_batch_that_opened_it),
-        cmocka_unit_test(a_pool_may_be_opened_again_while_it_ends),
-        cmocka_unit_test(a_process_that_does_not_end_is_killed),
-        cmocka_unit_test(drain_gives_back_and_finishes),
-        cmocka_unit_test(drain_waits_ten_seconds_for_acks),
-        cmocka_unit_test(stop_kills_everything),
+        FAKE_TEST(a_pool_that_closes_lets_what_runs_finish),
+        FAKE_TEST(a_pool_that_closes_kills_what_is_only_starting),
+        FAKE_TEST(a_pool_closed_with_kill_ends_now),
+        FAKE_TEST(a_pool_that_ends_in_the_batch_that_opened_it),
+        FAKE_TEST(a_pool_may_be_opened_again_while_it_ends),
+        FAKE_TEST(a_process_that_does_not_end_is_killed),
+        FAKE_TEST(drain_gives_back_and_finishes),
+        FAKE_TEST(drain_waits_ten_seconds_for_acks),
+        FAKE_TEST(stop_kills_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,9 +2,7 @@
  *
  * test_worker_failure.c: processes that end or hang while they have tasks: who is blamed,
  * and what goes on (docs/failure.md). */
-#include "test_worker_fake.h"
-
-static struct fake fake;
+#include "tests/unit/worker_script.h"
 
 static const struct msg_failed *failed_nth(const struct fake *f, size_t n)
 {
@@ -15,15 +13,9 @@ static const struct msg_failed *failed_nth(const struct fake *f, size_t n)
 
 static void a_lost_process_fails_only_its_running_task(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 100);
-    fake_settle(f);
-    for (int i = 0; i < 5; i++) {
-        fake_done(f, 1, 1, 100000, 0);
-        fake_settle(f);
-    }
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 100);
+    fake_finish(f, 1, 5, 100000);
     fake_forget(f);
     assert_true(fake_given(f, 1) > 1);
     fake_gone(f, 1, true, 11, 0, NULL);
@@ -53,13 +45,11 @@ static void a_lost_process_fails_only_its_running_task(void **state)
     fake_gone(f, 3, true, 0, 0, NULL);
     fake_settle(f);
     assert_non_null(strstr(failed_nth(f, 2)->message, "exit status 3"));
-    fake_destroy(f);
 }
 
 static void an_error_of_the_function_is_passed_on(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
     fake_tasks(f, 1, 1, 7, 1);
     fake_settle(f);
@@ -70,16 +60,12 @@ static void an_error_of_the_function_is_passed_on(void **state)
     assert_int_equal(failed->code, FARPOOL_EFUNCTION);
     assert_string_equal(failed->message, "no such key");
     assert_string_equal(failed->backtrace, "frame 0\nframe 1");
-    fake_destroy(f);
 }
 
 static void deaths_before_a_task_begins_do_not_repeat_for_ever(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 1);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 1);
     for (uint64_t n = 1; n <= 3; n++) {
         assert_int_equal(fake_sent(f, MSG_FAILED), 0);
         fake_gone(f, n, false, 9, 0, NULL);
@@ -87,13 +73,11 @@ static void deaths_before_a_task_begins_do_not_repeat_for_ever(void **state)
     }
     assert_int_equal(failed_nth(f, 0)->code, FARPOOL_EPROCESSLOST);
     assert_int_equal(fake_counts(f).held, 0);
-    fake_destroy(f);
 }
 
 static void an_idle_process_that_ends_is_replaced_when_tasks_come(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
     fake_gone(f, 1, false, 9, 0, NULL);
     fake_settle(f);
@@ -101,21 +85,16 @@ static void an_idle_process_that_ends_is_replaced_when_tasks_come(void **state)
     fake_tasks(f, 1, 1, 0, 1);
     fake_ready_all(f);
     assert_int_equal(fake_given(f, 2), 1);
-    fake_destroy(f);
 }
 
 static void an_output_over_the_limit_fails_its_task(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 1);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 1);
     fake_done(f, 1, 1, 1000, (1 << 20) + 1);
     fake_settle(f);
     assert_int_equal(failed_nth(f, 0)->code, FARPOOL_ETOOBIG);
     assert_non_null(strstr(failed_nth(f, 0)->message, "1048576"));
-    fake_destroy(f);
 }
 
 /* ------------------------------------------------------------------------- timeouts */
@@ -132,24 +111,20 @@ static void job_with_timeout(struct fake *f, uint64_t timeout_ms, uint32_t chunk
 
 static void a_task_over_its_limit_is_killed_and_blamed(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
     job_with_timeout(f, 100, 3, false);
     fake_tasks(f, 1, 2, 0, 3);
     fake_settle(f);
     f->now += 50;
-    fake_done(f, 1, 1, 50000000, 0);
-    fake_settle(f);
+    fake_finish(f, 1, 1, 50000000);
     /* The second task began at 50: looked at 100, killed at 150. */
     assert_true(worker_core_deadline(f->core) <= f->now + 50);
-    f->now += 50;
-    fake_settle(f);
+    fake_pass(f, 50);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_SAMPLE), 1);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 0);
     assert_int_equal(worker_core_deadline(f->core), f->now + 50);
-    f->now += 50;
-    fake_settle(f);
+    fake_pass(f, 50);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 1);
     fake_reap(f);
     const struct msg_failed *failed = failed_nth(f, 0);
@@ -159,27 +134,21 @@ static void a_task_over_its_limit_is_killed_and_blamed(void **state)
     assert_non_null(strstr(failed->message, "n1"));
     fake_ready_all(f);
     assert_int_equal(f->processes[2].ranges[0].first, 2);
-    fake_destroy(f);
 }
 
 /* The late task ends just before the kill arrives: the next one is in the process then.
  */
 static void another_task_is_not_blamed_for_a_timeout(void **state)
 {
-    (void)state;
     for (int once = 0; once <= 1; once++) {
-        struct fake *f = &fake;
+        struct fake *f = *state;
         fake_start(f, 1);
         job_with_timeout(f, 100, 0, once);
         fake_tasks(f, 1, 2, 0, 20);
         fake_settle(f);
-        for (int i = 0; i < 4; i++) {
-            fake_done(f, 1, 1, 100000, 0);
-            fake_settle(f);
-        }
+        fake_finish(f, 1, 4, 100000);
         const uint64_t late = f->processes[1].ranges[0].first;
-        f->now += 100;
-        fake_settle(f);
+        fake_pass(f, 100);
         assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 1);
         fake_done(f, 1, 1, 100000, 0); /* ended after all */
         const uint64_t next = f->processes[1].ranges[0].first;
@@ -202,13 +171,13 @@ static void another_task_is_not_blamed_for_a_timeout(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_lost_process_fails_only_its_running_task),
-        cmocka_unit_test(an_error_of_the_function_is_passed_on),
-        cmocka_unit_test(deaths_before_a_task_begins_do_not_repeat_for_ever),
-        cmocka_unit_test(an_idle_process_that_ends_is_replaced_when_tasks_come),
-        cmocka_unit_test(an_output_over_the_limit_fails_its_task),
-        cmocka_unit_test(a_task_over_its_limit_is_killed_and_blamed),
-        cmocka_unit_test(another_task_is_not_blamed_for_a_timeout),
+        FAKE_TEST(a_lost_process_fails_only_its_running_task),
+        FAKE_TEST(an_error_of_the_function_is_passed_on),
+        FAKE_TEST(deaths_before_a_task_begins_do_not_repeat_for_ever),
+        FAKE_TEST(an_idle_process_that_ends_is_replaced_when_tasks_come),
+        FAKE_TEST(an_output_over_the_limit_fails_its_task),
+        FAKE_TEST(a_task_over_its_limit_is_killed_and_blamed),
+        FAKE_TEST(another_task_is_not_blamed_for_a_timeout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

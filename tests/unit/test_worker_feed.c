@@ -2,17 +2,13 @@
  *
  * test_worker_feed.c: what the worker's core gives to which process, how much ahead, and
  * what it takes back: docs/scheduling.md, "The worker feeds". */
-#include "test_worker_fake.h"
-
-static struct fake fake;
+#include "tests/unit/worker_script.h"
 
 static void processes_start_at_once_and_once(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 4);
-    fake_run(f);
-    fake_welcome(f, 1, 0);
+    fake_join(f);
     fake_message(f, fake_pool_open(1, 3));
     fake_settle(f);
     assert_int_equal(fake_logged(f, WORKER_PROGRAM_OPEN), 1);
@@ -22,16 +18,12 @@ static void processes_start_at_once_and_once(void **state)
     assert_int_equal(fake_logged(f, WORKER_PROCESS_START), 3);
     fake_ready_all(f);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_START), 3);
-    fake_destroy(f);
 }
 
 static void one_task_each_while_unmeasured_then_doubling(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 2);
-    fake_tasks(f, 1, 1, 0, 1000000);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 2, 1000000);
     assert_int_equal(fake_given(f, 1), 1);
     assert_int_equal(fake_given(f, 2), 1);
     uint64_t largest = 0;
@@ -51,7 +43,6 @@ static void one_task_each_while_unmeasured_then_doubling(void **state)
     }
     assert_true(largest >= 20000); /* 500 us of 10 ns, as far as it was left */
     assert_int_equal(fake_counts(f).held, 0);
-    fake_destroy(f);
 }
 
 /* Runs `rounds` tasks of task_ns on each process and returns how many tasks a process
@@ -59,13 +50,10 @@ static void one_task_each_while_unmeasured_then_doubling(void **state)
 static uint64_t given_at(struct fake *f, uint64_t task_ns)
 {
     uint64_t most = 0;
-    fake_start(f, 2);
-    fake_tasks(f, 1, 1, 0, 10000);
-    fake_settle(f);
+    fake_start_busy(f, 2, 10000);
     for (int round = 0; round < 20; round++)
         for (uint64_t n = 1; n <= 2; n++) {
-            fake_done(f, n, 1, task_ns, 0);
-            fake_settle(f);
+            fake_finish(f, n, 1, task_ns);
         }
     for (uint64_t n = 1; n <= 2; n++)
         if (fake_given(f, n) > most)
@@ -76,41 +64,29 @@ static uint64_t given_at(struct fake *f, uint64_t task_ns)
 
 static void work_ahead_by_task_time(void **state)
 {
-    (void)state;
-    assert_int_equal(given_at(&fake, 50000000), 1);
-    assert_int_equal(given_at(&fake, 5000000), 1);
-    assert_int_equal(given_at(&fake, 4000000), 2);
-    assert_int_equal(given_at(&fake, 1000000), 2);
-    assert_int_equal(given_at(&fake, 200000), 2);
-    const uint64_t short_ones = given_at(&fake, 50000);
+    assert_int_equal(given_at(*state, 50000000), 1);
+    assert_int_equal(given_at(*state, 5000000), 1);
+    assert_int_equal(given_at(*state, 4000000), 2);
+    assert_int_equal(given_at(*state, 1000000), 2);
+    assert_int_equal(given_at(*state, 200000), 2);
+    const uint64_t short_ones = given_at(*state, 50000);
     assert_true(short_ones >= 5 && short_ones <= 10);
 }
 
 static void one_outlier_does_not_stop_giving_ahead(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 1000);
-    fake_settle(f);
-    for (int i = 0; i < 50; i++) {
-        fake_done(f, 1, 1, 1000000, 0);
-        fake_settle(f);
-    }
-    fake_done(f, 1, 1, 500000000, 0);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 1000);
+    fake_finish(f, 1, 50, 1000000);
+    fake_finish(f, 1, 1, 500000000);
     assert_int_equal(fake_given(f, 1), 2);
-    fake_destroy(f);
 }
 
 static void pieces_end_at_chunks(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 2);
-    struct message *open = fake_job_open(1, 2);
-    open->job_open.chunk = 10;
-    fake_message(f, open);
+    fake_job_chunked(f, 1, 2, 10);
     fake_tasks(f, 1, 2, 3, 997); /* begins within a chunk */
     fake_settle(f);
     for (int round = 0; fake_counts(f).held > 0; round++) {
@@ -126,13 +102,20 @@ static void pieces_end_at_chunks(void **state)
         assert_int_equal(give->claim, 10);
         assert_int_equal(give->publish, 10);
     }
-    fake_destroy(f);
+}
+
+/* Process 1 finishes what it has and is given, until there is no more. */
+static void run_dry(struct fake *f)
+{
+    while (f->processes[1].ranges_count > 0) {
+        fake_done(f, 1, UINT32_MAX, 10, 0);
+        fake_settle(f);
+    }
 }
 
 static void bytes_bound_what_is_given(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
     f->config.given_bytes_max = 1 << 20;
     fake_tasks(f, 1, 1, 0, 1000);
@@ -141,68 +124,66 @@ static void bytes_bound_what_is_given(void **state)
         fake_done(f, 1, UINT32_MAX, 10, 0);
         fake_settle(f);
     }
-    while (f->processes[1].ranges_count > 0) {
-        fake_done(f, 1, UINT32_MAX, 10, 0);
-        fake_settle(f);
-    }
-    struct message *message = fake_tasks_message(1, 1, 5000, 64, 1);
-    payload_unref(&message->tasks.spans[0].data);
-    message->tasks.spans[0].data = payload_create(64 * 262144); /* 256 KiB each */
-    fake_message(f, message);
+    run_dry(f);
+    fake_tasks_with(f, 5000, 64, NULL, payload_create(64 * 262144)); /* 256 KiB each */
     fake_settle(f);
     assert_true(fake_given(f, 1) >= 1 && fake_given(f, 1) <= 4);
     /* One that is larger than the bound passes alone. */
-    while (f->processes[1].ranges_count > 0) {
-        fake_done(f, 1, UINT32_MAX, 10, 0);
-        fake_settle(f);
-    }
-    message = fake_tasks_message(1, 1, 9000, 2, 1);
-    payload_unref(&message->tasks.spans[0].data);
-    message->tasks.spans[0].data = payload_create(2 * (3 << 20));
-    fake_message(f, message);
+    run_dry(f);
+    fake_tasks_with(f, 9000, 2, NULL, payload_create(2 * (3 << 20)));
     fake_settle(f);
     assert_int_equal(fake_given(f, 1), 1);
-    fake_destroy(f);
+}
+
+/* Every task that the effects of a step give away has index % 7 bytes, which are its
+ * index; how many tasks that were. */
+static uint32_t check_given(const struct fake *f)
+{
+    uint32_t tasks = 0;
+    for (size_t i = 0; i < f->effects.count; i++) {
+        const struct msg_span *given = &f->effects.items[i].span;
+        if (f->effects.items[i].kind != WORKER_PROCESS_GIVE)
+            continue;
+        assert_true(span_valid(given));
+        for (uint32_t k = 0; k < given->count; k++, tasks++) {
+            const uint8_t *data;
+            size_t size;
+            span_task(given, k, &data, &size);
+            assert_int_equal(size, (given->first + k) % 7);
+            for (size_t b = 0; b < size; b++)
+                assert_int_equal(data[b], given->first + k);
+        }
+    }
+    return tasks;
+}
+
+static struct payload *zeros(size_t size)
+{
+    struct payload *payload = payload_create(size);
+    memset(payload_bytes(payload), 0, size);
+    return payload;
 }
 
 /* Inputs of several sizes: each process gets the bytes of its own tasks. */
 static void inputs_of_several_sizes(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     uint32_t tasks = 0;
-    fake_start(f, 2);
-    struct message *message = fake_tasks_message(1, 1, 0, 200, 1);
-    struct msg_span *span = &message->tasks.spans[0];
-    payload_unref(&span->data);
-    span->sizes = payload_create(4 * 200);
-    memset(payload_bytes(span->sizes), 0, 4 * 200);
     size_t total = 0;
+    struct payload *sizes = zeros(4 * 200);
+    fake_start(f, 2);
     for (uint32_t i = 0; i < 200; i++) {
-        payload_bytes(span->sizes)[4 * i] = (uint8_t)(i % 7);
+        payload_bytes(sizes)[4 * i] = (uint8_t)(i % 7);
         total += i % 7;
     }
-    span->data = payload_create(total);
+    struct payload *data = payload_create(total);
     for (size_t i = 0, at = 0; i < 200; at += i % 7, i++)
-        memset(payload_bytes(span->data) + at, (int)i, i % 7);
-    fake_message(f, message);
+        memset(payload_bytes(data) + at, (int)i, i % 7);
+    fake_tasks_with(f, 0, 200, sizes, data);
     while (fake_counts(f).held > 0) {
         struct worker_event flush = {.kind = WORKER_FLUSH, .now_ms = f->now};
         assert_int_equal(worker_core_step(f->core, &flush, &f->effects), 0);
-        for (size_t i = 0; i < f->effects.count; i++) {
-            const struct msg_span *given = &f->effects.items[i].span;
-            if (f->effects.items[i].kind != WORKER_PROCESS_GIVE)
-                continue;
-            assert_true(span_valid(given));
-            for (uint32_t k = 0; k < given->count; k++, tasks++) {
-                const uint8_t *data;
-                size_t size;
-                span_task(given, k, &data, &size);
-                assert_int_equal(size, (given->first + k) % 7);
-                for (size_t b = 0; b < size; b++)
-                    assert_int_equal(data[b], given->first + k);
-            }
-        }
+        tasks += check_given(f);
         fake_collect(f);
         for (uint64_t n = 1; n <= 2; n++)
             if (f->processes[n].ranges_count > 0)
@@ -211,34 +192,24 @@ static void inputs_of_several_sizes(void **state)
     assert_int_equal(tasks, 200);
     /* The bound on bytes, with a table of sizes. */
     f->config.given_bytes_max = 1 << 20;
-    message = fake_tasks_message(1, 1, 1000, 100, 1);
-    span = &message->tasks.spans[0];
-    payload_unref(&span->data);
-    span->sizes = payload_create(4 * 100);
-    memset(payload_bytes(span->sizes), 0, 4 * 100);
+    sizes = zeros(4 * 100);
     for (uint32_t i = 0; i < 100; i++)
-        payload_bytes(span->sizes)[4 * i + 2] = 6; /* 6 << 16 bytes each */
-    span->data = payload_create(100 * (6u << 16));
-    fake_message(f, message);
+        payload_bytes(sizes)[4 * i + 2] = 6; /* 6 << 16 bytes each */
+    fake_tasks_with(f, 1000, 100, sizes, payload_create(100 * (6u << 16)));
     fake_event(f, WORKER_FLUSH);
     assert_true(fake_given(f, 1) >= 1 && fake_given(f, 1) <= 2);
-    fake_destroy(f);
 }
 
 static void a_job_begins_with_what_its_function_took_before(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
     fake_tasks(f, 1, 1, 0, 1000);
     while (fake_counts(f).held > 0) {
         fake_settle(f);
         fake_done(f, 1, UINT32_MAX, 1000, 0);
     }
-    struct message *close = message_create(MSG_JOB_CLOSE);
-    close->job_close.pool = fake_id(1);
-    close->job_close.job = 1;
-    fake_message(f, close);
+    fake_close_job(f, 1, 1);
     struct message *open = fake_job_open(1, 2);
     memcpy(open->job_open.function, "f1", 3);
     fake_message(f, open);
@@ -252,16 +223,12 @@ static void a_job_begins_with_what_its_function_took_before(void **state)
         fake_settle(f);
     }
     assert_int_equal(fake_given(f, 1), 1);
-    fake_destroy(f);
 }
 
 static void claims_follow_the_task_time(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 100000);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 100000);
     assert_int_equal(fake_effect(f, WORKER_PROCESS_GIVE, 0)->claim, 1);
     for (int i = 0; i < 10; i++) {
         fake_done(f, 1, UINT32_MAX, 1000, 0);
@@ -282,38 +249,30 @@ static void claims_follow_the_task_time(void **state)
     const struct worker_effect *give = fake_effect(f, WORKER_PROCESS_GIVE, gives - 1);
     assert_int_equal(give->job, 2);
     assert_int_equal(give->claim, 1);
-    fake_destroy(f);
 }
 
 static void an_idle_process_gets_half_of_anothers_work(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 2);
-    fake_tasks(f, 1, 1, 0, 200);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 2, 200);
     /* Both have tasks ahead; process 1 is in a long one, process 2 runs out. */
     for (int i = 0; i < 6; i++) {
         fake_done(f, 1, 1, 20000, 0);
-        fake_done(f, 2, 1, 20000, 0);
-        fake_settle(f);
+        fake_finish(f, 2, 1, 20000);
     }
     const uint64_t stuck = f->processes[1].ranges[0].first;
     for (int i = 0; i < 1000 && fake_counts(f).held > 1; i++) {
-        fake_done(f, 2, 1, 20000, 0);
-        fake_settle(f);
+        fake_finish(f, 2, 1, 20000);
     }
     assert_int_equal(fake_counts(f).held, 1);
     assert_int_equal(fake_given(f, 1), 1);
     assert_int_equal(f->processes[1].ranges[0].first, stuck);
     assert_true(fake_logged(f, WORKER_PROCESS_TAKE_BACK) >= 1);
-    fake_destroy(f);
 }
 
 static void priority_first_then_the_oldest_job(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
     fake_message(f, fake_job_open(1, 2));
     struct message *open = fake_job_open(1, 3);
@@ -326,16 +285,13 @@ static void priority_first_then_the_oldest_job(void **state)
     fake_settle(f);
     for (size_t i = 0; i < 6; i++) {
         assert_int_equal(f->processes[1].ranges[0].job, order[i]);
-        fake_done(f, 1, 1, 10000000, 0);
-        fake_settle(f);
+        fake_finish(f, 1, 1, 10000000);
     }
-    fake_destroy(f);
 }
 
 static void a_slot_is_a_running_task(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 2);
     fake_message(f, fake_pool_open(2, 0));
     fake_message(f, fake_job_open(2, 1));
@@ -345,7 +301,6 @@ static void a_slot_is_a_running_task(void **state)
     fake_tasks(f, 2, 1, 0, 100);
     fake_settle(f);
     assert_int_equal(fake_running(f), 2);
-    fake_destroy(f);
 }
 
 /* Finishes tasks of `task_ns` round by round; how many of each pool ended. */
@@ -367,15 +322,12 @@ static void run_two_pools(struct fake *f, uint64_t task_ns, int rounds, uint64_t
 
 static void two_pools_share_slots_fairly(void **state)
 {
-    (void)state;
     static const uint64_t times[] = {100000, 1000000, 50000000};
     for (size_t i = 0; i < 3; i++)
         for (uint32_t slots = 1; slots <= 4; slots++) {
-            struct fake *f = &fake;
+            struct fake *f = *state;
             uint64_t ran[3];
-            fake_start(f, slots);
-            fake_tasks(f, 1, 1, 0, 100000);
-            fake_settle(f);
+            fake_start_busy(f, slots, 100000);
             run_two_pools(f, times[i], 20, ran); /* the first pool has it all */
             assert_int_equal(ran[2], 0);
             fake_message(f, fake_pool_open(2, 0));
@@ -391,16 +343,14 @@ static void two_pools_share_slots_fairly(void **state)
 
 static void a_share_bounds_processes_and_may_change(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 4);
     assert_int_equal(fake_alive(f), 4);
     fake_message(f, fake_pool_open(1, 2));
     fake_tasks(f, 1, 1, 0, 100);
     fake_settle(f);
     assert_int_equal(fake_running(f), 2);
-    f->now += 1500; /* those beyond the share are closed after a while */
-    fake_settle(f);
+    fake_pass(f, 1500); /* those beyond the share are closed after a while */
     fake_reap(f);
     assert_int_equal(fake_alive(f), 2);
     fake_message(f, fake_pool_open(1, 0));
@@ -412,16 +362,13 @@ static void a_share_bounds_processes_and_may_change(void **state)
     uint64_t ran[3];
     run_two_pools(f, 1000000, 4, ran);
     assert_int_equal(fake_running(f), 1);
-    fake_destroy(f);
 }
 
 static void tasks_per_process_counts_tasks(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 2);
-    fake_run(f);
-    fake_welcome(f, 1, 0);
+    fake_join(f);
     struct message *open = fake_pool_open(1, 2);
     open->pool_open.tasks_per_process = 7;
     fake_message(f, open);
@@ -447,17 +394,14 @@ static void tasks_per_process_counts_tasks(void **state)
     }
     assert_int_equal(ran, 70);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 0);
-    fake_destroy(f);
 }
 
 static void warm_processes_are_bounded(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 2);
     f->config.processes_idle_max = 1;
-    fake_run(f);
-    fake_welcome(f, 1, 0);
+    fake_join(f);
     for (uint8_t pool = 1; pool <= 3; pool++) {
         f->now += 10;
         fake_message(f, fake_pool_open(pool, 0));
@@ -469,132 +413,27 @@ static void warm_processes_are_bounded(void **state)
     assert_int_equal(fake_alive(f), 3);
     /* The longest idle ones are gone. */
     assert_true(f->processes[1].gone && f->processes[2].gone && f->processes[3].gone);
-    fake_destroy(f);
-}
-
-/* ------------------------------------------------------------------- blocked tasks */
-
-static void blocked(struct fake *f, uint64_t process, bool is)
-{
-    struct worker_event event = {.kind = is ? WORKER_PROCESS_BLOCKED
-                                            : WORKER_PROCESS_UNBLOCKED,
-                                 .process = process};
-    fake_step(f, &event);
-}
-
-static void a_blocked_task_frees_its_slot_and_what_is_behind_it(void **state)
-{
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 50);
-    fake_settle(f);
-    for (int i = 0; i < 5; i++) {
-        fake_done(f, 1, 1, 100000, 0);
-        fake_settle(f);
-    }
-    assert_true(fake_given(f, 1) > 1);
-    blocked(f, 1, true);
-    fake_settle(f);
-    assert_int_equal(fake_given(f, 1), 1);
-    fake_ready_all(f); /* one more process, though the share is 1 */
-    assert_int_equal(fake_alive(f), 2);
-    assert_true(fake_given(f, 2) > 0);
-    /* Both run for a moment when it goes on; then the slot counts again. */
-    blocked(f, 1, false);
-    fake_settle(f);
-    assert_int_equal(fake_given(f, 2), 1);
-    fake_done(f, 2, 1, 100000, 0);
-    fake_settle(f);
-    assert_int_equal(fake_running(f), 1);
-    fake_destroy(f);
-}
-
-static void nested_jobs_never_wait_for_a_process(void **state)
-{
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 2);
-    uint64_t depth = 0;
-    /* Every task opens a job of one task and waits for it, far beyond the bound. */
-    fake_tasks(f, 1, 1, 0, 1);
-    for (; depth < 100; depth++) {
-        fake_ready_all(f);
-        assert_int_equal(fake_running(f), depth + 1);
-        for (uint64_t n = 1; n <= f->processes_max; n++)
-            if (f->processes[n].ranges_count > 0 &&
-                f->processes[n].ranges[0].job == depth + 1)
-                blocked(f, n, true);
-        fake_message(f, fake_job_open(1, depth + 2));
-        fake_tasks(f, 1, depth + 2, 0, 1);
-    }
-    fake_ready_all(f);
-    for (uint64_t n = 1; n <= f->processes_max; n++)
-        if (f->processes[n].ranges_count > 0) {
-            blocked(f, n, false);
-            fake_done(f, n, 1, 1000, 0);
-            fake_settle(f);
-        }
-    assert_int_equal(fake_counts(f).held, 0);
-    fake_destroy(f);
-}
-
-static void the_youngest_job_runs_first_while_tasks_are_blocked(void **state)
-{
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 100);
-    fake_settle(f);
-    blocked(f, 1, true);
-    fake_message(f, fake_job_open(1, 2));
-    fake_tasks(f, 1, 2, 0, 3);
-    fake_ready_all(f);
-    assert_int_equal(f->processes[2].ranges[0].job, 2);
-    fake_destroy(f);
-}
-
-static void what_a_process_says_of_blocking_is_taken_as_it_comes(void **state)
-{
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    blocked(f, 1, false);
-    blocked(f, 1, true); /* idle: nothing to block */
-    fake_tasks(f, 1, 1, 0, 1);
-    fake_settle(f);
-    blocked(f, 1, true);
-    blocked(f, 1, true);
-    fake_done(f, 1, 1, 1000, 0); /* ended while blocked, it says */
-    blocked(f, 1, false);
-    fake_settle(f);
-    assert_int_equal(fake_counts(f).running, 0);
-    fake_destroy(f);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(processes_start_at_once_and_once),
-        cmocka_unit_test(one_task_each_while_unmeasured_then_doubling),
-        cmocka_unit_test(work_ahead_by_task_time),
-        cmocka_unit_test(one_outlier_does_not_stop_giving_ahead),
-        cmocka_unit_test(pieces_end_at_chunks),
-        cmocka_unit_test(bytes_bound_what_is_given),
-        cmocka_unit_test(inputs_of_several_sizes),
-        cmocka_unit_test(a_job_begins_with_what_its_function_took_before),
-        cmocka_unit_test(claims_follow_the_task_time),
-        cmocka_unit_test(an_idle_process_gets_half_of_anothers_work),
-        cmocka_unit_test(priority_first_then_the_oldest_job),
-        cmocka_unit_test(a_slot_is_a_running_task),
-        cmocka_unit_test(two_pools_share_slots_fairly),
-        cmocka_unit_test(a_share_bounds_processes_and_may_change),
-        cmocka_unit_test(tasks_per_process_counts_tasks),
-        cmocka_unit_test(warm_processes_are_bounded),
-        cmocka_unit_test(a_blocked_task_frees_its_slot_and_what_is_behind_it),
-        cmocka_unit_test(nested_jobs_never_wait_for_a_process),
-        cmocka_unit_test(the_youngest_job_runs_first_while_tasks_are_blocked),
-        cmocka_unit_test(what_a_process_says_of_blocking_is_taken_as_it_comes),
+        FAKE_TEST(processes_start_at_once_and_once),
+        FAKE_TEST(one_task_each_while_unmeasured_then_doubling),
+        FAKE_TEST(work_ahead_by_task_time),
+        FAKE_TEST(one_outlier_does_not_stop_giving_ahead),
+        FAKE_TEST(pieces_end_at_chunks),
+        FAKE_TEST(bytes_bound_what_is_given),
+        FAKE_TEST(inputs_of_several_sizes),
+        FAKE_TEST(a_job_begins_with_what_its_function_took_before),
+        FAKE_TEST(claims_follow_the_task_time),
+        FAKE_TEST(an_idle_process_gets_half_of_anothers_work),
+        FAKE_TEST(priority_first_then_the_oldest_job),
+        FAKE_TEST(a_slot_is_a_running_task),
+        FAKE_TEST(two_pools_share_slots_fairly),
+        FAKE_TEST(a_share_bounds_processes_and_may_change),
+        FAKE_TEST(tasks_per_process_counts_tasks),
+        FAKE_TEST(warm_processes_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

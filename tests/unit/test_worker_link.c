@@ -2,25 +2,16 @@
  *
  * test_worker_link.c: coordinators that go, come back or are replaced; results until
  * their ACK; LOAD (docs/failure.md). */
-#include "test_worker_fake.h"
+#include "tests/unit/worker_script.h"
 
-static struct fake fake;
-
-/* ----------------------------------------------------------------- links, coordinators
- */
+/* --------------------------------------------------------------- links, coordinators */
 
 static void everything_is_kept_while_the_link_is_down(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 10);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 10);
     fake_event(f, WORKER_LINK_DOWN);
-    for (int i = 0; i < 5; i++) {
-        fake_done(f, 1, 1, 1000000, 0);
-        fake_settle(f);
-    }
+    fake_finish(f, 1, 5, 1000000);
     assert_int_equal(fake_sent(f, MSG_DONE), 0);
     assert_int_equal(fake_counts(f).unacked, 5);
     fake_welcome(f, 2, 0);
@@ -30,20 +21,13 @@ static void everything_is_kept_while_the_link_is_down(void **state)
     assert_int_equal(fake_nth(f, MSG_DONE, 0)->done.results_count, 5);
     assert_true(id_equal(&fake_nth(f, MSG_HELLO_WORKER, 0)->hello_worker.previous,
                          &(struct id){{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}}));
-    fake_destroy(f);
 }
 
 static void another_coordinator_gets_unacked_results_again(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 3);
-    fake_settle(f);
-    for (int i = 0; i < 3; i++) {
-        fake_done(f, 1, 1, 10000000, 0);
-        fake_settle(f);
-    }
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 3);
+    fake_finish(f, 1, 3, 10000000);
     fake_ack(f, 1, 1, 1); /* the second one */
     fake_forget(f);
     fake_event(f, WORKER_LINK_DOWN);
@@ -55,18 +39,13 @@ static void another_coordinator_gets_unacked_results_again(void **state)
     assert_int_equal(done->done.results[1].seq, 2);
     assert_int_equal(fake_sent(f, MSG_HELD), 1); /* the pool itself */
     assert_int_equal(fake_ranges(f, MSG_HELD), 0);
-    fake_destroy(f);
 }
 
 static void the_same_coordinator_had_given_this_worker_up(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 2);
-    fake_tasks(f, 1, 1, 0, 10);
-    fake_settle(f);
-    fake_done(f, 1, 1, 1000, 0);
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 2, 10);
+    fake_finish(f, 1, 1, 1000);
     fake_event(f, WORKER_LINK_DOWN);
     fake_forget(f);
     fake_welcome(f, 1, 0);
@@ -81,20 +60,13 @@ static void the_same_coordinator_had_given_this_worker_up(void **state)
     assert_int_equal(fake_sent(f, MSG_POOL_CLOSED), 0);
     assert_int_equal(fake_alive(f), 2);
     assert_int_equal(fake_counts(f).pools, 1);
-    fake_destroy(f);
 }
 
 static void held_and_finished_tasks_that_come_again(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 1);
-    fake_tasks(f, 1, 1, 0, 10);
-    fake_settle(f);
-    for (int i = 0; i < 4; i++) {
-        fake_done(f, 1, 1, 10000000, 0);
-        fake_settle(f);
-    }
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 10);
+    fake_finish(f, 1, 4, 10000000);
     fake_forget(f);
     fake_tasks(f, 1, 1, 2, 10); /* 2, 3 finished; 4 runs; 5 to 9 queued; 10, 11 new */
     fake_settle(f);
@@ -109,8 +81,7 @@ static void held_and_finished_tasks_that_come_again(void **state)
     fake_settle(f);
     assert_int_equal(fake_counts(f).held, 9); /* 3 again; 4 and 5 replaced */
     fake_forget(f);
-    fake_done(f, 1, 1, 10000000, 0); /* 4, the first attempt */
-    fake_settle(f);
+    fake_finish(f, 1, 1, 10000000); /* 4, the first attempt */
     assert_int_equal(fake_sent(f, MSG_DONE), 0);
     assert_int_equal(f->processes[1].ranges[0].first, 3);
     assert_int_equal(f->processes[1].ranges[0].attempt, 2);
@@ -118,13 +89,11 @@ static void held_and_finished_tasks_that_come_again(void **state)
     fake_message(f, fake_tasks_message(1, 1, 3, 3, 1));
     fake_settle(f);
     assert_int_equal(fake_counts(f).held, 9);
-    fake_destroy(f);
 }
 
 static void a_silent_coordinator_is_dropped_and_heartbeats_go_out(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 1);
     for (int i = 0; i < 4; i++) {
         f->now = worker_core_deadline(f->core);
@@ -140,13 +109,11 @@ static void a_silent_coordinator_is_dropped_and_heartbeats_go_out(void **state)
     assert_int_equal(f->now, 6000);
     assert_non_null(strstr(fake_effect(f, WORKER_RELINK, 0)->text, "silent"));
     assert_true(worker_core_deadline(f->core) == UINT64_MAX);
-    fake_destroy(f);
 }
 
 static void refused(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
     fake_run(f);
     fake_event(f, WORKER_LINK_UP);
@@ -155,16 +122,13 @@ static void refused(void **state)
     snprintf(message->refused.text, sizeof message->refused.text, "no more than 7");
     fake_message(f, message);
     assert_non_null(strstr(fake_effect(f, WORKER_RELINK, 0)->text, "no more than 7"));
-    fake_destroy(f);
 }
 
-/* ------------------------------------------------------------------- the result window
- */
+/* ----------------------------------------------------------------- the result window */
 
 static void no_task_begins_while_results_are_over_the_window(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
     fake_run(f);
     fake_welcome(f, 1, 100000);
@@ -198,13 +162,11 @@ static void no_task_begins_while_results_are_over_the_window(void **state)
     fake_settle(f);
     assert_int_equal(fake_counts(f).unacked, 0);
     assert_int_equal(fake_given(f, 1), 1);
-    fake_destroy(f);
 }
 
 static void results_of_a_job_go_out_together(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_start(f, 2);
     fake_message(f, fake_job_open(1, 2));
     fake_tasks(f, 1, 1, 0, 100);
@@ -225,20 +187,15 @@ static void results_of_a_job_go_out_together(void **state)
             }
     fake_settle(f);
     assert_true(done > 4 && fake_sent(f, MSG_DONE) <= 2);
-    fake_destroy(f);
 }
 
 /* ------------------------------------------------------------------------------- LOAD */
 
 static void load_tells_running_and_progress(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 2);
-    fake_tasks(f, 1, 1, 0, 10);
-    fake_settle(f);
-    f->now += 200;
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 2, 10);
+    fake_pass(f, 200);
     const struct message *load = fake_nth(f, MSG_LOAD, 0);
     assert_int_equal(load->load.processes, 2);
     assert_int_equal(load->load.started, 2);
@@ -246,42 +203,30 @@ static void load_tells_running_and_progress(void **state)
     assert_int_equal(load->load.jobs[0].running, 2);
     f->processes[1].share_ppm = 250000;
     fake_forget(f);
-    f->now += 100;
-    fake_settle(f);
+    fake_pass(f, 100);
     assert_int_equal(fake_sent(f, MSG_LOAD), 0); /* not so soon */
-    f->now += 100;
-    fake_settle(f);
+    fake_pass(f, 100);
     assert_int_equal(fake_nth(f, MSG_LOAD, 0)->load.jobs[0].share_ppm, 250000);
     fake_forget(f);
-    f->now += 200;
-    fake_settle(f);
+    fake_pass(f, 200);
     assert_int_equal(fake_sent(f, MSG_LOAD), 0); /* nothing new */
     fake_cancel(f, 1, 1, 0, 10, false);
     fake_done(f, 1, 1, 1000, 0);
-    fake_done(f, 2, 1, 1000, 0);
-    fake_settle(f);
-    f->now += 200;
-    fake_settle(f);
+    fake_finish(f, 2, 1, 1000);
+    fake_pass(f, 200);
     assert_int_equal(fake_nth(f, MSG_LOAD, 0)->load.jobs[0].running, 0);
     fake_forget(f);
-    f->now += 1000;
-    fake_settle(f);
+    fake_pass(f, 1000);
     assert_int_equal(fake_sent(f, MSG_LOAD), 0);
-    fake_destroy(f);
 }
 
 static void blocked_tasks_are_told_at_once(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
-    fake_start(f, 2);
-    fake_tasks(f, 1, 1, 0, 10);
-    fake_settle(f);
-    f->now += 200;
-    fake_settle(f);
+    struct fake *f = *state;
+    fake_start_busy(f, 2, 10);
+    fake_pass(f, 200);
     fake_forget(f);
-    struct worker_event blocked = {.kind = WORKER_PROCESS_BLOCKED, .process = 1};
-    fake_step(f, &blocked);
+    fake_blocked(f, 1, true);
     fake_settle(f);
     assert_int_equal(fake_sent(f, MSG_LOAD), 1);
     assert_int_equal(fake_nth(f, MSG_LOAD, 0)->load.jobs[0].blocked, 1);
@@ -289,26 +234,24 @@ static void blocked_tasks_are_told_at_once(void **state)
     /* Also when the process ends in it. */
     fake_gone(f, 1, true, 9, 0, NULL);
     fake_settle(f);
-    f->now += 200;
-    fake_settle(f);
+    fake_pass(f, 200);
     const struct message *load = fake_nth(f, MSG_LOAD, fake_sent(f, MSG_LOAD) - 1);
     assert_int_equal(load->load.jobs[0].blocked, 0);
-    fake_destroy(f);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(everything_is_kept_while_the_link_is_down),
-        cmocka_unit_test(another_coordinator_gets_unacked_results_again),
-        cmocka_unit_test(the_same_coordinator_had_given_this_worker_up),
-        cmocka_unit_test(held_and_finished_tasks_that_come_again),
-        cmocka_unit_test(a_silent_coordinator_is_dropped_and_heartbeats_go_out),
-        cmocka_unit_test(refused),
-        cmocka_unit_test(no_task_begins_while_results_are_over_the_window),
-        cmocka_unit_test(results_of_a_job_go_out_together),
-        cmocka_unit_test(load_tells_running_and_progress),
-        cmocka_unit_test(blocked_tasks_are_told_at_once),
+        FAKE_TEST(everything_is_kept_while_the_link_is_down),
+        FAKE_TEST(another_coordinator_gets_unacked_results_again),
+        FAKE_TEST(the_same_coordinator_had_given_this_worker_up),
+        FAKE_TEST(held_and_finished_tasks_that_come_again),
+        FAKE_TEST(a_silent_coordinator_is_dropped_and_heartbeats_go_out),
+        FAKE_TEST(refused),
+        FAKE_TEST(no_task_begins_while_results_are_over_the_window),
+        FAKE_TEST(results_of_a_job_go_out_together),
+        FAKE_TEST(load_tells_running_and_progress),
+        FAKE_TEST(blocked_tasks_are_told_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,9 +3,7 @@
  * test_worker_messages.c: what a coordinator must not send ends the link with a reason,
  * and nothing else; what it forwards for a client concerns that pool alone; and each
  * kind of message, with any content, at any time, breaks no invariant. */
-#include "test_worker_fake.h"
-
-static struct fake fake;
+#include "tests/unit/worker_script.h"
 
 static void expect_relink(struct fake *f, const char *text)
 {
@@ -19,16 +17,16 @@ static void expect_relink(struct fake *f, const char *text)
     fake_destroy(f);
 }
 
-static struct fake *fresh(void)
+/* A worker that has nothing to do as yet. */
+static struct fake *fresh(void **state)
 {
-    fake_start(&fake, 2);
-    return &fake;
+    fake_start(*state, 2);
+    return *state;
 }
 
 static void before_welcome(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
     fake_run(f);
     fake_event(f, WORKER_LINK_UP);
@@ -38,8 +36,7 @@ static void before_welcome(void **state)
 
 static void another_protocol(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
     fake_run(f);
     fake_event(f, WORKER_LINK_UP);
@@ -51,14 +48,13 @@ static void another_protocol(void **state)
 
 static void kinds_it_never_should(void **state)
 {
-    (void)state;
     static const enum message_kind kinds[] = {
         MSG_HELLO_CLIENT, MSG_HELLO_WORKER, MSG_WELCOME,   MSG_BYE,  MSG_DONE,
         MSG_FAILED,       MSG_RETURNED,     MSG_HELD,      MSG_LOAD, MSG_DRAIN,
         MSG_FETCH,        MSG_POOL_CLOSED,  MSG_STATUS,    MSG_LOST, MSG_JOB_STATE,
         MSG_POOL_FAILED,  MSG_POOL_STATE,   MSG_STATUS_GET};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        struct fake *f = fresh();
+        struct fake *f = fresh(state);
         fake_message(f, message_create(kinds[i]));
         expect_relink(f, message_name(kinds[i]));
     }
@@ -66,41 +62,39 @@ static void kinds_it_never_should(void **state)
 
 static void things_before_what_they_belong_to(void **state)
 {
-    (void)state;
-    struct fake *f = fresh();
+    struct fake *f = fresh(state);
     fake_message(f, fake_job_open(9, 1));
     expect_relink(f, "JOB_OPEN came before its POOL_OPEN");
-    f = fresh();
+    f = fresh(state);
     fake_tasks(f, 9, 1, 0, 1);
     expect_relink(f, "POOL_OPEN");
-    f = fresh();
+    f = fresh(state);
     fake_tasks(f, 1, 9, 0, 1);
     expect_relink(f, "JOB_OPEN");
-    f = fresh();
+    f = fresh(state);
     fake_message(f, message_create(MSG_POOL_OPEN));
     expect_relink(f, "without an id");
 }
 
 static void bad_spans(void **state)
 {
-    (void)state;
-    struct fake *f = fresh();
+    struct fake *f = fresh(state);
     fake_message(f, fake_tasks_message(1, 1, 0, 4, 0));
     expect_relink(f, "bad span");
-    f = fresh();
+    f = fresh(state);
     struct message *message = fake_tasks_message(1, 1, 0, 4, 1);
     message->tasks.spans[0].count = 0;
     fake_message(f, message);
     expect_relink(f, "bad span");
-    f = fresh();
+    f = fresh(state);
     message = fake_tasks_message(1, 1, 0, 4, 1);
     message->tasks.spans[0].count = 3; /* 16 bytes do not divide */
     fake_message(f, message);
     expect_relink(f, "bad span");
-    f = fresh();
+    f = fresh(state);
     fake_message(f, fake_tasks_message(1, 1, UINT64_MAX, 1, 1));
     expect_relink(f, "bad span");
-    f = fresh();
+    f = fresh(state);
     message = fake_tasks_message(1, 1, 0, 4, 1);
     message->tasks.spans[0].sizes = payload_create(12);
     memset(payload_bytes(message->tasks.spans[0].sizes), 0, 12);
@@ -108,60 +102,56 @@ static void bad_spans(void **state)
     expect_relink(f, "bad span");
 }
 
+/* A TASKS with three spans of four tasks each. */
+static struct message *three_spans(const uint64_t firsts[3])
+{
+    struct message *message = fake_tasks_message(1, 1, 0, 4, 1);
+    struct msg_span *spans = mem_alloc(3 * sizeof *spans);
+    for (int i = 0; i < 3; i++) {
+        spans[i] = message->tasks.spans[0];
+        spans[i].first = firsts[i];
+        spans[i].data = payload_ref(message->tasks.spans[0].data);
+    }
+    payload_unref(&message->tasks.spans[0].data);
+    mem_free(message->tasks.spans);
+    message->tasks.spans = spans;
+    message->tasks.spans_count = 3;
+    return message;
+}
+
 static void spans_that_overlap(void **state)
 {
-    (void)state;
     static const uint64_t firsts[][3] = {
         {0, 3, 100}, {100, 0, 3}, {10, 0, 12}, {5, 5, 50}};
     for (size_t i = 0; i < 4; i++) {
-        struct fake *f = fresh();
-        struct message *message = fake_tasks_message(1, 1, 0, 4, 1);
-        struct msg_span *spans = mem_alloc(3 * sizeof *spans);
-        for (int k = 0; k < 3; k++) {
-            spans[k] = message->tasks.spans[0];
-            spans[k].first = firsts[i][k];
-            spans[k].data = payload_ref(message->tasks.spans[0].data);
-        }
-        payload_unref(&message->tasks.spans[0].data);
-        mem_free(message->tasks.spans);
-        message->tasks.spans = spans;
-        message->tasks.spans_count = 3;
-        fake_message(f, message);
+        struct fake *f = fresh(state);
+        fake_message(f, three_spans(firsts[i]));
         expect_relink(f, "overlap");
     }
 }
 
 static void spans_in_any_order_are_taken(void **state)
 {
-    (void)state;
-    struct fake *f = fresh();
-    struct message *message = fake_tasks_message(1, 1, 0, 4, 1);
-    struct msg_span *spans = mem_alloc(3 * sizeof *spans);
-    for (int k = 0; k < 3; k++) {
-        spans[k] = message->tasks.spans[0];
-        spans[k].first = (uint64_t)(k == 1 ? 0 : 10 * (3 - k));
-        spans[k].data = payload_ref(message->tasks.spans[0].data);
-    }
-    payload_unref(&message->tasks.spans[0].data);
-    mem_free(message->tasks.spans);
-    message->tasks.spans = spans;
-    message->tasks.spans_count = 3;
-    fake_message(f, message);
+    static const uint64_t firsts[] = {30, 0, 10};
+    struct fake *f = fresh(state);
+    fake_message(f, three_spans(firsts));
     assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
     assert_int_equal(fake_counts(f).held, 12);
-    fake_destroy(f);
+}
+
+static void join_with_job(struct fake *f)
+{
+    fake_join(f);
+    fake_message(f, fake_pool_open(1, 0));
+    fake_message(f, fake_job_open(1, 1));
 }
 
 static void more_than_the_window(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
     f->config.tasks_max = 100;
-    fake_run(f);
-    fake_welcome(f, 1, 0);
-    fake_message(f, fake_pool_open(1, 0));
-    fake_message(f, fake_job_open(1, 1));
+    join_with_job(f);
     fake_tasks(f, 1, 1, 0, 200); /* what two coordinators may add up to */
     assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
     fake_tasks(f, 1, 1, 1000, 1);
@@ -170,22 +160,15 @@ static void more_than_the_window(void **state)
 
 static void more_bytes_than_the_window(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
     f->config.bytes_max = 1000;
-    fake_run(f);
-    fake_welcome(f, 1, 0);
-    fake_message(f, fake_pool_open(1, 0));
-    fake_message(f, fake_job_open(1, 1));
+    join_with_job(f);
     /* One input of the largest size passes alone, and so does what another coordinator
      * sends before it knows of it. The bytes are never looked at. */
     static const uint8_t byte;
     for (uint64_t i = 0; i < 2; i++) {
-        struct message *message = fake_tasks_message(1, 1, i, 1, 1);
-        payload_unref(&message->tasks.spans[0].data);
-        message->tasks.spans[0].data = payload_wrap(&byte, BODY_BYTES_MAX, NULL, NULL);
-        fake_message(f, message);
+        fake_tasks_with(f, i, 1, NULL, payload_wrap(&byte, BODY_BYTES_MAX, NULL, NULL));
         assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
     }
     fake_tasks(f, 1, 1, 1000, 1);
@@ -194,11 +177,9 @@ static void more_bytes_than_the_window(void **state)
 
 static void a_late_answer_for_other_files_is_ignored(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
-    fake_run(f);
-    fake_welcome(f, 1, 0);
+    fake_join(f);
     fake_message(f, fake_pool_open(1, 0));
     struct worker_event needs = {.kind = WORKER_PROGRAM_NEEDS, .file = 1};
     memset(needs.program.bytes, 0xaa, 32);
@@ -207,15 +188,13 @@ static void a_late_answer_for_other_files_is_ignored(void **state)
     assert_int_equal(fake_sent(f, MSG_FETCH), 0);
     memset(needs.program.bytes, 0xcc, 32); /* nor of a program that is not open */
     fake_step(f, &needs);
-    fake_destroy(f);
 }
 
 static void a_clients_nonsense_concerns_its_pool_alone(void **state)
 {
-    (void)state;
     static const char *const names[] = {"../x", "", ".", ".hidden", "a/b"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        struct fake *f = fresh();
+        struct fake *f = fresh(state);
         struct message *open = fake_pool_open(2, 0);
         memset(open->pool_open.program.bytes, 3, 32);
         snprintf(open->pool_open.files[0].name, sizeof open->pool_open.files[0].name,
@@ -232,8 +211,7 @@ static void a_clients_nonsense_concerns_its_pool_alone(void **state)
 
 static void strangers_are_answered_or_ignored(void **state)
 {
-    (void)state;
-    struct fake *f = fresh();
+    struct fake *f = fresh(state);
     fake_cancel(f, 9, 1, 0, 10, true);
     fake_cancel(f, 1, 9, 0, 10, true);
     fake_cancel(f, 1, 1, 5, UINT64_MAX, true);
@@ -248,18 +226,15 @@ static void strangers_are_answered_or_ignored(void **state)
     assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
     assert_int_equal(fake_sent(f, MSG_RETURNED), 1);
     assert_int_equal(fake_sent(f, MSG_POOL_CLOSED), 1);
-    fake_destroy(f);
 }
 
 static void late_messages_of_a_dropped_link_are_ignored(void **state)
 {
-    (void)state;
-    struct fake *f = fresh();
+    struct fake *f = fresh(state);
     fake_event(f, WORKER_LINK_DOWN);
     fake_tasks(f, 9, 9, 0, 1);
     fake_message(f, message_create(MSG_DONE));
     assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
-    fake_destroy(f);
 }
 
 /* Any kind, with small random ids and numbers, so that many hit something. */
@@ -318,9 +293,8 @@ static struct message *nonsense(uint64_t *seed)
 
 static void no_sequence_of_messages_breaks_an_invariant(void **state)
 {
-    (void)state;
     for (uint64_t run = 0; run < 300; run++) {
-        struct fake *f = fresh();
+        struct fake *f = fresh(state);
         uint64_t seed = run;
         for (int i = 0; i < 120 && f->processes_max < FAKE_PROCESSES - 20; i++) {
             fake_message(f, nonsense(&seed));
@@ -341,20 +315,20 @@ static void no_sequence_of_messages_breaks_an_invariant(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(before_welcome),
-        cmocka_unit_test(another_protocol),
-        cmocka_unit_test(kinds_it_never_should),
-        cmocka_unit_test(things_before_what_they_belong_to),
-        cmocka_unit_test(bad_spans),
-        cmocka_unit_test(spans_that_overlap),
-        cmocka_unit_test(spans_in_any_order_are_taken),
-        cmocka_unit_test(more_than_the_window),
-        cmocka_unit_test(more_bytes_than_the_window),
-        cmocka_unit_test(a_late_answer_for_other_files_is_ignored),
-        cmocka_unit_test(a_clients_nonsense_concerns_its_pool_alone),
-        cmocka_unit_test(strangers_are_answered_or_ignored),
-        cmocka_unit_test(late_messages_of_a_dropped_link_are_ignored),
-        cmocka_unit_test(no_sequence_of_messages_breaks_an_invariant),
+        FAKE_TEST(before_welcome),
+        FAKE_TEST(another_protocol),
+        FAKE_TEST(kinds_it_never_should),
+        FAKE_TEST(things_before_what_they_belong_to),
+        FAKE_TEST(bad_spans),
+        FAKE_TEST(spans_that_overlap),
+        FAKE_TEST(spans_in_any_order_are_taken),
+        FAKE_TEST(more_than_the_window),
+        FAKE_TEST(more_bytes_than_the_window),
+        FAKE_TEST(a_late_answer_for_other_files_is_ignored),
+        FAKE_TEST(a_clients_nonsense_concerns_its_pool_alone),
+        FAKE_TEST(strangers_are_answered_or_ignored),
+        FAKE_TEST(late_messages_of_a_dropped_link_are_ignored),
+        FAKE_TEST(no_sequence_of_messages_breaks_an_invariant),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

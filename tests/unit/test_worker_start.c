@@ -2,17 +2,14 @@
  *
  * test_worker_start.c: programs that are fetched or cannot be had, and processes that
  * cannot start: bounded, and told with the reason (docs/failure.md). */
-#include "test_worker_fake.h"
-
-static struct fake fake;
+#include "tests/unit/worker_script.h"
 
 /* -------------------------------------------------------------------------- starting */
 
 static void begin_pool(struct fake *f, uint32_t slots)
 {
     fake_create(f, slots);
-    fake_run(f);
-    fake_welcome(f, 1, 0);
+    fake_join(f);
     fake_message(f, fake_pool_open(1, 0));
     fake_message(f, fake_job_open(1, 1));
     fake_tasks(f, 1, 1, 0, 10);
@@ -32,7 +29,6 @@ static void expect_pool_failed(struct fake *f, int code, bool fatal, const char 
 
 static void failing_starts_are_bounded(void **state)
 {
-    (void)state;
     static const struct {
         int code;
         bool fatal;
@@ -41,7 +37,7 @@ static void failing_starts_are_bounded(void **state)
                 {FARPOOL_EPROGRAM, false},    {FARPOOL_EMACHINE, false},
                 {FARPOOL_ENOFILES, false}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct fake *f = &fake;
+        struct fake *f = *state;
         begin_pool(f, 1);
         for (uint64_t n = 1; n <= 3; n++) {
             assert_int_equal(fake_sent(f, MSG_POOL_FAILED), 0);
@@ -70,8 +66,7 @@ static void failing_starts_are_bounded(void **state)
 
 static void a_ready_process_forgives_earlier_failures(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     begin_pool(f, 1);
     uint64_t n = 1;
     for (int round = 0; round < 4; round++) {
@@ -85,13 +80,11 @@ static void a_ready_process_forgives_earlier_failures(void **state)
         fake_settle(f);
     }
     assert_int_equal(fake_sent(f, MSG_POOL_FAILED), 0);
-    fake_destroy(f);
 }
 
 static void a_process_that_is_never_ready_is_killed(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     begin_pool(f, 1);
     for (int i = 0; i < 3; i++) {
         /* Nothing is heard of the link meanwhile, which is another matter. */
@@ -104,13 +97,11 @@ static void a_process_that_is_never_ready_is_killed(void **state)
         fake_reap(f);
     }
     expect_pool_failed(f, FARPOOL_EPROGRAM, false, "30000 ms");
-    fake_destroy(f);
 }
 
 static void a_shortage_only_puts_off_while_others_run(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     begin_pool(f, 2);
     fake_ready(f, 1);
     uint64_t n = 2;
@@ -121,22 +112,18 @@ static void a_shortage_only_puts_off_while_others_run(void **state)
             n++;
             fake_settle(f);
         }
-        f->now += 1000;
-        fake_settle(f);
+        fake_pass(f, 1000);
     }
     assert_int_equal(fake_sent(f, MSG_POOL_FAILED), 0);
     assert_true(fake_logged(f, WORKER_PROCESS_START) <= 10);
     assert_int_equal(fake_running(f), 1);
-    fake_destroy(f);
 }
 
 static void another_machine_type_is_refused_by_name(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
-    fake_run(f);
-    fake_welcome(f, 1, 0);
+    fake_join(f);
     struct message *open = fake_pool_open(1, 0);
     snprintf(open->pool_open.machine, sizeof open->pool_open.machine, "aarch64");
     fake_message(f, open);
@@ -144,7 +131,6 @@ static void another_machine_type_is_refused_by_name(void **state)
     expect_pool_failed(f, FARPOOL_EMACHINE, false, "aarch64");
     expect_pool_failed(f, FARPOOL_EMACHINE, false, "x86_64");
     assert_int_equal(fake_logged(f, WORKER_PROGRAM_OPEN), 0);
-    fake_destroy(f);
 }
 
 /* -------------------------------------------------------------------------- programs */
@@ -160,37 +146,26 @@ static void blob(struct fake *f, uint64_t offset, size_t size)
     fake_message(f, message);
 }
 
-static void program_needs(struct fake *f, uint64_t offset)
-{
-    struct worker_event event = {.kind = WORKER_PROGRAM_NEEDS, .offset = offset};
-    memset(event.program.bytes, 0xaa, 32);
-    fake_step(f, &event);
-    fake_settle(f);
-}
-
 static void a_program_is_fetched_piece_by_piece(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
-    fake_run(f);
-    fake_welcome(f, 1, 0);
+    fake_join(f);
     fake_message(f, fake_pool_open(1, 0));
     fake_settle(f);
-    program_needs(f, 0);
+    fake_program_needs(f, 0);
     assert_int_equal(fake_nth(f, MSG_FETCH, 0)->fetch.bytes, 1048576);
     blob(f, 0, 1048576);
     assert_int_equal(fake_logged(f, WORKER_PROGRAM_WRITE), 1);
     blob(f, 0, 1048576); /* twice: dropped */
     assert_int_equal(fake_logged(f, WORKER_PROGRAM_WRITE), 1);
-    program_needs(f, 1048576);
+    fake_program_needs(f, 1048576);
     assert_int_equal(fake_nth(f, MSG_FETCH, 1)->fetch.bytes, 1500000 - 1048576);
     assert_int_equal(fake_nth(f, MSG_FETCH, 1)->fetch.offset, 1048576);
     /* No answer: asked again after a while, and on another link. */
     f->now += 4900;
     fake_message(f, message_create(MSG_HEARTBEAT));
-    f->now += 100;
-    fake_settle(f);
+    fake_pass(f, 100);
     assert_int_equal(fake_sent(f, MSG_FETCH), 3);
     fake_event(f, WORKER_LINK_DOWN);
     fake_settle(f);
@@ -202,16 +177,13 @@ static void a_program_is_fetched_piece_by_piece(void **state)
     fake_program(f, WORKER_PROGRAM_READY);
     fake_settle(f);
     assert_int_equal(fake_logged(f, WORKER_PROCESS_START), 1);
-    fake_destroy(f);
 }
 
 static void a_program_that_cannot_be_had_fails_its_pools(void **state)
 {
-    (void)state;
-    struct fake *f = &fake;
+    struct fake *f = *state;
     fake_create(f, 1);
-    fake_run(f);
-    fake_welcome(f, 1, 0);
+    fake_join(f);
     fake_message(f, fake_pool_open(1, 0));
     fake_message(f, fake_pool_open(2, 0));
     fake_settle(f);
@@ -225,19 +197,18 @@ static void a_program_that_cannot_be_had_fails_its_pools(void **state)
     assert_int_equal(fake_logged(f, WORKER_PROGRAM_CLOSE), 1);
     fake_message(f, fake_pool_open(3, 0)); /* tried again */
     assert_int_equal(fake_logged(f, WORKER_PROGRAM_OPEN), 2);
-    fake_destroy(f);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(failing_starts_are_bounded),
-        cmocka_unit_test(a_ready_process_forgives_earlier_failures),
-        cmocka_unit_test(a_process_that_is_never_ready_is_killed),
-        cmocka_unit_test(a_shortage_only_puts_off_while_others_run),
-        cmocka_unit_test(another_machine_type_is_refused_by_name),
-        cmocka_unit_test(a_program_is_fetched_piece_by_piece),
-        cmocka_unit_test(a_program_that_cannot_be_had_fails_its_pools),
+        FAKE_TEST(failing_starts_are_bounded),
+        FAKE_TEST(a_ready_process_forgives_earlier_failures),
+        FAKE_TEST(a_process_that_is_never_ready_is_killed),
+        FAKE_TEST(a_shortage_only_puts_off_while_others_run),
+        FAKE_TEST(another_machine_type_is_refused_by_name),
+        FAKE_TEST(a_program_is_fetched_piece_by_piece),
+        FAKE_TEST(a_program_that_cannot_be_had_fails_its_pools),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

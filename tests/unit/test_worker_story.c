@@ -4,7 +4,7 @@
  * allocation made to fail once; random lives from seeds, in which every task that was
  * sent must end in exactly one way, slots and shares hold, and the same seed gives the
  * same effects. */
-#include "test_worker_fake.h"
+#include "tests/unit/worker_script.h"
 
 #define TASKS_MAX 4096
 
@@ -50,10 +50,7 @@ static struct outcome live(uint64_t fail_at)
     open->pool_open.tasks_per_process = 40;
     fake_message(f, open);
     fake_settle(f);
-    struct worker_event needs = {.kind = WORKER_PROGRAM_NEEDS};
-    memset(needs.program.bytes, 0xaa, 32);
-    fake_step(f, &needs);
-    fake_settle(f);
+    fake_program_needs(f, 0);
     fake_program(f, WORKER_PROGRAM_READY);
     fake_ready_all(f);
     fake_message(f, fake_job_open(1, 1));
@@ -76,8 +73,7 @@ static struct outcome live(uint64_t fail_at)
     fake_ready_all(f);
     fake_recall(f, 1, 2, 8);
     fake_settle(f);
-    f->now += 250; /* LOAD, and timeouts */
-    fake_settle(f);
+    fake_pass(f, 250); /* LOAD, and timeouts */
     fake_reap(f);
     fake_ready_all(f);
     fake_event(f, WORKER_LINK_DOWN);
@@ -267,11 +263,8 @@ static void block_some(struct life *life)
     const uint64_t n = life->blocking ? busy_process(life) : 0;
     if (n == 0)
         return;
-    struct worker_event event = {.kind = life->blocked[n] ? WORKER_PROCESS_UNBLOCKED
-                                                          : WORKER_PROCESS_BLOCKED,
-                                 .process = n};
     life->blocked[n] = !life->blocked[n];
-    fake_step(&life->f, &event);
+    fake_blocked(&life->f, n, life->blocked[n]);
 }
 
 static void start_some(struct life *life)
@@ -420,10 +413,8 @@ static void finish(struct life *life)
         assert_true(round < 20000); /* no task hangs */
         for (uint64_t n = 1; n <= life->f.processes_max; n++)
             if (life->blocked[n] && life->f.processes[n].ranges_count > 0) {
-                struct worker_event event = {.kind = WORKER_PROCESS_UNBLOCKED,
-                                             .process = n};
                 life->blocked[n] = false;
-                fake_step(&life->f, &event);
+                fake_blocked(&life->f, n, false);
             }
         start_some(life);
         for (int i = 0; i < 4; i++)

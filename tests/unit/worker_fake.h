@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_worker_fake.h: a coordinator and a host for the unit tests of the worker's core:
- * functions that make events, and a model of processes that is driven by the core's
- * effects. Nothing happens by itself: a test says which process is ready, finishes tasks
- * or ends; only TAKE_BACK and SAMPLE are answered at once, as the host does. The model
- * checks what every host may expect (known processes, no tasks for one that ends), and
- * every step is followed by worker_core_check. */
-#ifndef TEST_WORKER_FAKE_H
-#define TEST_WORKER_FAKE_H
+ * worker_fake.h: a host for the unit tests of the worker's core: a model of processes
+ * that is driven by the core's effects. Nothing happens by itself: a test says which
+ * process is ready, finishes tasks or ends; only TAKE_BACK and SAMPLE are answered at
+ * once, as the host does. The model checks what every host may expect (known processes,
+ * no tasks for one that ends), and every step is followed by worker_core_check. What a
+ * coordinator says, and whole set-ups, are in worker_script.h. */
+#ifndef FARPOOL_TESTS_WORKER_FAKE_H
+#define FARPOOL_TESTS_WORKER_FAKE_H
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -317,6 +317,12 @@ FAKE void fake_settle(struct fake *f)
     }
 }
 
+FAKE void fake_pass(struct fake *f, uint64_t ms)
+{
+    f->now += ms;
+    fake_settle(f);
+}
+
 FAKE void fake_ready(struct fake *f, uint64_t number)
 {
     struct worker_event event = {
@@ -373,6 +379,15 @@ FAKE void fake_done(struct fake *f, uint64_t number, uint32_t count, uint64_t ta
     fake_step(f, &event);
 }
 
+/* The process finishes so many tasks one after the other, without outputs. */
+FAKE void fake_finish(struct fake *f, uint64_t number, int tasks, uint64_t task_ns)
+{
+    for (int i = 0; i < tasks; i++) {
+        fake_done(f, number, 1, task_ns, 0);
+        fake_settle(f);
+    }
+}
+
 FAKE void fake_failed(struct fake *f, uint64_t number, int code, const char *text)
 {
     struct fake_process *process = &f->processes[number];
@@ -385,6 +400,15 @@ FAKE void fake_failed(struct fake *f, uint64_t number, int code, const char *tex
                                  .backtrace = "frame 0\nframe 1"};
     fake_advance(process, 1);
     process->began_ms = f->now;
+    fake_step(f, &event);
+}
+
+/* Its task waits for others, or no longer. */
+FAKE void fake_blocked(struct fake *f, uint64_t number, bool is)
+{
+    struct worker_event event = {.kind = is ? WORKER_PROCESS_BLOCKED
+                                            : WORKER_PROCESS_UNBLOCKED,
+                                 .process = number};
     fake_step(f, &event);
 }
 
@@ -446,175 +470,6 @@ FAKE uint64_t fake_given(const struct fake *f, uint64_t number)
     for (size_t i = 0; i < f->processes[number].ranges_count; i++)
         count += f->processes[number].ranges[i].count;
     return count;
-}
-
-/* ---------------------------------------------------------------------- coordinator */
-
-FAKE void fake_welcome(struct fake *f, uint8_t coordinator, uint64_t result_window)
-{
-    fake_event(f, WORKER_LINK_UP);
-    struct message *message = message_create(MSG_WELCOME);
-    message->welcome.protocol = PROTOCOL_VERSION;
-    message->welcome.coordinator = fake_id(coordinator);
-    message->welcome.bytes_max = result_window;
-    message->welcome.heartbeat_ms = 1000;
-    message->welcome.silence_ms = 5000;
-    message->welcome.body_bytes_max = 1 << 20;
-    fake_message(f, message);
-}
-
-FAKE struct message *fake_pool_open(uint8_t pool, uint32_t processes)
-{
-    struct message *message = message_create(MSG_POOL_OPEN);
-    message->pool_open.pool = fake_id(pool);
-    memset(message->pool_open.program.bytes, 0xaa, 32);
-    snprintf(message->pool_open.name, sizeof message->pool_open.name, "program");
-    snprintf(message->pool_open.machine, sizeof message->pool_open.machine, "x86_64");
-    message->pool_open.processes = processes;
-    message->pool_open.files = mem_alloc(sizeof *message->pool_open.files);
-    message->pool_open.files_count = 1;
-    snprintf(message->pool_open.files[0].name, sizeof message->pool_open.files[0].name,
-             "program");
-    memset(message->pool_open.files[0].content.bytes, 0xbb, 32);
-    message->pool_open.files[0].size = 1500000;
-    return message;
-}
-
-FAKE void fake_program(struct fake *f, enum worker_event_kind kind)
-{
-    struct worker_event event = {.kind = kind};
-    memset(event.program.bytes, 0xaa, 32);
-    fake_step(f, &event);
-}
-
-FAKE struct message *fake_job_open(uint8_t pool, uint64_t job)
-{
-    struct message *message = message_create(MSG_JOB_OPEN);
-    message->job_open.pool = fake_id(pool);
-    message->job_open.job = job;
-    snprintf(message->job_open.function, sizeof message->job_open.function, "f%u",
-             (unsigned)job);
-    return message;
-}
-
-/* One span of inputs of 4 bytes each. */
-FAKE struct message *fake_tasks_message(uint8_t pool, uint64_t job, uint64_t first,
-                                        uint32_t count, uint32_t attempt)
-{
-    struct message *message = message_create(MSG_TASKS);
-    message->tasks.pool = fake_id(pool);
-    message->tasks.job = job;
-    message->tasks.spans = mem_alloc(sizeof *message->tasks.spans);
-    message->tasks.spans_count = 1;
-    struct payload *data = payload_create(4 * (size_t)count);
-    memset(payload_bytes(data), 1, data->size);
-    message->tasks.spans[0] = (struct msg_span){first, count, attempt, NULL, data};
-    return message;
-}
-
-FAKE void fake_tasks(struct fake *f, uint8_t pool, uint64_t job, uint64_t first,
-                     uint32_t count)
-{
-    fake_message(f, fake_tasks_message(pool, job, first, count, 1));
-}
-
-FAKE void fake_close_pool(struct fake *f, uint8_t pool, bool kill)
-{
-    struct message *message = message_create(MSG_POOL_CLOSE);
-    message->pool_close.pool = fake_id(pool);
-    message->pool_close.kill = kill;
-    fake_message(f, message);
-}
-
-FAKE void fake_ack(struct fake *f, uint8_t pool, uint64_t first, uint64_t count)
-{
-    struct message *message = message_create(MSG_ACK);
-    message->ack.pool = fake_id(pool);
-    message->ack.worker = f->config.worker;
-    message->ack.results = mem_alloc(sizeof *message->ack.results);
-    message->ack.results_count = 1;
-    message->ack.results[0] = (struct msg_seqs){first, count};
-    fake_message(f, message);
-}
-
-FAKE void fake_cancel(struct fake *f, uint8_t pool, uint64_t job, uint64_t first,
-                      uint64_t count, bool kill)
-{
-    struct message *message = message_create(MSG_CANCEL);
-    message->cancel.pool = fake_id(pool);
-    message->cancel.job = job;
-    message->cancel.kill = kill;
-    message->cancel.ranges = mem_alloc(sizeof *message->cancel.ranges);
-    message->cancel.ranges_count = 1;
-    message->cancel.ranges[0] = (struct msg_range){first, count, 0};
-    fake_message(f, message);
-}
-
-FAKE void fake_recall(struct fake *f, uint8_t pool, uint64_t job, uint64_t tasks)
-{
-    struct message *message = message_create(MSG_RECALL);
-    message->recall.pool = fake_id(pool);
-    message->recall.job = job;
-    message->recall.tasks = tasks;
-    fake_message(f, message);
-}
-
-/* Tasks in all the ranges of the RETURNED, or HELD, sent since the last fake_forget. */
-FAKE uint64_t fake_ranges(const struct fake *f, enum message_kind kind)
-{
-    uint64_t tasks = 0;
-    for (size_t i = 0; i < fake_sent(f, kind); i++) {
-        const struct message *message = fake_nth(f, kind, i);
-        const bool held = kind == MSG_HELD;
-        const uint32_t count =
-            held ? message->held.ranges_count : message->returned.ranges_count;
-        const struct msg_range *ranges =
-            held ? message->held.ranges : message->returned.ranges;
-        for (uint32_t k = 0; k < count; k++)
-            tasks += ranges[k].count;
-    }
-    return tasks;
-}
-
-/* ---------------------------------------------------------------------------- set-up */
-
-FAKE void fake_create(struct fake *f, uint32_t slots)
-{
-    memset(f, 0, sizeof *f);
-    worker_config_init(&f->config);
-    f->config.worker = fake_id(0x77);
-    snprintf(f->config.node, sizeof f->config.node, "n1");
-    snprintf(f->config.machine, sizeof f->config.machine, "x86_64");
-    f->config.slots = slots;
-    f->now = 1000;
-    f->trace = 14695981039346656037ull;
-}
-
-FAKE void fake_run(struct fake *f)
-{
-    assert_int_equal(worker_core_create(&f->config, f->now, &f->core), 0);
-}
-
-FAKE void fake_destroy(struct fake *f)
-{
-    fake_forget(f);
-    worker_effects_fini(&f->effects);
-    worker_core_destroy(f->core);
-    f->core = NULL;
-}
-
-/* A worker with `slots` slots, coordinator 1, pool 1 with its processes ready, job 1. */
-FAKE void fake_start(struct fake *f, uint32_t slots)
-{
-    fake_create(f, slots);
-    fake_run(f);
-    fake_welcome(f, 1, 0);
-    fake_message(f, fake_pool_open(1, 0));
-    fake_program(f, WORKER_PROGRAM_READY);
-    fake_ready_all(f);
-    fake_message(f, fake_job_open(1, 1));
-    fake_settle(f);
-    fake_forget(f);
 }
 
 #endif
