@@ -133,6 +133,7 @@ uint64_t client_core_deadline(const struct client_core *core)
     if (core->state == POOL_ENDED)
         return UINT64_MAX;
     uint64_t deadline = smaller(core->retry_ms, client_link_deadline(core));
+    deadline = smaller(deadline, client_ack_deadline(core));
     if (core->state == POOL_ENDING)
         deadline = smaller(deadline, core->end_by_ms);
     return deadline;

@@ -22,6 +22,7 @@ struct client_config {
     uint32_t job_tag; /* random: job numbers are (job_tag << 32) + 1, + 2, ... */
     char host[NODE_NAME_MAX + 1];
     uint32_t pid;
+    uint32_t ack_wait_ms; /* ACKs wait so long for others, while tasks are under way */
     struct message *open; /* the POOL_OPEN to send (pool filled in), borrowed for the
                              core's life; NULL with attach */
 };

@@ -50,8 +50,14 @@ static void insert_at(struct client_core *core, size_t place, const struct ack *
     core->acks_count++;
 }
 
-void client_ack_add(struct client_core *core, const struct id *worker, uint64_t seq)
+void client_ack_add(struct client_core *core, const struct id *worker, uint64_t seq,
+                    uint64_t bytes)
 {
+    if (!core->acks_count) {
+        core->acks_due_ms = core->now_ms + core->config.ack_wait_ms;
+        core->acked_bytes = 0;
+    }
+    core->acked_bytes = add_saturated(core->acked_bytes, bytes + ACK_OWN_BYTES);
     const size_t place = place_behind(core, worker, seq);
     struct ack *before = place ? &core->acks[place - 1] : NULL;
     struct ack *behind = place < core->acks_count ? &core->acks[place] : NULL;
@@ -105,8 +111,23 @@ static int send_acks(const struct client_core *core, size_t first, uint32_t coun
     return client_send_message(effects, &message);
 }
 
+/* While tasks are under way more results will come, whose ACKs can go along. */
+static bool may_wait(const struct client_core *core)
+{
+    return core->now_ms < core->acks_due_ms && core->acked_bytes < ACK_BYTES &&
+           core->sent_tasks > 0 && core->state == POOL_RUNNING;
+}
+
+uint64_t client_ack_deadline(const struct client_core *core)
+{
+    return core->acks_count && core->link == LINK_WELCOMED ? core->acks_due_ms
+                                                           : UINT64_MAX;
+}
+
 int client_ack_flush(struct client_core *core, struct client_effects *effects)
 {
+    if (!core->acks_count || may_wait(core))
+        return 0;
     size_t told = 0;
     int error = 0;
     while (told < core->acks_count && !error) {

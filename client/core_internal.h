@@ -42,6 +42,8 @@
 #define LAZY_FIRST 4             /* tasks pulled before any result came */
 #define GREETING_MS 5000         /* a hello that is not answered by then */
 #define TERMINATE_MS 2000        /* a terminated pool has ended by then, answer or not */
+#define ACK_BYTES 262144         /* results whose ACKs no longer wait for others */
+#define ACK_OWN_BYTES 256        /* each result counts so much beside its data */
 #define RETRY_MS 10              /* after a FLUSH that ran out of memory */
 
 /*                 CLOSE                    no jobs left            POOL_CLOSED
@@ -134,6 +136,7 @@ struct client_core {
 
     struct ack *acks; /* by worker and first, merged */
     size_t acks_count, acks_capacity;
+    uint64_t acks_due_ms, acked_bytes; /* of what is in acks, with ACK_OWN_BYTES each */
 
     /* Empty between steps: tasks that leave `sent`, for good and to be tried again. */
     struct span_set *ended, *again;
@@ -219,8 +222,10 @@ int client_results_handle_lost(struct client_core *core, const struct message *m
 
 /* core_ack.c */
 bool client_ack_reserve(struct client_core *core, size_t more);
-void client_ack_add(struct client_core *core, const struct id *worker,
-                    uint64_t seq); /* reserved */
+/* A result of so many bytes, which the worker keeps until it is ACKed. */
+void client_ack_add(struct client_core *core, const struct id *worker, uint64_t seq,
+                    uint64_t bytes);
+uint64_t client_ack_deadline(const struct client_core *core); /* reserved */
 int client_ack_flush(struct client_core *core, struct client_effects *effects);
 
 /* core_input.c */

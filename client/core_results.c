@@ -149,7 +149,8 @@ int client_results_handle_done(struct client_core *core, const struct message *m
         if (take_done(core, job, &results[i], effects))
             return undo(core, job);
     for (uint32_t i = 0; i < count; i++) {
-        client_ack_add(core, &message->done.worker, results[i].seq);
+        client_ack_add(core, &message->done.worker, results[i].seq,
+                       results[i].data ? results[i].data->size : 0);
         if (job)
             client_average_add(&job->elapsed_ns, results[i].count, results[i].elapsed_ns);
     }
@@ -241,7 +242,7 @@ int client_results_handle_failed(struct client_core *core, const struct message 
         if (take_failed(core, job, &results[i], effects))
             return undo(core, job);
     for (uint32_t i = 0; i < count; i++) {
-        client_ack_add(core, &message->failed.worker, results[i].seq);
+        client_ack_add(core, &message->failed.worker, results[i].seq, 0);
         if (job)
             try_failed_again(core, job, &results[i]);
     }

@@ -349,7 +349,10 @@ static uint64_t deadline(const struct transport *transport)
     const struct embedded *embedded = of(transport);
     uint64_t coordinator = coordinator_core_deadline(embedded->coordinator);
     uint64_t worker = worker_core_deadline(embedded->worker);
+    uint64_t host = host_deadline(embedded->host);
 
+    if (host < worker)
+        worker = host;
     return coordinator < worker ? coordinator : worker;
 }
 

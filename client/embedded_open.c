@@ -74,6 +74,7 @@ static int create_worker(struct embedded *embedded)
     sys_host(config.node, sizeof config.node);
     sys_machine(config.machine, sizeof config.machine);
     config.slots = embedded->slots;
+    config.results_wait_ms = 0; /* a message costs next to nothing here */
     config.memory_bytes = sys_memory_bytes();
     return worker_core_create(&config, sys_now_ms(), &embedded->worker);
 }

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define ACK_WAIT_MS 100  /* of a coordinator's pool */
 #define END_MS_MAX 10000 /* for killed processes to be gone, when a pool is freed */
 
 /* ------------------------------------------------------------------- entering */
@@ -103,6 +104,7 @@ static int create_core(farpool_pool *pool, farpool_error *error)
         .job_tag = (uint32_t)sys_random(),
         .pid = (uint32_t)getpid(),
         .attach = !pool->transport->kind->threaded,
+        .ack_wait_ms = pool->transport->kind->embedded ? 0 : ACK_WAIT_MS,
         .open = pool->open,
     };
     int code;

@@ -80,6 +80,7 @@ struct process {
     struct scratch output;  /* of the task that runs */
     struct scratch aligned; /* a copy of an input that is not aligned */
     uint64_t published_ns;  /* when results were published last */
+    uint64_t told_ns;       /* when the host was last woken for them */
     bool worked;            /* since it slept last: worth spinning for more */
     uint32_t spin_rest;     /* waits to go before spinning is tried again */
     uint64_t in_touched;    /* the end of the highest input in the in arena */
@@ -100,6 +101,8 @@ bool process_wait(struct process *self, enum channel_asleep what,
                   bool (*ready)(struct process *self), uint64_t until_ms);
 /* Makes what was written visible to the host, and wakes it if it sleeps. */
 void process_publish(struct process *self);
+/* The same, but it may sleep on: it looks by itself every 20 ms while there is more. */
+void process_publish_quietly(struct process *self);
 /* Room in the out ring; waits for the host to make it. */
 void *process_reserve(struct process *self, uint32_t length);
 

@@ -249,7 +249,7 @@ static void check_worker(const struct coordinator_core *core, const struct worke
     assert(sums.tasks == worker->tasks && sums.bytes == worker->bytes);
     assert(sums.units == worker->units && sums.work_ns == worker->work_ns);
     /* Nested clients may each have one more. */
-    assert(worker->tasks <= 2 * worker->tasks_max + HASH_COUNT(core->clients));
+    assert(worker->tasks <= 2 * worker->tasks_max + core->config.clients_max);
     assert(worker->state == WORKER_READY || !worker->reserved);
     assert(worker->kept <= KEPT_MAX);
     assert(kworker_find(core, &worker->id) == worker);

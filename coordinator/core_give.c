@@ -41,7 +41,10 @@ static uint64_t pool_room(const struct job *job, const struct member *member,
     uint64_t units, ns;
     count_ahead(member, job->rank, &units, &ns);
     const uint64_t least = subtract_saturated((uint64_t)AHEAD_TASKS * slots, units);
-    const uint64_t most_ns = subtract_saturated((uint64_t)HORIZON_NS * slots, ns);
+    const uint64_t horizon_ns = (uint64_t)HORIZON_NS * slots;
+    /* Topped up when half of it is gone: some large messages rather than many small ones.
+     */
+    const uint64_t most_ns = ns > horizon_ns / 2 ? 0 : horizon_ns - ns;
     return larger(least, most_ns / kjob_unit_ns(job));
 }
 

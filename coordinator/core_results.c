@@ -207,14 +207,18 @@ static int keep(struct worker *worker, struct job *job, struct message **message
     *message = NULL;
     worker->kept++;
     worker->kept_bytes += kept->bytes;
+    worker->kept_largest = larger(worker->kept_largest, kept->bytes);
     TAILQ_INSERT_TAIL(&job->kept, kept, entry);
     return 0;
 }
 
-/* A worker has at most result_bytes_max of results that were not ACKed, or one. */
+/* A worker has at most result_bytes_max of results that were not ACKed, or one; and once
+ * more here, since it forgets those of a closed pool that are kept for it to be opened.
+ */
 static bool may_keep(const struct coordinator_core *core, const struct worker *worker)
 {
-    return worker->kept < KEPT_MAX && worker->kept_bytes <= core->config.result_bytes_max;
+    const uint64_t most = larger(core->config.result_bytes_max, worker->kept_largest);
+    return worker->kept < KEPT_MAX && worker->kept_bytes / 2 <= most;
 }
 
 int kresults_keep(struct coordinator_core *core, struct worker *worker, struct pool *pool,

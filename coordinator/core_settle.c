@@ -143,10 +143,13 @@ static int hold(struct coordinator_core *core, struct job *job, struct worker *w
 }
 
 /* What is wrong with a HELD; NULL: nothing. */
-static const char *check(const struct worker *worker, const struct message *message)
+static const char *check(const struct coordinator_core *core, const struct worker *worker,
+                         const struct message *message)
 {
-    /* It may have been given its window again before its word came. */
-    uint64_t room = subtract_saturated(2 * worker->tasks_max, worker->tasks);
+    /* It may have been given its window again before its word came, and has one task
+     * beyond it of each nested client. */
+    const uint64_t most = add_saturated(2 * worker->tasks_max, core->config.clients_max);
+    uint64_t room = subtract_saturated(most, worker->tasks);
     if (!worker->resumed)
         return "HELD from a worker that served no other coordinator";
     for (uint32_t i = 0; i < message->held.ranges_count; i++) {
@@ -180,7 +183,7 @@ static int find_pool(struct coordinator_core *core, struct worker *worker,
 int kheld(struct coordinator_core *core, struct worker *worker,
           const struct message *message)
 {
-    const char *wrong = check(worker, message);
+    const char *wrong = check(core, worker, message);
     if (wrong)
         return klink_drop(core, worker->link, FARPOOL_EPROTOCOL, "%s", wrong);
     struct pool *pool;

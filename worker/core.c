@@ -18,7 +18,8 @@ void worker_config_init(struct worker_config *config)
     config->bytes_max = 256ull << 20;
     config->result_bytes_max = 256ull << 20;
     config->given_bytes_max = 1 << 20;
-    config->given_ahead_us = 500;
+    config->given_ahead_us = 32000;
+    config->results_wait_ms = 50;
     config->start_timeout_ms = 30000;
     config->start_failures_max = 3;
     config->processes_idle_max = 32;
@@ -208,6 +209,7 @@ uint64_t worker_core_deadline(const struct worker_core *core)
     deadline = earliest(deadline, worker_programs_deadline(core));
     deadline = earliest(deadline, worker_processes_deadline(core));
     deadline = earliest(deadline, worker_watch_deadline(core));
+    deadline = earliest(deadline, worker_results_deadline(core));
     if (core->drained_ms != UINT64_MAX)
         deadline = earliest(deadline, worker_after(core->drained_ms, ACK_WAIT_MS));
     const struct pool *pool;

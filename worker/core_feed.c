@@ -104,6 +104,8 @@ static uint64_t tasks_by_time(const struct worker_core *core,
 {
     const uint64_t task_ns = worker_task_ns(job);
     const uint64_t ahead_ns = 1000ull * core->config.given_ahead_us;
+    if (task_ns >= AHEAD_ONE_NS)
+        return process->given_tasks == 0 ? 1 : 0;
     if (process->given_tasks == 0)
         return task_ns == 0 || task_ns >= ahead_ns ? 1 : ahead_ns / task_ns;
     if (task_ns == 0)
@@ -157,16 +159,17 @@ static uint32_t tasks_to_give(const struct worker_core *core,
     return (uint32_t)least(count, life_left(process));
 }
 
-static uint32_t claim_of(const struct job *job)
+/* How many tasks a process claims, or publishes, at a time: a chunk, or work for `ns`. */
+static uint32_t at_a_time(const struct job *job, uint64_t ns)
 {
     if (job->once)
         return 1;
     if (job->chunk > 0)
         return job->chunk;
     const uint64_t task_ns = worker_task_ns(job);
-    if (task_ns == 0 || task_ns > CLAIM_NS)
+    if (task_ns == 0 || task_ns > ns)
         return 1;
-    return (uint32_t)least(CLAIM_NS / task_ns, CLAIM_MAX);
+    return (uint32_t)least(ns / task_ns, CLAIM_MAX);
 }
 
 static void add_give(struct worker_core *core, const struct process *process,
@@ -180,8 +183,8 @@ static void add_give(struct worker_core *core, const struct process *process,
     effect->job = job->number;
     memcpy(effect->name, job->function, sizeof effect->name);
     effect->timeout_ms = job->timeout_ms;
-    effect->claim = claim_of(job);
-    effect->publish = effect->claim;
+    effect->claim = at_a_time(job, CLAIM_NS);
+    effect->publish = at_a_time(job, PUBLISH_NS);
 }
 
 /* Gives the process up to `count` first tasks of the piece. 0 or ENOMEM. */

@@ -43,6 +43,7 @@
 #define AHEAD_ONE_NS 5000000  /* tasks shorter than this have one waiting behind them */
 #define CLAIM_NS 50000        /* work that a process claims at a time */
 #define CLAIM_MAX 1024
+#define PUBLISH_NS 1000000  /* results that it publishes at a time, unless it idles */
 #define PIECES_AHEAD_MAX 64 /* pieces given to one process */
 #define WEIGHT_MAX 4096     /* tasks in the fading average of a job's task time */
 #define OUTLIER 8           /* one record counts at most so many times the average */
@@ -287,6 +288,7 @@ struct result {
     int code, exit_status, signal, pid;
     char *message, *backtrace;
     uint64_t bytes;
+    uint64_t due_ms; /* unsent: waits for others until then */
     RB_ENTRY(result) by_seq;
     RB_ENTRY(result) by_task;
     TAILQ_ENTRY(result) link;
@@ -483,6 +485,7 @@ void worker_results_drop(struct worker_core *core, struct pool *pool);
 void worker_results_drop_job(struct worker_core *core, struct pool *pool, uint64_t job);
 void worker_ack(struct worker_core *core, const struct message *message);
 bool worker_results_full(const struct worker_core *core);
+uint64_t worker_results_deadline(const struct worker_core *core);
 int worker_flush_results(struct worker_core *core);
 
 #endif

@@ -49,8 +49,9 @@ static const char *fault_of(const struct worker_core *core, const struct message
     }
     if (!disjoint(spans, message->tasks.spans_count))
         return "TASKS with spans that overlap";
-    /* What blocked tasks wait for comes beyond the window. */
-    if (core->held_tasks + tasks > 2 * core->config.tasks_max + core->total &&
+    /* One task of each nested client comes beyond the window, as blocked ones wait for
+     * it. */
+    if (core->held_tasks + tasks > 2 * core->config.tasks_max + core->jobs_count &&
         core->held_tasks > 0)
         return "TASKS beyond this worker's window of tasks";
     /* One input of any size may pass the window, when it is alone. */

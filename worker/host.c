@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define EPOLL_EVENTS 64
+#define LOOK_MS 20 /* host_deadline */
 
 struct worker_event host_event(const struct host *host,
                                const struct host_process *process,
@@ -317,6 +318,22 @@ int host_poll(struct host *host, uint64_t now_ms,
         poll_process(host, process);
     }
     return host->delivered;
+}
+
+/* Whether it may have published something and go on with another task. */
+static bool may_be_quiet(const struct host_process *process)
+{
+    const struct give *give = TAILQ_FIRST(&process->gives);
+    return give != NULL && give->end - give->published > 1;
+}
+
+uint64_t host_deadline(const struct host *host)
+{
+    const struct host_process *process, *next;
+    HASH_ITER (hh, host->processes, process, next)
+        if (may_be_quiet(process))
+            return host->now_ms + LOOK_MS;
+    return UINT64_MAX;
 }
 
 /* Sleeping ------------------------------------------------------------------------ */

@@ -55,6 +55,10 @@ int host_relay(struct host *host, uint64_t process, struct frames *frames);
 int host_poll(struct host *host, uint64_t now_ms,
               void (*deliver)(void *user, struct worker_event *event), void *user);
 
+/* When to look again although nothing may have been told: a process publishes results of
+ * short tasks without waking the host while it has more to do. UINT64_MAX: no need. */
+uint64_t host_deadline(const struct host *host);
+
 /* Readable when host_poll has something to do, if host_sleep was called before waiting
  * and returned true. false: there is something already, do not wait. After waking call
  * host_wake. */

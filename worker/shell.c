@@ -177,6 +177,8 @@ static long wait_ms(const struct shell *shell)
     uint64_t deadline = worker_core_deadline(shell->core), now = sys_now_ms();
     if (net_deadline(shell->net) < deadline)
         deadline = net_deadline(shell->net);
+    if (host_deadline(shell->host) < deadline)
+        deadline = host_deadline(shell->host);
     uint64_t told = shell->dialled_ms + ABSENT_MS;
     if (shell->link == 0 && !shell->absence_told && told < deadline)
         deadline = told;

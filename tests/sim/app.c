@@ -112,6 +112,7 @@ static void prepare(struct sim *sim, struct app *app)
     app->actor = (struct actor){true, app->actor.incarnation + 1, 0, UINT64_MAX};
     app->config.client = sim_id(sim);
     app->config.job_tag = sim->next_tag++;
+    app->config.ack_wait_ms = (uint32_t)sim_dice(sim, 3) * 60;
     app->config.pid = app->config.job_tag;
     snprintf(app->config.host, sizeof app->config.host, "host");
     app->node = -1;

@@ -66,6 +66,8 @@ static void configure(struct sim *sim, struct node *node, int place)
         config->given_bytes_max = sim_between(sim, 50, 4000);
     if (sim_chance(sim, 3))
         config->given_ahead_us = (uint32_t)sim_between(sim, 1, 20000);
+    if (sim_chance(sim, 3))
+        config->results_wait_ms = (uint32_t)sim_dice(sim, 200);
     config->start_timeout_ms = 3000;
     config->start_failures_max = (uint32_t)sim_between(sim, 2, 4);
     config->processes_idle_max = (uint32_t)sim_dice(sim, 4);
@@ -281,13 +283,13 @@ static void step_inbox(struct sim *sim, struct node *node)
 
 /* A restarted coordinator may give it its window again before it has told what it
  * holds, so the bound is twice its window; tasks that wait for nested jobs, one in a
- * process at most, do not count. */
+ * process at most, do not count, and each nested client has one beyond the window. */
 static void check_window(struct sim *sim, const struct node *node)
 {
     struct worker_counts counts;
 
     worker_core_counts(node->core, &counts);
-    if (counts.held > 2 * node->config.tasks_max + node->processes.count)
+    if (counts.held > 2 * node->config.tasks_max + node->processes.count + APPS_MAX)
         sim_fail(sim, "W%d holds %llu tasks, its window is %llu",
                  sim_node_place(sim, node), (unsigned long long)counts.held,
                  (unsigned long long)node->config.tasks_max);

@@ -106,6 +106,9 @@ static inline struct id script_id(uint8_t byte)
 }
 
 #define SCRIPT_POOL script_id(7)
+#ifndef SCRIPT_ACK_WAIT_MS
+#define SCRIPT_ACK_WAIT_MS 0 /* a test may define another before it includes this */
+#endif
 
 static inline struct message *script_make(enum message_kind kind)
 {
@@ -136,6 +139,7 @@ static inline void script_create(struct script *script, bool attach)
         .client = script_id(1), .pool = SCRIPT_POOL, .attach = attach, .job_tag = 5};
     snprintf(config.host, sizeof config.host, "here");
     config.pid = 42;
+    config.ack_wait_ms = SCRIPT_ACK_WAIT_MS;
     if (!attach) {
         script->open = script_make(MSG_POOL_OPEN);
         script->open->pool_open.processes = 4;

@@ -284,8 +284,11 @@ static void test_held_crimes(void **state)
     struct script *script = *state;
     script->previous = make_id(99);
     script->worker_tasks = 100;
-    const struct msg_range ranges[] = {
-        {0, UINT64_MAX, 1}, {0, 201, 1}, {UINT64_MAX, 1, 1}, {0, 0, 1}, {0, 1, 0}};
+    const struct msg_range ranges[] = {{0, UINT64_MAX, 1},
+                                       {0, 201 + script->config.clients_max, 1},
+                                       {UINT64_MAX, 1, 1},
+                                       {0, 0, 1},
+                                       {0, 1, 0}};
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
         const uint64_t worker = add_worker(script, 10, 1);
         struct message *message = held(1, 1, 0, 1);

@@ -255,9 +255,9 @@ static void test_nested(void **state)
     const uint64_t deeper = add_client(script, 3);
     script_say(script, deeper, pool_attach(1));
     script_say(script, deeper, job_open(1, 60, -1000, 0));
-    script_say_last(script, deeper, tasks(1, 60, 0, 2));
+    script_say_last(script, deeper, tasks(1, 60, 0, 3));
     script_take(script, worker, MSG_JOB_OPEN);
-    assert_int_equal(tasks_in(script_take(script, worker, MSG_TASKS)), 1);
+    assert_int_equal(tasks_in(script_take(script, worker, MSG_TASKS)), 2);
     script_quiet(script);
     /* Results and states go to the client whose job it is. */
     script_say(script, worker, done(script, 10, 1, 60, 0, 1, 5));

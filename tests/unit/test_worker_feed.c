@@ -66,11 +66,13 @@ static void work_ahead_by_task_time(void **state)
 {
     assert_int_equal(given_at(*state, 50000000), 1);
     assert_int_equal(given_at(*state, 5000000), 1);
-    assert_int_equal(given_at(*state, 4000000), 2);
-    assert_int_equal(given_at(*state, 1000000), 2);
-    assert_int_equal(given_at(*state, 200000), 2);
-    const uint64_t short_ones = given_at(*state, 50000);
-    assert_true(short_ones >= 5 && short_ones <= 10);
+    /* 32 ms of work, topped up when half of it is gone. */
+    const uint64_t tasks_ns[] = {4000000, 2000000, 1000000};
+    for (size_t i = 0; i < sizeof tasks_ns / sizeof *tasks_ns; i++) {
+        const uint64_t given = given_at(*state, tasks_ns[i]),
+                       most = 32000000 / tasks_ns[i];
+        assert_true(given >= most / 2 && given <= most);
+    }
 }
 
 static void one_outlier_does_not_stop_giving_ahead(void **state)
@@ -79,7 +81,7 @@ static void one_outlier_does_not_stop_giving_ahead(void **state)
     fake_start_busy(f, 1, 1000);
     fake_finish(f, 1, 50, 1000000);
     fake_finish(f, 1, 1, 500000000);
-    assert_int_equal(fake_given(f, 1), 2);
+    assert_true(fake_given(f, 1) >= 2);
 }
 
 static void pieces_end_at_chunks(void **state)

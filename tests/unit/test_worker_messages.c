@@ -154,7 +154,9 @@ static void more_than_the_window(void **state)
     join_with_job(f);
     fake_tasks(f, 1, 1, 0, 200); /* what two coordinators may add up to */
     assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
-    fake_tasks(f, 1, 1, 1000, 1);
+    fake_tasks(f, 1, 1, 1000, 1); /* of a nested client, for all that is known here */
+    assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
+    fake_tasks(f, 1, 1, 2000, 1);
     expect_relink(f, "window");
 }
 

@@ -411,6 +411,7 @@ static void finish(struct life *life)
     for (int round = 0; fake_counts(&life->f).held + fake_counts(&life->f).unacked > 0;
          round++) {
         assert_true(round < 20000); /* no task hangs */
+        life->f.now++;
         for (uint64_t n = 1; n <= life->f.processes_max; n++)
             if (life->blocked[n] && life->f.processes[n].ranges_count > 0) {
                 life->blocked[n] = false;

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_worker_results.c: results wait for others to go with them, as long as so much is
+ * queued that nobody waits for these: docs/scheduling.md, "Results". */
+#include "tests/unit/worker_script.h"
+
+enum { WAIT_MS = 50 };
+
+/* Runs some tasks of a millisecond, all of them told; `queued` more are there. */
+static void run_some(struct fake *f, uint32_t queued)
+{
+    fake_start_busy(f, 1, queued + 20);
+    fake_finish(f, 1, 20, 1000000);
+    fake_pass(f, WAIT_MS);
+    fake_settle(f);
+    fake_forget(f);
+}
+
+static void wait_while_much_is_queued(void **state)
+{
+    struct fake *f = *state;
+    run_some(f, 1000);
+    fake_finish(f, 1, 1, 1000000);
+    assert_int_equal(fake_sent(f, MSG_DONE), 0);
+    assert_int_equal(worker_core_deadline(f->core), f->now + WAIT_MS);
+    fake_pass(f, WAIT_MS - 1);
+    fake_finish(f, 1, 1, 1000000);
+    assert_int_equal(fake_sent(f, MSG_DONE), 0);
+    fake_pass(f, 1);
+    const struct message *done = fake_nth(f, MSG_DONE, 0);
+    assert_int_equal(done->done.results_count, 2);
+}
+
+static void go_at_once_when_little_is_queued(void **state)
+{
+    struct fake *f = *state;
+    run_some(f, 90); /* less than WAIT_MS twice */
+    fake_finish(f, 1, 1, 1000000);
+    assert_int_equal(fake_sent(f, MSG_DONE), 1);
+}
+
+static void go_at_once_when_they_fill_a_message(void **state)
+{
+    struct fake *f = *state;
+    run_some(f, 1000);
+    fake_finish(f, 1, SPANS_MAX - 1, 1000000);
+    assert_int_equal(fake_sent(f, MSG_DONE), 0);
+    fake_finish(f, 1, 1, 1000000);
+    const struct message *done = fake_nth(f, MSG_DONE, 0);
+    assert_int_equal(done->done.results_count, SPANS_MAX);
+}
+
+static void go_at_once_in_a_drain(void **state)
+{
+    struct fake *f = *state;
+    run_some(f, 1000);
+    fake_finish(f, 1, 1, 1000000);
+    assert_int_equal(fake_sent(f, MSG_DONE), 0);
+    fake_event(f, WORKER_DRAIN);
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_DONE), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FAKE_TEST(wait_while_much_is_queued),
+        FAKE_TEST(go_at_once_when_little_is_queued),
+        FAKE_TEST(go_at_once_when_they_fill_a_message),
+        FAKE_TEST(go_at_once_in_a_drain),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
