@@ -69,7 +69,8 @@ static uint64_t job_room(const struct coordinator_core *core, const struct job *
 {
     const uint64_t ramp = (uint64_t)job->ramp * slots;
     const uint64_t most = smaller(ramp, fair_part(core, job, slots));
-    return subtract_saturated(most, placement ? placement->units : 0);
+    const uint64_t units = placement ? placement->units : 0;
+    return units > most / 2 ? 0 : most - units; /* topped up by halves, as above */
 }
 
 /* One helping: not beyond the idle slots, while there are any and the chunks are long. */
