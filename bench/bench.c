@@ -8,6 +8,7 @@
  */
 #include <farpool.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,15 @@ static int echo(farpool_task *task)
     return 0;
 }
 FARPOOL_BYTES_FUNCTION(echo)
+
+/* Kills its process at the first attempt. */
+static int killer(farpool_task *task)
+{
+    if (farpool_task_attempt(task) == 1)
+        raise(SIGKILL);
+    return 0;
+}
+FARPOOL_BYTES_FUNCTION(killer)
 
 static void die(const farpool_error *error)
 {
@@ -125,6 +135,26 @@ static void run_apply(farpool_pool *pool)
     printf("apply_p99_us %.2f\n", (double)times[COUNT * 99 / 100] / 1e3);
 }
 
+/* In a pool of one process: from a call whose process is killed at once to its result,
+ * which the next process gives. */
+static void run_replace(farpool_pool *pool)
+{
+    enum { COUNT = 31 };
+    static uint64_t times[COUNT];
+    farpool_error error;
+    for (int i = 0; i < COUNT; i++) {
+        farpool_job *job;
+        uint64_t start = now_ns();
+        if (farpool_apply_bytes(pool, FARPOOL_REF(killer), NULL, 0, &job, &error))
+            die(&error);
+        times[i] = now_ns() - start;
+        farpool_job_free(job);
+    }
+    qsort(times, COUNT, sizeof times[0], compare_u64);
+    printf("replace_p50_ms %.2f\n", (double)times[COUNT / 2] / 1e6);
+    printf("replace_max_ms %.2f\n", (double)times[COUNT - 1] / 1e6);
+}
+
 static void run_echo(farpool_pool *pool)
 {
     enum { COUNT = 400 };
@@ -181,12 +211,15 @@ int main(int argc, char **argv)
 
     farpool_init(&argc, &argv);
     if (argc < 2) {
-        fprintf(stderr, "usage: farpool-bench noop1|noop|apply|echo|eff1ms|eff100us|start"
-                        " [processes]\n");
+        fprintf(stderr,
+                "usage: farpool-bench noop1|noop|apply|echo|eff1ms|eff100us|start|replace"
+                " [processes]\n");
         return 2;
     }
     const char *workload = argv[1];
     options.processes = argc > 2 ? atoi(argv[2]) : 2;
+    if (strcmp(workload, "replace") == 0)
+        options.processes = 1;
     farpool_pool *pool = farpool_open(NULL, &options, &error);
     if (!pool)
         die(&error);
@@ -205,6 +238,8 @@ int main(int argc, char **argv)
         run_efficiency(pool, "eff1ms_pct", 2000, 1000, options.processes);
     else if (strcmp(workload, "eff100us") == 0)
         run_efficiency(pool, "eff100us_pct", 20000, 100, options.processes);
+    else if (strcmp(workload, "replace") == 0)
+        run_replace(pool);
     else if (strcmp(workload, "start") == 0)
         puts("start_done 1"); /* bench/run takes the time, from exec to here */
     else
