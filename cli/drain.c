@@ -65,20 +65,24 @@ static int wait_until_left(const struct drain *drain)
     return count < 0 ? CLI_ERROR : CLI_OK;
 }
 
-static int print(const struct drain *drain)
+static int print_json(const struct drain *drain)
 {
-    if (drain->json)
-        return cli_print_json(
-            "drain", json_pack("{s:s, s:I, s:I, s:b}", "node", drain->node, "workers",
-                               (json_int_t)drain->workers, "tasks",
-                               (json_int_t)drain->tasks, "left", (int)drain->wait));
-    if (drain->wait)
-        printf("%s has left\n", drain->node);
+    return cli_print_json("drain",
+                          json_pack("{s:s, s:I, s:I, s:b}", "node", drain->node,
+                                    "workers", (json_int_t)drain->workers, "tasks",
+                                    (json_int_t)drain->tasks, "left", (int)drain->wait));
+}
+
+/* Before the waiting: it may take as long as the longest task. */
+static void print_begun(const struct drain *drain, bool already)
+{
+    if (already)
+        printf("%s is draining already\n", drain->node);
     else
         printf("%s is draining: %" PRIu64 " worker%s, with %" PRIu64 " task%s\n",
                drain->node, drain->workers, drain->workers == 1 ? "" : "s", drain->tasks,
                drain->tasks == 1 ? "" : "s");
-    return CLI_OK;
+    fflush(stdout);
 }
 
 static int run(struct drain *drain)
@@ -90,9 +94,15 @@ static int run(struct drain *drain)
         fprintf(stderr, "farpool %s\n", error.text);
         return CLI_ERROR;
     }
+    if (!drain->json)
+        print_begun(drain, code != 0);
     if (drain->wait && wait_until_left(drain))
         return CLI_ERROR;
-    return print(drain);
+    if (drain->json)
+        return print_json(drain);
+    if (drain->wait)
+        printf("%s has left\n", drain->node);
+    return CLI_OK;
 }
 
 int cli_drain(int argc, char **argv)
