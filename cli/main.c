@@ -18,6 +18,11 @@ static const struct command {
     {"map", "run a command once for each argument or input line", cli_map},
     {"status", "show workers, pools, jobs and tasks of a coordinator", cli_status},
     {"nodes", "list the nodes, one a line", cli_nodes},
+    {"jobs", "list all jobs with their tasks and clients", cli_jobs},
+    {"explain", "tell why tasks wait", cli_explain},
+    {"cancel", "cancel a job, or all jobs of a pool", cli_cancel},
+    {"drain", "have a node finish what it runs and leave", cli_drain},
+    {"doctor", "check this machine's set-up", cli_doctor},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -69,7 +74,7 @@ farpool_cluster_status *cli_get_status(const char *address)
 {
     farpool_cluster_status *status = NULL;
     farpool_error error;
-    if (farpool_cluster_get_status(address, 5000, &status, &error)) {
+    if (farpool_cluster_get_status(address, CLI_ANSWER_MS, &status, &error)) {
         fprintf(stderr, "farpool: %s\n", error.text);
         return NULL;
     }

@@ -49,6 +49,8 @@ static int flush_parts(struct client_core *core, struct client_effects *effects)
     int error = client_link_flush_silence(core, effects);
     if (!error && core->fail_code)
         error = client_job_flush_fail(core, effects);
+    if (!error && core->stopping)
+        error = client_job_flush_stop(core, effects);
     if (!error && core->link == LINK_WELCOMED)
         error = client_ack_flush(core, effects);
     if (!error && core->link == LINK_WELCOMED && core->resume)

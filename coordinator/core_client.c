@@ -196,6 +196,10 @@ int kclient_message(struct coordinator_core *core, struct client *client,
         return 0;
     case MSG_STATUS_GET:
         return kstatus(core, client, (*message)->status_get.request);
+    case MSG_CANCEL_JOB:
+        return kadmin_cancel(core, client, *message);
+    case MSG_DRAIN_NODE:
+        return kadmin_drain(core, client, *message);
     case MSG_POOL_OPEN:
         return kpool_open(core, client, message);
     case MSG_POOL_ATTACH:

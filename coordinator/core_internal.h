@@ -20,6 +20,8 @@
  *   core_recall.c    taking back what one worker has too much
  *   core_state.c     POOL_STATE, JOB_STATE
  *   core_status.c    STATUS
+ *   core_explain.c   why a job's tasks wait
+ *   core_admin.c     what an operator asks for: CANCEL_JOB, DRAIN_NODE
  *   core_check.c     every invariant
  *
  * Globals begin with k, the protocol's letter for the coordinator (messages.def): the
@@ -203,6 +205,7 @@ struct member {
     bool candidate_full;        /* place among the candidates */
     uint64_t candidate_ns;
     struct message *failure; /* POOL_FAILED that came before the pool's client */
+    char *reason;            /* why it FAILED, for people */
     struct klevel_list levels;
     RB_ENTRY(member) pool_entry, candidate_entry;
     TAILQ_ENTRY(member) worker_entry, starved_entry, announce_entry;
@@ -320,8 +323,8 @@ struct job {
     struct measure measure;
     struct recent *recent;
     uint64_t recent_stamp;
-    uint32_t ramp; /* chunks a slot */
-    uint64_t done;
+    uint32_t ramp;               /* chunks a slot */
+    uint64_t done, failed;       /* done: however they ended */
     uint64_t running, share_ppm; /* sums over placements */
     uint64_t told_running, told_share_ppm;
     bool ready; /* in pool->ready */
@@ -647,5 +650,23 @@ uint64_t kstate_deadline(const struct coordinator_core *core);
 
 /* core_status.c */
 int kstatus(struct coordinator_core *core, struct client *client, uint32_t request);
+
+/* core_explain.c */
+/* Jobs that workers have tasks of: counted once for a STATUS, and once for each pool. */
+struct explain {
+    uint64_t busy_jobs;
+    const struct pool *pool;
+    uint64_t busy_here;
+};
+void kexplain_begin(const struct coordinator_core *core, struct explain *explain);
+/* Fills why and reason; leaves them empty when nothing of the job waits. */
+void kexplain_job(const struct coordinator_core *core, struct explain *explain,
+                  const struct job *job, struct msg_job_info *info);
+
+/* core_admin.c */
+int kadmin_cancel(struct coordinator_core *core, struct client *client,
+                  const struct message *message);
+int kadmin_drain(struct coordinator_core *core, struct client *client,
+                 const struct message *message);
 
 #endif

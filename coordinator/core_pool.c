@@ -288,9 +288,12 @@ int kpool_flush_closed(struct coordinator_core *core)
 
 /* ------------------------------------------------------- failing on a node */
 
-static void fail(struct coordinator_core *core, struct member *member)
+/* reason: taken over. */
+static void fail(struct coordinator_core *core, struct member *member, char *reason)
 {
     struct pool *pool = member->pool;
+    mem_free(member->reason);
+    member->reason = reason;
     kmember_move(member, MEMBER_FAILED);
     kmember_count(core, member);
     kmatch_withdraw(member);
@@ -301,6 +304,13 @@ static void fail(struct coordinator_core *core, struct member *member)
         pool->failed_slots += member->worker->slots;
     }
     kpool_renode(core, pool);
+}
+
+static char *copy_reason(const struct message *message)
+{
+    const char *text = message->pool_failed.text;
+    return mem_strdup(text && text[0] ? text
+                                      : farpool_error_text(message->pool_failed.code));
 }
 
 /* Told by a worker of an earlier coordinator's time: kept for the client. */
@@ -320,9 +330,12 @@ static int fail_expected(struct coordinator_core *core, struct worker *worker,
         return FARPOOL_ENOMEM;
     if (member->state == MEMBER_FAILED)
         return 0;
+    char *reason = copy_reason(*message);
+    if (!reason)
+        return FARPOOL_ENOMEM;
     member->failure = *message;
     *message = NULL;
-    fail(core, member);
+    fail(core, member, reason);
     return 0;
 }
 
@@ -338,8 +351,12 @@ int kpool_failed(struct coordinator_core *core, struct worker *worker,
     const uint64_t nodes = kpool_nodes(core, pool);
     const bool counted = worker->state == WORKER_READY;
     (*message)->pool_failed.nodes_left = (uint32_t)(nodes - counted);
-    const int error = kforward(core, pool->owner->link, message);
-    if (!error)
-        fail(core, member);
+    char *reason = copy_reason(*message);
+    const int error =
+        reason ? kforward(core, pool->owner->link, message) : FARPOOL_ENOMEM;
+    if (error)
+        mem_free(reason);
+    else
+        fail(core, member, reason);
     return error;
 }

@@ -11,6 +11,7 @@ struct cursor {
     const struct kpool_list *list, *job_list; /* opened, expected, closing */
     struct pool *pool, *job_pool;
     struct job *job;
+    struct explain explain;
 };
 
 static const struct kpool_list *next_list(const struct coordinator_core *core,
@@ -50,6 +51,7 @@ static void begin(const struct coordinator_core *core, struct cursor *cursor)
     cursor->job_pool = next_pool(core, &cursor->job_list, NULL);
     cursor->job = cursor->job_pool ? RB_MIN(kjob_tree, &cursor->job_pool->jobs) : NULL;
     find_job(core, cursor);
+    kexplain_begin(core, &cursor->explain);
 }
 
 static void describe_node(const struct coordinator_core *core,
@@ -98,6 +100,11 @@ static void describe_job(const struct job *job, struct msg_job_info *info)
     info->waiting = span_set_tasks(job->waiting);
     info->running = job->running;
     info->done = job->done;
+    info->failed = job->failed;
+    if (job->owner) {
+        snprintf(info->host, sizeof info->host, "%s", job->owner->host);
+        info->pid = job->owner->pid;
+    }
 }
 
 static void fill(const struct coordinator_core *core, struct message *message,
@@ -116,6 +123,7 @@ static void fill(const struct coordinator_core *core, struct message *message,
     }
     for (; cursor->job && *jobs < LIST_MAX; (*jobs)++) {
         describe_job(cursor->job, &message->status.jobs[*jobs]);
+        kexplain_job(core, &cursor->explain, cursor->job, &message->status.jobs[*jobs]);
         cursor->job = RB_NEXT(kjob_tree, &cursor->job_pool->jobs, cursor->job);
         find_job(core, cursor);
     }

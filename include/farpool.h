@@ -613,9 +613,13 @@ typedef struct farpool_pool_status {
 } farpool_pool_status;
 
 typedef struct farpool_job_status {
-    char pool[33], function[64];
-    uint64_t job, tasks_waiting, tasks_running, tasks_done;
+    char pool[33], function[64], client_host[64]; /* whoever opened the job */
+    uint64_t client_pid, job, tasks_waiting, tasks_running, tasks_done;
+    uint64_t tasks_failed; /* among those done; one that is tried again counts again */
     int64_t priority;
+    /* Why tasks wait: settling, no-workers, draining, failed, limit, busy, window or
+     * dealing, and the same for people; both empty while none waits. */
+    char why[16], reason[1024];
 } farpool_job_status;
 
 /* What a coordinator knows now. */
@@ -635,6 +639,29 @@ FARPOOL_API int farpool_cluster_get_status(const char *address, int64_t timeout_
                                            farpool_cluster_status **ret_status,
                                            farpool_error *error);
 FARPOOL_API void farpool_cluster_status_free(farpool_cluster_status *status);
+
+/* What follows is an operator's: it concerns other programs' work. All block until the
+ * coordinator at address (NULL: FARPOOL_COORDINATOR) has answered or timeout_ms is over:
+ * ENOCOORDINATOR. */
+
+/* Cancels a job of a pool (both as the status tells them; pool in full), or, with job 0,
+ * all its jobs: the client that opened it is told, and its unfinished tasks end there
+ * with ECANCELLED, and so does the input of an iterator. kill: also kill tasks that run;
+ * otherwise these finish for nobody, or notice farpool_task_cancelled. *ret_jobs and
+ * *ret_tasks (each may be NULL): how many are concerned, as far as the coordinator knows
+ * tasks. ENOPOOL; EINVAL: no such job; ENOTREADY: the client has not come back since the
+ * coordinator was restarted. */
+FARPOOL_API int farpool_cluster_cancel(const char *address, int64_t timeout_ms,
+                                       const char *pool, uint64_t job, bool kill,
+                                       uint64_t *ret_jobs, uint64_t *ret_tasks,
+                                       farpool_error *error);
+
+/* Has every worker of a node's name drain: it finishes what runs, gives back what has not
+ * begun, and leaves. Returns when they were told. *ret_workers and *ret_tasks (each may
+ * be NULL): how many are concerned. EINVAL: no such node; EDRAINED: it drains already. */
+FARPOOL_API int farpool_cluster_drain(const char *address, int64_t timeout_ms,
+                                      const char *node, uint64_t *ret_workers,
+                                      uint64_t *ret_tasks, farpool_error *error);
 
 #ifdef __cplusplus
 }

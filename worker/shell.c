@@ -88,6 +88,8 @@ static void take_message(struct shell *shell, struct message **message)
     else if (came->kind == MSG_REFUSED)
         log_event(LOG_ERROR, "refused", "code=%s reason=\"%s\"",
                   farpool_error_name(came->refused.code), came->refused.text);
+    else if (came->kind == MSG_DRAIN)
+        log_event(LOG_INFO, "draining", "reason=\"%s\"", came->drain.reason);
     struct worker_event event = {
         .kind = WORKER_MESSAGE, .now_ms = shell->now_ms, .message = *message};
     shell_step(shell, &event);
