@@ -97,11 +97,12 @@ static void start_worker(const char *address)
     start(&worker, argv);
 }
 
-/* Waits for a datagram with `text`, and gives the time from the call on; everything
- * before it is passed over. */
-static void hear(const char *text)
+/* Waits for a datagram with `text`, and returns all of it, until the next call; those
+ * before it are passed over. */
+static const char *hear(const char *text)
 {
-    char got[1024], all[8192] = "";
+    static char got[1024];
+    char all[8192] = "";
     uint64_t until = now_ms() + WAIT_MS;
     for (;;) {
         struct pollfd item = {.fd = manager, .events = POLLIN};
@@ -112,21 +113,17 @@ static void hear(const char *text)
         assert_true(n > 0);
         got[n] = '\0';
         if (strstr(got, text) != NULL)
-            return;
+            return got;
         size_t used = strlen(all);
         snprintf(all + used, sizeof all - used, "%s", got);
     }
 }
 
-/* Beats come without anything else that would wake the loop, and not faster than half of
- * the watchdog's time. */
+/* They come without anything else that would wake the loop. */
 static void hear_beats(void)
 {
-    hear("WATCHDOG=1\n");
-    uint64_t since = now_ms();
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         hear("WATCHDOG=1\n");
-    assert_true(now_ms() - since >= 3 * WATCHDOG_MS / 2);
 }
 
 static void check_ended(struct daemon *daemon)
@@ -153,7 +150,8 @@ static void the_worker_tells(void **state)
     (void)state;
     char wanted[200];
     start_worker("tcp://127.0.0.1:1");
-    hear("READY=1\nSTATUS=not connected, dialing tcp://127.0.0.1:1\n");
+    assert_non_null(
+        strstr(hear("STATUS=not connected, dialing tcp://127.0.0.1:1\n"), "READY=1\n"));
     hear_beats();
     assert_int_equal(daemon_signal(worker, SIGTERM), 0);
     hear("STOPPING=1\n");
