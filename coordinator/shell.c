@@ -12,6 +12,7 @@
 #include "coordinator/shell.h"
 #include "common/base/mem.h"
 #include "common/net/net.h"
+#include "common/sys/notify.h"
 #include "common/sys/sys.h"
 #include "coordinator/relay.h"
 
@@ -51,6 +52,7 @@ struct shell {
     struct net *net;
     struct relay *relay;
     struct peer *peers;
+    struct notify notify;
     int signals; /* signalfd */
     enum stage stage;
     uint64_t now_ms;
@@ -296,21 +298,31 @@ static void take_signals(struct shell *shell)
     while (read(shell->signals, &info, sizeof info) == (ssize_t)sizeof info) {
         log_event(LOG_INFO, "signal", "name=%s",
                   info.ssi_signo == SIGINT ? "INT" : "TERM");
-        if (shell->stage == SERVING)
+        if (shell->stage == SERVING) {
             shell->stage = DRAINING;
-        else if (shell->stage == DRAINING)
+            notify_stopping(&shell->notify);
+        } else if (shell->stage == DRAINING) {
             shell->stage = ENDED;
+        }
     }
 }
 
-static void end_if_idle(struct shell *shell)
+static void end_if_idle(struct shell *shell, const struct coordinator_counts *counts)
 {
-    struct coordinator_counts counts;
-    coordinator_core_counts(shell->core, &counts);
-    if (shell->stage != DRAINING)
-        return;
-    if (counts.clients == 0)
+    if (shell->stage == DRAINING && counts->clients == 0)
         shell->stage = ENDED;
+}
+
+static void tell_manager(struct shell *shell, const struct coordinator_counts *counts)
+{
+    if (shell->stage == SERVING)
+        notify_status(&shell->notify, "%llu workers, %llu clients",
+                      (unsigned long long)counts->workers,
+                      (unsigned long long)counts->clients);
+    else
+        notify_status(&shell->notify, "draining: waiting for %llu clients to go",
+                      (unsigned long long)counts->clients);
+    notify_turn(&shell->notify, shell->now_ms);
 }
 
 static int open_signals(void)
@@ -331,6 +343,8 @@ static long wait_ms(const struct shell *shell)
     uint64_t deadline = coordinator_core_deadline(shell->core);
     if (net_deadline(shell->net) < deadline)
         deadline = net_deadline(shell->net);
+    if (notify_deadline(&shell->notify) < deadline)
+        deadline = notify_deadline(&shell->notify);
     if (deadline == UINT64_MAX)
         return -1;
     uint64_t now = sys_now_ms();
@@ -352,13 +366,16 @@ static void wait_for_events(struct shell *shell)
 
 static void loop(struct shell *shell)
 {
+    struct coordinator_counts counts;
     while (shell->stage == SERVING || shell->stage == DRAINING) {
         wait_for_events(shell);
         shell->now_ms = sys_now_ms();
         take_signals(shell);
         net_poll(shell->net, shell->now_ms, on_net, shell);
         flush(shell);
-        end_if_idle(shell);
+        coordinator_core_counts(shell->core, &counts);
+        end_if_idle(shell, &counts);
+        tell_manager(shell, &counts);
     }
 }
 
@@ -374,11 +391,13 @@ static int open_shell(struct shell *shell)
     const struct coordinator_options *options = shell->options;
     uint64_t files = (uint64_t)options->core.workers_max + options->core.clients_max +
                      FILES_BESIDES_PEERS;
+    shell->now_ms = sys_now_ms();
+    if (notify_open(&shell->notify, shell->now_ms, &error) != 0)
+        log_event(LOG_WARNING, "notify", "reason=\"%s\"", error.text);
     if (sys_need_files(files, &error) != 0)
         return fail("open-files", error.text);
     struct coordinator_config config = options->core;
     sys_random_id(&config.coordinator);
-    shell->now_ms = sys_now_ms();
     if (coordinator_core_create(&config, shell->now_ms, &shell->core) != 0)
         return fail("start", "out of memory");
     struct relay_config relay = {config.clients_max, on_relay_message, on_relay_down,
@@ -396,6 +415,7 @@ static int open_shell(struct shell *shell)
         return fail("listen", error.text);
     log_event(LOG_INFO, "listening", "address=%s pid=%d version=%s",
               net_address(shell->net), (int)getpid(), FARPOOL_VERSION);
+    notify_ready(&shell->notify);
     return 0;
 }
 
@@ -411,11 +431,13 @@ static void close_shell(struct shell *shell)
         coordinator_core_destroy(shell->core);
     if (shell->signals >= 0)
         close(shell->signals);
+    notify_close(&shell->notify);
 }
 
 int coordinator_run(const struct coordinator_options *options)
 {
-    struct shell shell = {.options = options, .signals = -1, .stage = SERVING};
+    struct shell shell = {
+        .options = options, .notify = {.fd = -1}, .signals = -1, .stage = SERVING};
     log_open("coordinator", options->level);
     if (open_shell(&shell) == 0)
         loop(&shell);

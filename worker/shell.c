@@ -82,14 +82,16 @@ static void take_message(struct shell *shell, struct message **message)
         shell_relay_receive(shell, came);
         return;
     }
-    if (came->kind == MSG_WELCOME)
+    if (came->kind == MSG_WELCOME) {
+        shell->welcomed = shell->link;
         log_event(LOG_INFO, "welcomed", "coordinator=%s version=%s",
                   shell->options->address, came->welcome.version);
-    else if (came->kind == MSG_REFUSED)
+    } else if (came->kind == MSG_REFUSED) {
         log_event(LOG_ERROR, "refused", "code=%s reason=\"%s\"",
                   farpool_error_name(came->refused.code), came->refused.text);
-    else if (came->kind == MSG_DRAIN)
+    } else if (came->kind == MSG_DRAIN) {
         log_event(LOG_INFO, "draining", "reason=\"%s\"", came->drain.reason);
+    }
     struct worker_event event = {
         .kind = WORKER_MESSAGE, .now_ms = shell->now_ms, .message = *message};
     shell_step(shell, &event);
@@ -174,6 +176,18 @@ static void tell_absence(struct shell *shell)
               "coordinator=%s reason=\"nobody answers\"", shell->options->address);
 }
 
+static void tell_manager(struct shell *shell)
+{
+    if (shell->stage != SERVING)
+        notify_status(&shell->notify, "draining: finishing what runs");
+    else if (shell->link != 0 && shell->link == shell->welcomed)
+        notify_status(&shell->notify, "connected to %s", shell->options->address);
+    else
+        notify_status(&shell->notify, "not connected, dialing %s",
+                      shell->options->address);
+    notify_turn(&shell->notify, shell->now_ms);
+}
+
 static long wait_ms(const struct shell *shell)
 {
     uint64_t deadline = worker_core_deadline(shell->core), now = sys_now_ms();
@@ -181,6 +195,8 @@ static long wait_ms(const struct shell *shell)
         deadline = net_deadline(shell->net);
     if (host_deadline(shell->host) < deadline)
         deadline = host_deadline(shell->host);
+    if (notify_deadline(&shell->notify) < deadline)
+        deadline = notify_deadline(&shell->notify);
     uint64_t told = shell->dialled_ms + ABSENT_MS;
     if (shell->link == 0 && !shell->absence_told && told < deadline)
         deadline = told;
@@ -213,6 +229,7 @@ static void loop(struct shell *shell)
         wait_for_events(shell);
         run_batch(shell);
         tell_absence(shell);
+        tell_manager(shell);
     }
 }
 
@@ -246,6 +263,8 @@ static int open_shell(struct shell *shell, farpool_error *error)
     uint64_t files =
         (uint64_t)FILES_OF_A_PROCESS * config.slots + FILES_BESIDES_PROCESSES;
     shell->now_ms = shell->dialled_ms = sys_now_ms();
+    if (notify_open(&shell->notify, shell->now_ms, error) != 0)
+        log_event(LOG_WARNING, "notify", "reason=\"%s\"", error->text);
     sys_random_id(&config.worker);
     int result = sys_need_files(files, error);
     if (result == 0)
@@ -277,11 +296,13 @@ static void close_shell(struct shell *shell)
     cache_close(shell->cache);
     if (shell->signals >= 0)
         close(shell->signals);
+    notify_close(&shell->notify);
 }
 
 int worker_run(const struct worker_options *options)
 {
-    struct shell shell = {.options = options, .signals = -1, .stage = SERVING};
+    struct shell shell = {
+        .options = options, .notify = {.fd = -1}, .signals = -1, .stage = SERVING};
     farpool_error error;
     STAILQ_INIT(&shell.answers);
     log_open("worker", options->level);
@@ -289,6 +310,7 @@ int worker_run(const struct worker_options *options)
         log_event(LOG_INFO, "started", "node=%s slots=%u coordinator=%s cache=%s pid=%d",
                   options->core.node, options->core.slots, options->address,
                   cache_folder(shell.cache), (int)getpid());
+        notify_ready(&shell.notify);
         loop(&shell);
     } else {
         log_event(LOG_ERROR, "start", "code=%s reason=\"%s\"",
