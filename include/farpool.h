@@ -360,9 +360,18 @@ typedef struct farpool_pool_options {
     int64_t bytes_under_way;  /* >= 1 bytes of the same; AUTO: 64 MiB */
     const char *program;      /* path of another Farpool program to run; NULL: this one */
     const char *const *files; /* NULL-ended paths, put beside the program on each node;
-                                 a process starts in that folder; NULL: none */
+                                 they are in the current folder of each process;
+                                 NULL: none */
     int64_t connect_timeout_ms; /* >= 1; AUTO: 5000 */
 } farpool_pool_options;
+
+/* Where processes of a pool run: on a worker each starts in a folder of its own, with the
+ * pool's files, removed when it ends; TMPDIR is that folder. Embedded, they start in the
+ * current folder of the program that opened the pool, or, when files are named, in one
+ * folder for all of them. They have the worker's environment variables (embedded: the
+ * program's) as its options tell, and FARPOOL_NODE and FARPOOL_SLOT: the node's name, and
+ * 0 to slots - 1, which differ between processes that run at a time, as far as a pool has
+ * a process for each slot; by it a worker may also give out cores and other resources. */
 
 #define FARPOOL_POOL_OPTIONS                                                             \
     {                                                                                    \

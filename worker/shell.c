@@ -237,13 +237,22 @@ static void loop(struct shell *shell)
 
 static int open_host(struct shell *shell, farpool_error *error)
 {
+    const struct worker_place *place = &shell->options->place;
     struct host_config config = {.node = shell->options->core.node,
                                  .capture_output = true,
                                  .on_output = on_output,
                                  .on_relay = shell_relay_send,
                                  .user = shell,
                                  .payload_max = BODY_BYTES_MAX,
-                                 .spin = sys_cores() > 1};
+                                 .spin = sys_cores() > 1,
+                                 .slots = shell->options->core.slots,
+                                 .scratch = place->scratch,
+                                 .pass = place->pass_count > 0 ? place->pass : NULL,
+                                 .withhold = worker_withheld,
+                                 .set = place->set,
+                                 .bind = place->bind,
+                                 .resources = place->resources,
+                                 .resources_count = place->resources_count};
     return host_create(&config, &shell->host, error);
 }
 
@@ -299,6 +308,30 @@ static void close_shell(struct shell *shell)
     notify_close(&shell->notify);
 }
 
+static void tell_start(const struct shell *shell)
+{
+    const struct worker_options *options = shell->options;
+    uint32_t leftovers = 0;
+    const char *scratch = host_scratch_folder(shell->host, &leftovers);
+    log_event(LOG_INFO, "started",
+              "node=%s slots=%u coordinator=%s cache=%s scratch=%s pid=%d",
+              options->core.node, options->core.slots, options->address,
+              cache_folder(shell->cache), scratch, (int)getpid());
+    log_event(LOG_INFO, "shared-uid",
+              "uid=%u note=\"the programs of all pools run as this user: they can read "
+              "and change each other's files, and end each other's processes\"",
+              (unsigned)geteuid());
+    if (leftovers > 0)
+        log_event(LOG_INFO, "scratch-left",
+                  "workers=%u note=\"the scratch folders of "
+                  "workers that were killed are being removed\"",
+                  leftovers);
+    if (options->place.slots_asked > 0)
+        log_event(LOG_WARNING, "slots-limited",
+                  "slots=%u wanted=%u reason=\"--resources has no more to share out\"",
+                  options->core.slots, options->place.slots_asked);
+}
+
 int worker_run(const struct worker_options *options)
 {
     struct shell shell = {
@@ -307,9 +340,7 @@ int worker_run(const struct worker_options *options)
     STAILQ_INIT(&shell.answers);
     log_open("worker", options->level);
     if (open_shell(&shell, &error) == 0) {
-        log_event(LOG_INFO, "started", "node=%s slots=%u coordinator=%s cache=%s pid=%d",
-                  options->core.node, options->core.slots, options->address,
-                  cache_folder(shell.cache), (int)getpid());
+        tell_start(&shell);
         notify_ready(&shell.notify);
         loop(&shell);
     } else {
