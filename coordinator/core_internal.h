@@ -87,6 +87,7 @@ struct link {
     enum link_state state;
     struct client *client;
     struct worker *worker;
+    struct holder holder;
     uint64_t heard_ms, spoke_ms, heartbeats;
     TAILQ_ENTRY(link) heard_entry; /* in core->heard, or, dropped, in core->dropped */
     TAILQ_ENTRY(link) spoke_entry; /* in core->spoke: clients and workers */
@@ -238,6 +239,7 @@ struct pool {
     struct id id;
     enum pool_state state;
     struct client *owner;
+    struct hash key;             /* the owner's, once it has one */
     struct kclient_list clients; /* attached */
     struct message *open;        /* its POOL_OPEN */
     uint32_t processes;          /* at most so many; 0: every slot */
@@ -453,7 +455,7 @@ int kforward(struct coordinator_core *core, struct link *link, struct message **
 
 /* core_link.c */
 int klink_message(struct coordinator_core *core, uint64_t number,
-                  struct message **message);
+                  const struct holder *holder, struct message **message);
 int klink_down(struct coordinator_core *core, uint64_t number, const char *text);
 /* Closes a link for a reason; what it stood for is gone with it. */
 int klink_drop(struct coordinator_core *core, struct link *link, int code,
