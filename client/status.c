@@ -2,6 +2,7 @@
  *
  * status.c: asks a coordinator what it knows. A connection of its own, no pool: hello,
  * question, one or more answers, bye; all on the calling thread. */
+#include "client/credential.h"
 #include "client/options.h"
 #include "client/transport.h"
 #include "common/base/error.h"
@@ -20,6 +21,7 @@ struct query {
     struct net *net;
     uint64_t link;
     bool complete;
+    const char *address;
     farpool_cluster_status *status;
     size_t nodes_capacity, pools_capacity, jobs_capacity;
     int code;
@@ -156,6 +158,9 @@ static void deliver(void *user, struct net_event *event)
         query->link = event->link;
         forget_answers(query); /* of a connection that broke in between */
         say_hello(query);
+    } else if (event->kind == NET_REFUSED) {
+        query->code = FARPOOL_EKEY;
+        snprintf(query->text, sizeof query->text, "%s: %s", query->address, event->text);
     } else if (event->kind == NET_MESSAGE && !query->complete) {
         switch (event->message->kind) {
         case MSG_WELCOME:
@@ -215,10 +220,11 @@ static int ask(const char *address, int64_t timeout_ms, uint64_t until_ms,
         .queue_bytes_max = 1048576,
         .seed = sys_random(),
     };
-    int code = net_dial(&config, &query->net, error);
+    int code = credential_dial(&config, &query->net, error);
 
     if (code != 0)
         return code;
+    query->address = address;
     run(query, until_ms);
     if (query->code != 0)
         code = error_set(error, query->code, "status: %s",

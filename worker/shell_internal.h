@@ -48,6 +48,7 @@ struct shell {
     uint64_t link; /* to the coordinator; 0: none */
     uint64_t dialled_ms;
     bool absence_told; /* that nobody answers there */
+    bool refusal_told; /* that the key was refused */
     bool reap_due;     /* a child has ended */
     int signals;       /* signalfd */
     enum stage stage;
