@@ -47,3 +47,11 @@ int credential_dial(const struct net_config *config, struct net **ret_net,
     explicit_bzero(&keys, sizeof keys);
     return result;
 }
+
+const char *credential_hint(void)
+{
+    const char *path = getenv("FARPOOL_KEY");
+    return path != NULL && path[0] != '\0'
+               ? " (nor one that FARPOOL_KEY has the right coordinator's key for)"
+               : " (one that uses keys wants FARPOOL_KEY)";
+}

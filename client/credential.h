@@ -11,4 +11,8 @@
 int credential_dial(const struct net_config *config, struct net **ret_net,
                     farpool_error *error);
 
+/* What to add to "no coordinator answered": a handshake that is broken off does not
+ * always tell that it was because of the key. */
+const char *credential_hint(void);
+
 #endif

@@ -232,8 +232,8 @@ static int ask(const char *address, int64_t timeout_ms, uint64_t until_ms,
                                                 : farpool_error_text(query->code));
     else if (!query->complete)
         code = error_set(error, FARPOOL_ENOCOORDINATOR,
-                         "status: no coordinator answered at %s within %" PRId64 " ms",
-                         address, timeout_ms);
+                         "status: no coordinator answered at %s within %" PRId64 " ms%s",
+                         address, timeout_ms, credential_hint());
     else
         say_bye(query);
     net_close(query->net, LINGER_MS);
