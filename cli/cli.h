@@ -22,6 +22,7 @@ int cli_explain(int argc, char **argv);
 int cli_cancel(int argc, char **argv);
 int cli_drain(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
+int cli_keys(int argc, char **argv);
 
 /* Says on stderr that the command line is wrong, and where help is. Returns CLI_USAGE. */
 int cli_usage_error(const char *command, const char *format, ...) FARPOOL_PRINTF(2, 3);
@@ -29,6 +30,9 @@ int cli_usage_error(const char *command, const char *format, ...) FARPOOL_PRINTF
 /* A whole number in [low, high], else an error on stderr naming the option. */
 bool cli_number(const char *command, const char *option, const char *text, int64_t low,
                 int64_t high, int64_t *ret_number);
+
+/* --key FILE: what the library takes from the environment. */
+void cli_set_key(const char *path);
 
 /* The cluster's status, or NULL after an error on stderr. */
 farpool_cluster_status *cli_get_status(const char *address);

@@ -15,6 +15,7 @@ static const char help_text[] =
     "Shows a coordinator's workers, slots, pools and jobs, with their tasks.\n"
     "\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
+    "  -k, --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
     "  -j, --json                 as JSON, for programs\n"
     "      --help                 this text\n"
     "\n"
@@ -22,6 +23,7 @@ static const char help_text[] =
 
 static const struct option long_options[] = {
     {"coordinator", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'k'},
     {"json", no_argument, NULL, 'j'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -160,10 +162,13 @@ int cli_status(int argc, char **argv)
     bool json = false;
     int option;
     optind = 1;
-    while ((option = getopt_long(argc, argv, "c:j", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "c:k:j", long_options, NULL)) != -1) {
         switch (option) {
         case 'c':
             address = optarg;
+            break;
+        case 'k':
+            cli_set_key(optarg);
             break;
         case 'j':
             json = true;

@@ -85,6 +85,8 @@ static int take_event(struct client_core *core, struct client_event *event,
     case CLIENT_LINK_DOWN:
         client_link_down(core);
         return 0;
+    case CLIENT_LINK_REFUSED:
+        return client_link_refused(core, event->text, effects);
     case CLIENT_MESSAGE:
         return client_link_message(core, event->message, effects);
     case CLIENT_JOB_OPEN:

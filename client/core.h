@@ -44,6 +44,7 @@ struct client_job_options {
 enum client_event_kind {
     CLIENT_LINK_UP,       /* a fresh connection: say hello */
     CLIENT_LINK_DOWN,     /* text */
+    CLIENT_LINK_REFUSED,  /* text: no link, and none will be: the key was refused */
     CLIENT_MESSAGE,       /* *message (taken over) */
     CLIENT_JOB_OPEN,      /* options; the step sets event->job to the new job's number */
     CLIENT_JOB_INPUT,     /* job, span (taken over; first must be the next index) */

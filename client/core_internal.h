@@ -163,6 +163,8 @@ int client_send_message(struct client_effects *effects, struct message **message
 
 /* core_link.c */
 int client_link_up(struct client_core *core, struct client_effects *effects);
+int client_link_refused(struct client_core *core, const char *text,
+                        struct client_effects *effects);
 void client_link_down(struct client_core *core);
 int client_link_relink(struct client_core *core, struct client_effects *effects, int code,
                        const char *format, ...) __attribute__((format(printf, 4, 5)));

@@ -92,6 +92,12 @@ static int refuse(struct client_core *core, struct client_effects *effects, int 
     return error;
 }
 
+int client_link_refused(struct client_core *core, const char *text,
+                        struct client_effects *effects)
+{
+    return link_wanted(core) ? refuse(core, effects, FARPOOL_EKEY, text) : 0;
+}
+
 static int welcome(struct client_core *core, const struct message *message,
                    struct client_effects *effects)
 {

@@ -3,6 +3,7 @@
  * query.c: asks a coordinator something. A connection of its own, no pool: hello, the
  * question, one or more answers, bye; all on the calling thread. */
 #include "client/query.h"
+#include "client/credential.h"
 #include "client/options.h"
 #include "client/transport.h"
 #include "common/base/error.h"
@@ -21,6 +22,7 @@ struct asking {
     struct net *net;
     uint64_t link;
     bool complete;
+    const char *address;
     int code;
     char text[256]; /* why it was refused */
 };
@@ -72,6 +74,10 @@ static void deliver(void *user, struct net_event *event)
         if (asking->query->restart != NULL)
             asking->query->restart(asking->query->user);
         say_hello(asking);
+    } else if (event->kind == NET_REFUSED) {
+        asking->code = FARPOOL_EKEY;
+        snprintf(asking->text, sizeof asking->text, "%s: %s", asking->address,
+                 event->text);
     } else if (event->kind == NET_MESSAGE && !asking->complete && asking->code == 0) {
         take_message(asking, event->message);
     }
@@ -110,14 +116,14 @@ static void say_bye(struct asking *asking)
 static int converse(struct query *query, const char *address, int64_t timeout_ms,
                     uint64_t until_ms, farpool_error *error)
 {
-    struct asking asking = {.query = query};
+    struct asking asking = {.query = query, .address = address};
     const struct net_config config = {
         .address = address,
         .role = 'C',
         .queue_bytes_max = 1048576,
         .seed = sys_random(),
     };
-    int code = net_dial(&config, &asking.net, error);
+    int code = credential_dial(&config, &asking.net, error);
 
     if (code != 0)
         return code;
@@ -128,8 +134,8 @@ static int converse(struct query *query, const char *address, int64_t timeout_ms
                                                 : farpool_error_text(asking.code));
     else if (!asking.complete)
         code = error_set(error, FARPOOL_ENOCOORDINATOR,
-                         "%s: no coordinator answered at %s within %" PRId64 " ms",
-                         query->call, address, timeout_ms);
+                         "%s: no coordinator answered at %s within %" PRId64 " ms%s",
+                         query->call, address, timeout_ms, credential_hint());
     else
         say_bye(&asking);
     net_close(asking.net, LINGER_MS);

@@ -85,13 +85,13 @@ static int cancel_pool(struct coordinator_core *core, struct pool *pool,
     return 0;
 }
 
-static int cancel(struct coordinator_core *core, const struct message *message,
-                  struct outcome *outcome)
+static int cancel(struct coordinator_core *core, const struct holder *holder,
+                  const struct message *message, struct outcome *outcome)
 {
     struct pool *pool = kpool_find(core, &message->cancel_job.pool);
     const uint64_t number = message->cancel_job.job;
     const struct job *job = pool && number ? kjob_find(pool, number) : NULL;
-    if (!pool || pool->state == POOL_CLOSING) {
+    if (!pool || pool->state == POOL_CLOSING || !kstatus_may_see(holder, pool)) {
         refuse(outcome, FARPOOL_ENOPOOL, "no such pool");
     } else if (number && !job) {
         refuse(outcome, FARPOOL_EINVAL, "the pool has no job %" PRIu64, number);
@@ -113,7 +113,7 @@ int kadmin_cancel(struct coordinator_core *core, struct client *client,
     struct outcome outcome = {.code = 0};
     if (client->state != CLIENT_IDLE)
         return drop_owner(core, client, message);
-    const int error = cancel(core, message, &outcome);
+    const int error = cancel(core, &client->link->holder, message, &outcome);
     return error ? error : answer(core, client, message->cancel_job.request, &outcome);
 }
 
@@ -131,6 +131,17 @@ static int tell_drain(struct coordinator_core *core, const struct worker *worker
 static bool is_called(const struct worker *worker, const struct message *message)
 {
     return strcmp(worker->node, message->drain_node.node) == 0;
+}
+
+/* Workers are everybody's, so this is for those who may see everything. */
+static bool may_drain(const struct holder *holder, struct outcome *outcome)
+{
+    if (holder->role == HOLDER_NONE || holder->role == HOLDER_ADMIN)
+        return true;
+    refuse(outcome, FARPOOL_EKEY,
+           "draining a node takes an admin's key, and %s is a %s's", holder->name,
+           holder_role_name(holder->role));
+    return false;
 }
 
 /* Tells all that have the name and are ready; changes nothing. */
@@ -165,9 +176,12 @@ int kadmin_drain(struct coordinator_core *core, struct client *client,
     struct worker *worker;
     if (client->state != CLIENT_IDLE)
         return drop_owner(core, client, message);
-    if (tell_drains(core, message, &outcome) ||
+    const bool may = may_drain(&client->link->holder, &outcome);
+    if ((may && tell_drains(core, message, &outcome)) ||
         answer(core, client, message->drain_node.request, &outcome))
         return FARPOOL_ENOMEM;
+    if (!may)
+        return 0;
     TAILQ_FOREACH (worker, &core->joined, entry)
         if (is_called(worker, message))
             kworker_drain(core, worker);

@@ -89,6 +89,7 @@ struct link {
     enum link_state state;
     struct client *client;
     struct worker *worker;
+    struct holder holder;
     uint64_t heard_ms, spoke_ms, heartbeats;
     TAILQ_ENTRY(link) heard_entry; /* in core->heard, or, dropped, in core->dropped */
     TAILQ_ENTRY(link) spoke_entry; /* in core->spoke: clients and workers */
@@ -241,6 +242,7 @@ struct pool {
     struct id id;
     enum pool_state state;
     struct client *owner;
+    struct hash key;             /* the owner's, once it has one */
     struct kclient_list clients; /* attached */
     struct message *open;        /* its POOL_OPEN */
     uint32_t processes;          /* at most so many; 0: every slot */
@@ -456,7 +458,7 @@ int kforward(struct coordinator_core *core, struct link *link, struct message **
 
 /* core_link.c */
 int klink_message(struct coordinator_core *core, uint64_t number,
-                  struct message **message);
+                  const struct holder *holder, struct message **message);
 int klink_down(struct coordinator_core *core, uint64_t number, const char *text);
 /* Closes a link for a reason; what it stood for is gone with it. */
 int klink_drop(struct coordinator_core *core, struct link *link, int code,
@@ -650,6 +652,8 @@ uint64_t kstate_deadline(const struct coordinator_core *core);
 
 /* core_status.c */
 int kstatus(struct coordinator_core *core, struct client *client, uint32_t request);
+/* Whether the pool is theirs, or all are: to others it is as if it were not there. */
+bool kstatus_may_see(const struct holder *holder, const struct pool *pool);
 
 /* core_explain.c */
 /* Jobs that workers have tasks of: counted once for a STATUS, and once for each pool. */

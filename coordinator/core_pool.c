@@ -94,6 +94,7 @@ static void own(struct coordinator_core *core, struct pool *pool, struct client 
     *message = NULL;
     pool->processes = pool->open->pool_open.processes;
     pool->owner = client;
+    pool->key = client->link->holder.key;
     client->state = CLIENT_OWNER;
     client->pool = pool;
     client->pool_id = pool->id;
@@ -130,6 +131,15 @@ int kpool_open(struct coordinator_core *core, struct client *client,
     return error;
 }
 
+/* A client inside a process works in whatever pool its worker was told of, by an id that
+ * nobody can guess; another client in its own key's pools, as if there were no others. */
+static bool may_attach(const struct client *client, const struct pool *pool)
+{
+    const struct holder *holder = &client->link->holder;
+    return holder->role == HOLDER_NONE || holder->role == HOLDER_RELAYED ||
+           hash_equal(&holder->key, &pool->key);
+}
+
 int kpool_attach(struct coordinator_core *core, struct client *client,
                  const struct message *message)
 {
@@ -145,7 +155,7 @@ int kpool_attach(struct coordinator_core *core, struct client *client,
         error = kpool_expect(core, id, &pool);
     if (error == FARPOOL_ENOMEM)
         return error;
-    if (!pool || pool->state == POOL_CLOSING)
+    if (!pool || pool->state == POOL_CLOSING || !may_attach(client, pool))
         return klink_refuse(core, client->link, FARPOOL_ENOPOOL,
                             "the pool that this task runs in is not open");
     client->state = CLIENT_ATTACHED;

@@ -82,7 +82,8 @@ extern "C" {
     X(ETERMINATED, -30, "the pool was terminated")                                       \
     X(EFULL, -31, "limit reached")                                                       \
     X(ENOPOOL, -32, "no such pool")                                                      \
-    X(EDRAINED, -33, "the node was drained")
+    X(EDRAINED, -33, "the node was drained")                                             \
+    X(EKEY, -34, "the key was refused")
 
 enum {
 #define FARPOOL_ERROR_ENUM(name, value, text) FARPOOL_##name = (value),
@@ -386,11 +387,14 @@ typedef struct farpool_pool_options {
  *   processes run on this machine, with no daemon. Inside a task NULL opens the pool
  *   that the task runs in: to be used by the task's own thread only, and once at a time
  *   (EFULL); of the options only those of jobs matter there. Waiting for its jobs lends
- *   the task's slot to others.
+ *   the task's slot to others. A coordinator that uses keys (every one that is not on
+ *   this machine does) wants the environment's FARPOOL_KEY: the path of a key file, as
+ *   made by `farpool keys add`, which only this user may read.
  * options: NULL for all defaults.
  * Returns the pool, to be ended with farpool_pool_free, or NULL with *error filled:
  *   ENOINIT, EINVAL (an option, by name), EADDRESS, ENOCOORDINATOR (nothing answered
- *   within connect_timeout_ms), EVERSION, ENOFUNCTION (initializer), EPROGRAM, EMACHINE
+ *   within connect_timeout_ms), EKEY (the key was refused, or its file is not as it must
+ *   be), EVERSION, ENOFUNCTION (initializer), EPROGRAM, EMACHINE
  *   (embedded), EFULL, ENOFILES, ENOMEM, ESYSTEM. Blocks until the coordinator answered,
  * not for workers. */
 FARPOOL_API farpool_pool *farpool_open(const char *address,
@@ -642,8 +646,10 @@ typedef struct farpool_cluster_status {
 } farpool_cluster_status;
 
 /* Asks the coordinator at address (NULL: FARPOOL_COORDINATOR). Blocks until it has
- * answered or timeout_ms is over: ENOCOORDINATOR. The result is freed with
- * farpool_cluster_status_free (which takes NULL). */
+ * answered or timeout_ms is over: ENOCOORDINATOR. Uses FARPOOL_KEY as farpool_open does;
+ * EKEY. Of a coordinator that uses keys, a client's key is shown its own pools and jobs,
+ * an admin's all. The result is freed with farpool_cluster_status_free (which takes
+ * NULL). */
 FARPOOL_API int farpool_cluster_get_status(const char *address, int64_t timeout_ms,
                                            farpool_cluster_status **ret_status,
                                            farpool_error *error);

@@ -18,9 +18,12 @@ static const char help[] =
     "usage: " PROGRAM " [OPTION]...\n"
     "Runs the processes of pools on this node, as a coordinator tells it.\n"
     "\n"
-    "  -c, --coordinator ADDRESS  tcp://HOST:PORT or ipc://PATH, loopback only\n"
+    "  -c, --coordinator ADDRESS  tcp://HOST:PORT or ipc://PATH; off loopback only\n"
+    "                             with --key\n"
     "                             (default: FARPOOL_COORDINATOR, or\n"
     "                             " WORKER_ADDRESS ")\n"
+    "  -k, --key FILE             this worker's key, as made by farpool keys add\n"
+    "                             (default: FARPOOL_KEY)\n"
     "  -s, --slots N              tasks that run at a time (default: the cores that\n"
     "                             this process may use, here %u)\n"
     "  -n, --name NODE            name of the node (default: the host name)\n"
@@ -70,6 +73,7 @@ enum {
 
 static const struct option table[] = {
     {"coordinator", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'k'},
     {"slots", required_argument, NULL, 's'},
     {"name", required_argument, NULL, 'n'},
     {"labels", required_argument, NULL, OPTION_LABELS},
@@ -157,6 +161,10 @@ static int read_option(int option, struct worker_options *options)
     case 'c':
         options->address = optarg;
         return -1;
+    case 'k':
+        options->key = optarg;
+        return optarg[0] != '\0' ? -1
+                                 : worker_wrong_option("key", optarg, "a file is wanted");
     case 's':
         return read_slots(&options->core);
     case 'n':
@@ -198,10 +206,13 @@ static int read_option(int option, struct worker_options *options)
 static void fill_defaults(struct worker_options *options)
 {
     const char *address = getenv("FARPOOL_COORDINATOR");
+    const char *key = getenv("FARPOOL_KEY");
     *options = (struct worker_options){.address = WORKER_ADDRESS, .level = LOG_INFO};
     if (address != NULL && address[0] != '\0')
         options->address = address;
     worker_place_defaults(&options->place);
+    if (key != NULL && key[0] != '\0')
+        options->key = key;
     worker_config_init(&options->core);
     options->core.slots = sys_cores();
     options->core.memory_bytes = sys_memory_bytes();
@@ -217,7 +228,7 @@ int worker_read_options(int argc, char **argv, struct worker_options *ret_option
     fill_defaults(&options);
     optind = 0; /* getopt starts anew */
     while (exit_code == -1 &&
-           (option = getopt_long(argc, argv, "c:s:n:vhV", table, NULL)) != -1)
+           (option = getopt_long(argc, argv, "c:k:s:n:vhV", table, NULL)) != -1)
         exit_code = read_option(option, &options);
     if (exit_code != -1)
         return exit_code;
@@ -228,7 +239,7 @@ int worker_read_options(int argc, char **argv, struct worker_options *ret_option
     }
     if ((exit_code = worker_place_finish(&options.core, &options.place)) != -1)
         return exit_code;
-    if (net_check_address(options.address, false, &error) != 0) {
+    if (net_check_address(options.address, false, options.key != NULL, &error) != 0) {
         fprintf(stderr, PROGRAM ": --coordinator: %s\n", error.text);
         return EXIT_USAGE;
     }

@@ -8,6 +8,7 @@
  * the coordinator; so the daemon drops a message's link (both sides then tell each other
  * what they hold), and ends when the event came from one of its own processes. */
 #include "common/base/error.h"
+#include "common/keys/keys.h"
 #include "common/sys/sys.h"
 #include "worker/shell_internal.h"
 
@@ -58,7 +59,7 @@ static void link_up(struct shell *shell, uint64_t link)
 {
     struct worker_event event = {.kind = WORKER_LINK_UP, .now_ms = shell->now_ms};
     shell->link = link;
-    shell->absence_told = false;
+    shell->absence_told = shell->refusal_told = false;
     log_event(LOG_INFO, "connected", "coordinator=%s", shell->options->address);
     shell_step(shell, &event);
 }
@@ -98,11 +99,22 @@ static void take_message(struct shell *shell, struct message **message)
     *message = event.message;
 }
 
+/* Once, until a link is up again: it is dialled on, since a list of keys may change. */
+static void tell_refusal(struct shell *shell, const char *text)
+{
+    if (!shell->refusal_told)
+        log_event(LOG_ERROR, "refused", "code=%s coordinator=%s reason=\"%s\"",
+                  farpool_error_name(FARPOOL_EKEY), shell->options->address, text);
+    shell->refusal_told = shell->absence_told = true;
+}
+
 static void on_net(void *user, struct net_event *event)
 {
     struct shell *shell = user;
     if (event->kind == NET_UP)
         link_up(shell, event->link);
+    else if (event->kind == NET_REFUSED)
+        tell_refusal(shell, event->text);
     else if (event->link != shell->link)
         return; /* of one that the core has left */
     else if (event->kind == NET_DOWN)
@@ -256,13 +268,38 @@ static int open_host(struct shell *shell, farpool_error *error)
     return host_create(&config, &shell->host, error);
 }
 
+static int read_key(const char *path, struct net_keys *ret_keys, farpool_error *error)
+{
+    struct key_file file;
+    int result = key_load(path, &file, error);
+    if (result != 0)
+        return result;
+    if (file.holder.role != HOLDER_WORKER)
+        result = error_set(error, FARPOOL_EKEY,
+                           "--key: %s is the key of a %s (\"%s\"), a worker's is wanted",
+                           path, holder_role_name(file.holder.role), file.holder.name);
+    *ret_keys = (struct net_keys){.own = file.holder.key, .server = file.server};
+    memcpy(ret_keys->secret, file.secret, sizeof file.secret);
+    key_wipe(&file);
+    return result;
+}
+
 static int open_net(struct shell *shell, farpool_error *error)
 {
+    struct net_keys keys = {.authorize = NULL};
     struct net_config config = {.address = shell->options->address,
                                 .role = 'W',
                                 .queue_bytes_max = QUEUE_BYTES_MAX,
                                 .seed = sys_random()};
-    return net_dial(&config, &shell->net, error);
+    int result = 0;
+    if (shell->options->key != NULL) {
+        result = read_key(shell->options->key, &keys, error);
+        config.keys = &keys;
+    }
+    if (result == 0)
+        result = net_dial(&config, &shell->net, error);
+    explicit_bzero(&keys, sizeof keys);
+    return result;
 }
 
 static int open_shell(struct shell *shell, farpool_error *error)

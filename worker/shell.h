@@ -44,6 +44,7 @@ int worker_wrong_option(const char *name, const char *value, const char *want);
 struct worker_options {
     struct worker_config core; /* its id is made by worker_run */
     const char *address;       /* of the coordinator; borrowed */
+    const char *key;           /* file, NULL: no key; borrowed */
     const char *cache;         /* folder, NULL: the user's; borrowed */
     struct worker_place place;
     enum log_level level;
@@ -51,8 +52,9 @@ struct worker_options {
 
 #define WORKER_ADDRESS "tcp://127.0.0.1:5764"
 
-/* Reads the command line and FARPOOL_COORDINATOR. -1: *ret_options is filled, run; else
- * the exit code, after having printed help, version or what is wrong. */
+/* Reads the command line, FARPOOL_COORDINATOR and FARPOOL_KEY. -1: *ret_options is
+ * filled, run; else the exit code, after having printed help, version or what is wrong.
+ */
 int worker_read_options(int argc, char **argv, struct worker_options *ret_options);
 
 /* Runs until it is told to stop by signals (see farpool-worker --help). Returns the exit

@@ -50,6 +50,7 @@ struct shell {
     uint64_t welcomed; /* the last link on which it took this node in */
     uint64_t dialled_ms;
     bool absence_told; /* that nobody answers there */
+    bool refusal_told; /* that the key was refused */
     bool reap_due;     /* a child has ended */
     struct notify notify;
     int signals; /* signalfd */
