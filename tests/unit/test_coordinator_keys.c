@@ -183,12 +183,55 @@ static void test_takeover(void **state)
     script_dropped(script, worker, FARPOOL_ECLOSED);
 }
 
+static int asked_to_cancel(struct script *script, uint64_t link, uint64_t job)
+{
+    struct message *message = message_create(MSG_CANCEL_JOB);
+    message->cancel_job.pool = make_id(1);
+    message->cancel_job.job = job;
+    script_say(script, link, message);
+    return script_take(script, link, MSG_ANSWER)->answer.code;
+}
+
+static int asked_to_drain(struct script *script, uint64_t link)
+{
+    struct message *message = message_create(MSG_DRAIN_NODE);
+    snprintf(message->drain_node.node, sizeof message->drain_node.node, "node1");
+    script_say(script, link, message);
+    return script_take(script, link, MSG_ANSWER)->answer.code;
+}
+
+static void test_operators(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = join_as(script, HOLDER_WORKER, 5, hello_worker(script, 1, 2));
+    const uint64_t owner = join_as(script, HOLDER_CLIENT, 1, hello_client(1));
+    const uint64_t same = join_as(script, HOLDER_CLIENT, 1, hello_client(2));
+    const uint64_t other = join_as(script, HOLDER_CLIENT, 2, hello_client(3));
+    const uint64_t admin = join_as(script, HOLDER_ADMIN, 3, hello_client(4));
+    script_say(script, owner, pool_open(1, 0));
+    script_say(script, owner, job_open(1, 1, 0, 0));
+    script_flush(script);
+    script_forget(script);
+    /* To others it is as if it were not there. */
+    assert_int_equal(asked_to_cancel(script, other, 1), FARPOOL_ENOPOOL);
+    assert_true(script_is_quiet(script, owner));
+    assert_int_equal(asked_to_cancel(script, same, 1), 0);
+    script_take(script, owner, MSG_CANCEL_JOB);
+    assert_int_equal(asked_to_cancel(script, admin, 0), 0);
+    script_take(script, owner, MSG_CANCEL_JOB);
+    assert_int_equal(asked_to_drain(script, same), FARPOOL_EKEY);
+    assert_true(script_is_quiet(script, worker));
+    assert_int_equal(asked_to_drain(script, admin), 0);
+    script_take(script, worker, MSG_DRAIN);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, script_set_up, script_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_roles),      TEST(test_first_message),   TEST(test_status),
         TEST(test_whose_pool), TEST(test_inside_a_worker), TEST(test_takeover),
+        TEST(test_operators),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
