@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * cli.h: what the files of the farpool command share. Each subcommand is one file with
- * one entry point, and uses the public API only. */
+ * one entry point, and uses the public API only; but for the doctor, which also asks
+ * common/sys what it tells the daemons. */
 #ifndef FARPOOL_CLI_CLI_H
 #define FARPOOL_CLI_CLI_H
 
@@ -10,10 +11,18 @@
 /* Exit statuses; `farpool map` also uses 1 to 101 for the number of failed commands. */
 enum { CLI_OK = 0, CLI_USAGE = 254, CLI_ERROR = 255 };
 
+enum { CLI_ANSWER_MS = 5000 }; /* a coordinator has answered by then */
+
 /* The commands: argv[0] is the subcommand's name. Return an exit status. */
 int cli_map(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_nodes(int argc, char **argv);
+int cli_jobs(int argc, char **argv);
+int cli_explain(int argc, char **argv);
+int cli_cancel(int argc, char **argv);
+int cli_drain(int argc, char **argv);
+int cli_doctor(int argc, char **argv);
+int cli_keys(int argc, char **argv);
 
 /* Says on stderr that the command line is wrong, and where help is. Returns CLI_USAGE. */
 int cli_usage_error(const char *command, const char *format, ...) FARPOOL_PRINTF(2, 3);
@@ -22,8 +31,22 @@ int cli_usage_error(const char *command, const char *format, ...) FARPOOL_PRINTF
 bool cli_number(const char *command, const char *option, const char *text, int64_t low,
                 int64_t high, int64_t *ret_number);
 
+/* --key FILE: what the library takes from the environment. */
+void cli_set_key(const char *path);
+
 /* The cluster's status, or NULL after an error on stderr. */
 farpool_cluster_status *cli_get_status(const char *address);
+
+/* A pool by the beginning of its id, or a job of it by its number (the short one that
+ * tables show, or in full). NULL after an error on stderr that tells what there is. */
+const farpool_pool_status *cli_find_pool(const char *command,
+                                         const farpool_cluster_status *status,
+                                         const char *prefix);
+const farpool_job_status *cli_find_job(const char *command,
+                                       const farpool_cluster_status *status,
+                                       const farpool_pool_status *pool, const char *text);
+/* The number of a job as tables show it. */
+uint64_t cli_short_job(const farpool_job_status *job);
 
 /* The function that `farpool map` runs: a command line in, its output and status out.
  * Input: the arguments, each ended by a NUL byte. Output: struct cli_outcome, then what

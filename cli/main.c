@@ -18,6 +18,12 @@ static const struct command {
     {"map", "run a command once for each argument or input line", cli_map},
     {"status", "show workers, pools, jobs and tasks of a coordinator", cli_status},
     {"nodes", "list the nodes, one a line", cli_nodes},
+    {"jobs", "list all jobs with their tasks and clients", cli_jobs},
+    {"explain", "tell why tasks wait", cli_explain},
+    {"cancel", "cancel a job, or all jobs of a pool", cli_cancel},
+    {"drain", "have a node finish what it runs and leave", cli_drain},
+    {"doctor", "check this machine's set-up", cli_doctor},
+    {"keys", "make, list and revoke the keys of a cluster", cli_keys},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -35,7 +41,8 @@ static void help(void)
         printf("  %-8s %s\n", commands[i].name, commands[i].help);
     puts("\n"
          "  farpool COMMAND --help tells a command's options; --version the version.\n"
-         "  FARPOOL_COORDINATOR in the environment names a coordinator for all of them.");
+         "  FARPOOL_COORDINATOR in the environment names a coordinator for all of them,\n"
+         "  FARPOOL_KEY the file with the key that it wants.");
 }
 
 int cli_usage_error(const char *command, const char *format, ...)
@@ -65,11 +72,16 @@ bool cli_number(const char *command, const char *option, const char *text, int64
     return true;
 }
 
+void cli_set_key(const char *path)
+{
+    setenv("FARPOOL_KEY", path, 1);
+}
+
 farpool_cluster_status *cli_get_status(const char *address)
 {
     farpool_cluster_status *status = NULL;
     farpool_error error;
-    if (farpool_cluster_get_status(address, 5000, &status, &error)) {
+    if (farpool_cluster_get_status(address, CLI_ANSWER_MS, &status, &error)) {
         fprintf(stderr, "farpool: %s\n", error.text);
         return NULL;
     }

@@ -47,6 +47,7 @@ static const char help_text[] =
     "\n"
     "  -c, --coordinator ADDRESS  run on its workers (default: $FARPOOL_COORDINATOR,\n"
     "                             else on the cores of this machine)\n"
+    "  -k, --key FILE             the key that it wants (default: $FARPOOL_KEY)\n"
     "  -j, --processes N          at most N commands at a time (default: every slot)\n"
     "  -u, --unordered            write outputs as commands finish\n"
     "  -s, --shell                COMMAND is one text for `sh -c`; {} is quoted\n"
@@ -68,6 +69,7 @@ static const char help_text[] =
 
 static const struct option long_options[] = {
     {"coordinator", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'k'},
     {"processes", required_argument, NULL, 'j'},
     {"unordered", no_argument, NULL, 'u'},
     {"shell", no_argument, NULL, 's'},
@@ -101,6 +103,9 @@ static bool parse_option(struct map *map, int option)
     switch (option) {
     case 'c':
         map->coordinator = optarg;
+        return true;
+    case 'k':
+        cli_set_key(optarg);
         return true;
     case 'j':
         return cli_number("map", "--processes", optarg, 1, 65536, &map->processes);
@@ -145,8 +150,8 @@ static int parse(struct map *map, int argc, char **argv)
 {
     int option;
     optind = 1;
-    while ((option = getopt_long(argc, argv, "+c:j:ust:r:f:0pqn", long_options, NULL)) !=
-           -1) {
+    while ((option = getopt_long(argc, argv, "+c:k:j:ust:r:f:0pqn", long_options,
+                                 NULL)) != -1) {
         if (option == 'h')
             return -1;
         if (!parse_option(map, option))

@@ -14,12 +14,14 @@ static const char help_text[] =
     "machine, memory in MiB, labels.\n"
     "\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
+    "  -k, --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
     "      --help                 this text\n"
     "\n"
     "Exit status: 0; 254 usage; 255 no coordinator answered.\n";
 
 static const struct option long_options[] = {
     {"coordinator", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'k'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -29,9 +31,11 @@ int cli_nodes(int argc, char **argv)
     const char *address = NULL;
     int option;
     optind = 1;
-    while ((option = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "c:k:", long_options, NULL)) != -1) {
         if (option == 'c') {
             address = optarg;
+        } else if (option == 'k') {
+            cli_set_key(optarg);
         } else if (option == 'h') {
             fputs(help_text, stdout);
             return CLI_OK;

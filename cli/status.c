@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * status.c: `farpool status` and `farpool nodes`' common part: what a coordinator knows,
- * as text or JSON. */
+ * status.c: `farpool status`: what a coordinator knows, as text or JSON. */
 #include "cli/cli.h"
+#include "cli/json.h"
 
 #include <getopt.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,6 +15,7 @@ static const char help_text[] =
     "Shows a coordinator's workers, slots, pools and jobs, with their tasks.\n"
     "\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
+    "  -k, --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
     "  -j, --json                 as JSON, for programs\n"
     "      --help                 this text\n"
     "\n"
@@ -23,6 +23,7 @@ static const char help_text[] =
 
 static const struct option long_options[] = {
     {"coordinator", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'k'},
     {"json", no_argument, NULL, 'j'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -51,13 +52,32 @@ static json_t *pool_json(const farpool_pool_status *pool)
                      (json_int_t)pool->tasks_done);
 }
 
-static json_t *job_json(const farpool_job_status *job)
+json_t *cli_job_json(const farpool_job_status *job)
 {
+    /* Nodes give their reasons in any bytes; JSON takes UTF-8 only. */
+    json_t *reason = json_string(job->reason);
+    if (!reason)
+        reason = json_string(job->why);
     return json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "pool", job->pool, "function",
-        job->function, "job", (json_int_t)job->job, "priority", (json_int_t)job->priority,
-        "tasks_waiting", (json_int_t)job->tasks_waiting, "tasks_running",
-        (json_int_t)job->tasks_running, "tasks_done", (json_int_t)job->tasks_done);
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:o}", "pool", job->pool,
+        "function", job->function, "job", (json_int_t)job->job, "priority",
+        (json_int_t)job->priority, "tasks_waiting", (json_int_t)job->tasks_waiting,
+        "tasks_running", (json_int_t)job->tasks_running, "tasks_done",
+        (json_int_t)job->tasks_done, "tasks_failed", (json_int_t)job->tasks_failed,
+        "client_host", job->client_host, "client_pid", (json_int_t)job->client_pid, "why",
+        job->why, "reason", reason);
+}
+
+int cli_print_json(const char *command, json_t *root)
+{
+    if (!root) {
+        fprintf(stderr, "farpool %s: out of memory\n", command);
+        return CLI_ERROR;
+    }
+    json_dumpf(root, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(root);
+    return CLI_OK;
 }
 
 static int print_json(const farpool_cluster_status *status)
@@ -68,19 +88,12 @@ static int print_json(const farpool_cluster_status *status)
     for (size_t i = 0; i < status->pools_count; i++)
         json_array_append_new(pools, pool_json(&status->pools[i]));
     for (size_t i = 0; i < status->jobs_count; i++)
-        json_array_append_new(jobs, job_json(&status->jobs[i]));
+        json_array_append_new(jobs, cli_job_json(&status->jobs[i]));
     json_t *root = json_pack(
         "{s:s, s:I, s:I, s:o, s:o, s:o}", "version", status->coordinator_version,
         "uptime_ms", (json_int_t)status->uptime_ms, "clients",
         (json_int_t)status->clients, "nodes", nodes, "pools", pools, "jobs", jobs);
-    if (!root) {
-        fputs("farpool status: out of memory\n", stderr);
-        return CLI_ERROR;
-    }
-    json_dumpf(root, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(root);
-    return CLI_OK;
+    return cli_print_json("status", root);
 }
 
 static void print_nodes(const farpool_cluster_status *status)
@@ -149,10 +162,13 @@ int cli_status(int argc, char **argv)
     bool json = false;
     int option;
     optind = 1;
-    while ((option = getopt_long(argc, argv, "c:j", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "c:k:j", long_options, NULL)) != -1) {
         switch (option) {
         case 'c':
             address = optarg;
+            break;
+        case 'k':
+            cli_set_key(optarg);
             break;
         case 'j':
             json = true;

@@ -49,6 +49,8 @@ static int flush_parts(struct client_core *core, struct client_effects *effects)
     int error = client_link_flush_silence(core, effects);
     if (!error && core->fail_code)
         error = client_job_flush_fail(core, effects);
+    if (!error && core->stopping)
+        error = client_job_flush_stop(core, effects);
     if (!error && core->link == LINK_WELCOMED)
         error = client_ack_flush(core, effects);
     if (!error && core->link == LINK_WELCOMED && core->resume)
@@ -83,6 +85,8 @@ static int take_event(struct client_core *core, struct client_event *event,
     case CLIENT_LINK_DOWN:
         client_link_down(core);
         return 0;
+    case CLIENT_LINK_REFUSED:
+        return client_link_refused(core, event->text, effects);
     case CLIENT_MESSAGE:
         return client_link_message(core, event->message, effects);
     case CLIENT_JOB_OPEN:

@@ -44,6 +44,7 @@ struct client_job_options {
 enum client_event_kind {
     CLIENT_LINK_UP,       /* a fresh connection: say hello */
     CLIENT_LINK_DOWN,     /* text */
+    CLIENT_LINK_REFUSED,  /* text: no link, and none will be: the key was refused */
     CLIENT_MESSAGE,       /* *message (taken over) */
     CLIENT_JOB_OPEN,      /* options; the step sets event->job to the new job's number */
     CLIENT_JOB_INPUT,     /* job, span (taken over; first must be the next index) */
@@ -83,7 +84,8 @@ enum client_effect_kind {
                             else job, first, count, code, text, node, attempt (many that
                             ended for the same reason: cancelled, lost, terminated) */
     CLIENT_JOB_ENDED, /* job: all input came and every task has ended, or the pool failed
-                         or was terminated. The core has forgotten the job; sent after
+                         or was terminated, or (code and text tell so) an operator has
+                         cancelled the job. The core has forgotten the job; sent after
                          its last DONE or FAILED */
     CLIENT_POOL_FAILED, /* code, text, node: no node can run this pool, or the coordinator
                            refused it; every unfinished task fails with the same, at
@@ -107,6 +109,9 @@ struct client_effect {
     int code;
     char text[256], node[NODE_NAME_MAX + 1];
 };
+
+/* The text of what an operator cancelled, with FARPOOL_ECANCELLED. */
+#define CLIENT_OPERATOR_TEXT "cancelled by an operator"
 
 struct client_effects {
     struct client_effect *items;

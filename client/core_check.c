@@ -50,6 +50,7 @@ static void check_job(const struct client_core *core, const struct job *job)
     const bool waits = span_set_tasks(job->waiting) > 0;
     const bool over = job->state != JOB_FILLING && !waits && !span_set_tasks(job->sent);
     assert(job->ready == waits);
+    assert(job->stop == STOP_NOT || core->stopping || job->state == JOB_OVER);
     assert((job->state == JOB_OVER) == over);
     assert(job->told_link <= core->link_number);
     assert(job->resend_next == UINT64_MAX || core->resume || core->link != LINK_WELCOMED);

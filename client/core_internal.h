@@ -72,6 +72,13 @@ enum job_state {
     JOB_OVER,    /* and every task has ended: in core->over, to be told and forgotten */
 };
 
+/* What an operator asked for (CANCEL_JOB); the next FLUSH does it. */
+enum stop {
+    STOP_NOT,
+    STOP_LET_RUN, /* what runs may finish, for nobody */
+    STOP_KILL,
+};
+
 /* A mean over the last thousand or so. */
 struct average {
     uint64_t count, sum;
@@ -95,7 +102,9 @@ struct job {
     uint64_t wanted, wanted_bytes; /* asked for and not answered */
     uint64_t allowance;            /* tasks that may be under way, growing with results */
     struct average input_size, output_size, elapsed_ns;
-    bool ready; /* in core->ready: something waits */
+    enum stop stop;
+    bool stopped; /* an operator ended it, while it was not over */
+    bool ready;   /* in core->ready: something waits */
     RB_ENTRY(job) ready_entry;
     TAILQ_ENTRY(job) over_entry, lazy_entry;
     UT_hash_handle hh;
@@ -132,6 +141,7 @@ struct client_core {
     uint64_t jobs_opened;  /* ever */
     struct job_tree ready; /* priority, then age */
     struct job_list over, lazy;
+    bool stopping;                   /* jobs are to be stopped by the next FLUSH */
     uint64_t sent_tasks, sent_bytes; /* of all jobs */
 
     struct ack *acks; /* by worker and first, merged */
@@ -153,6 +163,8 @@ int client_send_message(struct client_effects *effects, struct message **message
 
 /* core_link.c */
 int client_link_up(struct client_core *core, struct client_effects *effects);
+int client_link_refused(struct client_core *core, const char *text,
+                        struct client_effects *effects);
 void client_link_down(struct client_core *core);
 int client_link_relink(struct client_core *core, struct client_effects *effects, int code,
                        const char *format, ...) __attribute__((format(printf, 4, 5)));
@@ -205,7 +217,9 @@ int client_job_end_tasks(struct client_core *core, struct job *job, struct job_e
 int client_job_send_cancel(const struct client_core *core, const struct job *job,
                            uint64_t first, uint64_t count, bool kill,
                            struct client_effects *effects);
+void client_job_stop(struct client_core *core, const struct message *message);
 int client_job_flush_fail(struct client_core *core, struct client_effects *effects);
+int client_job_flush_stop(struct client_core *core, struct client_effects *effects);
 int client_job_flush_over(struct client_core *core, struct client_effects *effects);
 
 /* core_send.c */

@@ -324,31 +324,63 @@ int client_job_free(struct client_core *core, const struct client_event *event,
 
 /* ------------------------------------------------------------------ FLUSH */
 
-/* The pool has failed or was terminated: every job ends now, whatever input it expects.
- */
+/* The job ends now, whatever input it still expects. */
+static int end_job(struct client_core *core, struct job *job, struct job_end *end,
+                   bool kill, struct client_effects *effects)
+{
+    const size_t mark = effects->count;
+    int error = client_job_send_cancel(core, job, 0, job->next, kill, effects);
+    end->end = job->next;
+    if (!error)
+        error = client_job_end_tasks(core, job, end, effects);
+    if (error) {
+        client_effects_truncate(effects, mark);
+        return error;
+    }
+    job->wanted = 0;
+    if (job->state == JOB_FILLING) {
+        job->state = JOB_FILLED;
+        client_job_settle(core, job);
+    }
+    return 0;
+}
+
+/* The pool has failed or was terminated: every job ends. */
 int client_job_flush_fail(struct client_core *core, struct client_effects *effects)
 {
     for (struct job *job = core->jobs; job; job = job->hh.next) {
-        if (job->state == JOB_OVER)
-            continue;
-        const size_t mark = effects->count;
-        struct job_end end = {.end = job->next,
-                              .code = core->fail_code,
-                              .text = core->fail_text,
-                              .node = core->fail_node};
-        int error = client_job_send_cancel(core, job, 0, job->next, true, effects);
-        if (!error)
-            error = client_job_end_tasks(core, job, &end, effects);
-        if (error) {
-            client_effects_truncate(effects, mark);
-            return error;
-        }
-        job->wanted = 0;
-        if (job->state == JOB_FILLING) {
-            job->state = JOB_FILLED;
-            client_job_settle(core, job);
-        }
+        struct job_end end = {
+            .code = core->fail_code, .text = core->fail_text, .node = core->fail_node};
+        if (job->state != JOB_OVER && end_job(core, job, &end, true, effects))
+            return FARPOOL_ENOMEM;
     }
+    return 0;
+}
+
+/* CANCEL_JOB: notes which jobs are to end; the FLUSH ends them, job by job. */
+void client_job_stop(struct client_core *core, const struct message *message)
+{
+    const uint64_t number = message->cancel_job.job;
+    for (struct job *job = core->jobs; job; job = job->hh.next) {
+        if (job->state == JOB_OVER || (number && job->number != number))
+            continue;
+        if (job->stop != STOP_KILL)
+            job->stop = message->cancel_job.kill ? STOP_KILL : STOP_LET_RUN;
+        core->stopping = true;
+    }
+}
+
+int client_job_flush_stop(struct client_core *core, struct client_effects *effects)
+{
+    for (struct job *job = core->jobs; job; job = job->hh.next) {
+        struct job_end end = {.code = FARPOOL_ECANCELLED, .text = CLIENT_OPERATOR_TEXT};
+        if (job->stop == STOP_NOT || job->state == JOB_OVER)
+            continue;
+        if (end_job(core, job, &end, job->stop == STOP_KILL, effects))
+            return FARPOOL_ENOMEM;
+        job->stopped = true;
+    }
+    core->stopping = false;
     return 0;
 }
 
@@ -365,6 +397,10 @@ int client_job_flush_over(struct client_core *core, struct client_effects *effec
             return FARPOOL_ENOMEM;
         }
         effect->job = job->number;
+        if (job->stopped) {
+            effect->code = FARPOOL_ECANCELLED;
+            snprintf(effect->text, sizeof effect->text, "%s", CLIENT_OPERATOR_TEXT);
+        }
         client_job_destroy(core, job);
     }
     return 0;

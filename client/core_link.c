@@ -92,6 +92,12 @@ static int refuse(struct client_core *core, struct client_effects *effects, int 
     return error;
 }
 
+int client_link_refused(struct client_core *core, const char *text,
+                        struct client_effects *effects)
+{
+    return link_wanted(core) ? refuse(core, effects, FARPOOL_EKEY, text) : 0;
+}
+
 static int welcome(struct client_core *core, const struct message *message,
                    struct client_effects *effects)
 {
@@ -171,6 +177,8 @@ static const struct id *pool_of(const struct message *message)
         return &message->lost.pool;
     case MSG_FETCH:
         return &message->fetch.pool;
+    case MSG_CANCEL_JOB:
+        return &message->cancel_job.pool;
     default:
         return NULL;
     }
@@ -196,6 +204,9 @@ static int take_pool_message(struct client_core *core, const struct message *mes
         return client_results_handle_failed(core, message, effects);
     case MSG_LOST:
         return client_results_handle_lost(core, message, effects);
+    case MSG_CANCEL_JOB:
+        client_job_stop(core, message);
+        return 0;
     default:
         return read_file(message, effects);
     }

@@ -88,6 +88,7 @@ static int create_host(struct embedded *embedded, farpool_error *error)
         .user = embedded,
         .payload_max = BODY_BYTES_MAX,
         .spin = embedded->slots <= embedded->cores,
+        .slots = embedded->slots,
     };
 
     return host_create(&config, &embedded->host, error);

@@ -131,7 +131,8 @@ static void print_text(const struct failure *failure, const struct failure_of *o
                  end, message[0] != '\0' ? ": " : "", message);
         break;
     case FARPOOL_ECANCELLED:
-        snprintf(text, size, "%s: task %" PRIu64 " was cancelled", call, index);
+        snprintf(text, size, "%s: task %" PRIu64 " was %s", call, index,
+                 message[0] != '\0' ? message : "cancelled");
         break;
     case FARPOOL_ETERMINATED:
         snprintf(text, size, "%s: task %" PRIu64 " did not end: the pool was terminated",

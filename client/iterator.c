@@ -91,11 +91,15 @@ static void take_ended(struct pool_job *base)
 {
     farpool_iterator *iterator = (farpool_iterator *)base;
     int code = base->pool->failure != 0 ? base->pool->failure : FARPOOL_ETERMINATED;
+    const char *text = base->pool->failure_text;
 
+    if (base->end_code != 0) {
+        code = base->end_code;
+        text = CLIENT_OPERATOR_TEXT;
+    }
     /* Ended before its input did: that is not the end of the iteration, but an error. */
     if (!iterator->input_ended &&
-        failure_make(iterator->pulled, code, base->pool->failure_text,
-                     &iterator->input_failure) != 0)
+        failure_make(iterator->pulled, code, text, &iterator->input_failure) != 0)
         iterator->no_memory = true;
     iterator->input_ended = true;
     iterator->core_ended = true;

@@ -8,6 +8,7 @@
  * jobs need lives on until the last of them. A child made by fork has a copy of all this
  * that it must not touch: it is recognised by its pid. */
 #include "client/pool.h"
+#include "client/credential.h"
 #include "client/library.h"
 #include "client/process.h"
 #include "common/base/error.h"
@@ -207,9 +208,9 @@ static int say_hello(farpool_pool *pool, const char *address, farpool_error *err
         (code = driver_start(pool, error)) == 0 &&
         driver_wait(pool, has_opened, pool, until_ms) != 0)
         code = error_set(error, FARPOOL_ENOCOORDINATOR,
-                         "open: no coordinator answered at %s within %" PRIu64 " ms",
+                         "open: no coordinator answered at %s within %" PRIu64 " ms%s",
                          address != NULL ? address : "the task's node",
-                         pool->settings.connect_timeout_ms);
+                         pool->settings.connect_timeout_ms, credential_hint());
     else if (code == 0 && pool->failure != 0)
         code =
             error_set(error, pool->failure, "open: %s",

@@ -45,6 +45,7 @@ struct pool_job {
     const struct pool_job_kind *kind;
     struct failure_of of;        /* for error texts */
     uint64_t number;             /* in the core; 0: not, or no longer */
+    int end_code;                /* 0, or for which the core ended it; set at its end */
     TAILQ_ENTRY(pool_job) entry; /* among pool->callbacks */
     UT_hash_handle hh;
 };

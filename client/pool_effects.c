@@ -67,6 +67,7 @@ static void take_job_effect(farpool_pool *pool, struct client_effect *effect)
     default:
         HASH_DEL(pool->jobs, job);
         job->number = 0;
+        job->end_code = effect->code;
         job->kind->ended(job);
         break;
     }

@@ -80,7 +80,6 @@ struct process {
     struct scratch output;  /* of the task that runs */
     struct scratch aligned; /* a copy of an input that is not aligned */
     uint64_t published_ns;  /* when results were published last */
-    uint64_t told_ns;       /* when the host was last woken for them */
     bool worked;            /* since it slept last: worth spinning for more */
     uint32_t spin_rest;     /* waits to go before spinning is tried again */
     uint64_t in_touched;    /* the end of the highest input in the in arena */

@@ -11,7 +11,7 @@
  *
  * Results are published every `publish` tasks, when about a millisecond has passed, and
  * at the give's end; so a killed process loses no more than that. Waking the host costs
- * far more than publishing: that is done at the give's end, or after 16 ms. */
+ * far more than publishing: that is done at the give's end. */
 #include "client/process_internal.h"
 
 #include <assert.h>
@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #define PUBLISH_NS 1000000
-#define TELL_NS 16000000 /* the host looks by itself soon after that */
 #define INPUT_ALIGN 16
 
 static const farpool_function *find_function(const char *name)
@@ -122,12 +121,7 @@ static void publish_if_due(struct process *self, const struct work *work, uint64
         return;
     process_flush(self);
     self->published_ns = now_ns;
-    if (now_ns - self->told_ns < TELL_NS) {
-        process_publish_quietly(self);
-        return;
-    }
-    process_publish(self);
-    self->told_ns = now_ns;
+    process_publish_quietly(self);
 }
 
 static void fail_task(struct process *self, const struct work *work, uint64_t index,
@@ -319,7 +313,7 @@ void process_run(struct process *self, const struct ring_record *record)
     struct work work;
     uint32_t place, count = 0;
     uint64_t now_ns = process_now_ns();
-    self->published_ns = self->told_ns = now_ns;
+    self->published_ns = now_ns;
     process_describe(self, &work, record);
     while ((count = claim(&work, &place)) > 0) {
         if (work.code != 0)

@@ -3,6 +3,7 @@
  * remote.c: a pool on a cluster: the client core's messages over ZeroMQ (common/net).
  * What is sent is queued here until a move, since only the thread that drives may touch
  * the sockets; a connection that is lost is dialled again for ever by net. */
+#include "client/credential.h"
 #include "client/queue.h"
 #include "client/transport.h"
 #include "common/base/error.h"
@@ -49,6 +50,9 @@ static void deliver(void *user, struct net_event *event)
         remote->link = 0;
         queue_drop(&remote->queue, 0);
         told.kind = CLIENT_LINK_DOWN;
+        break;
+    case NET_REFUSED:
+        told.kind = CLIENT_LINK_REFUSED;
         break;
     case NET_MESSAGE:
         if (event->link != remote->link)
@@ -194,7 +198,7 @@ int remote_open(const char *address, struct transport **ret_transport,
     remote->transport.kind = &remote_kind;
     remote->wake_fd = code = wake_open(error);
     if (code >= 0)
-        code = net_dial(&config, &remote->net, error);
+        code = credential_dial(&config, &remote->net, error);
     if (code != 0) {
         close_remote(&remote->transport);
         return code;

@@ -124,7 +124,7 @@ int coordinator_core_step(struct coordinator_core *core, struct coordinator_even
     core->flushed = false;
     switch (event->kind) {
     case COORDINATOR_MESSAGE:
-        error = klink_message(core, event->link, &event->message);
+        error = klink_message(core, event->link, event->holder, &event->message);
         break;
     case COORDINATOR_LINK_DOWN:
         error = klink_down(core, event->link, event->text);

@@ -11,6 +11,7 @@
 #ifndef FARPOOL_COORDINATOR_CORE_H
 #define FARPOOL_COORDINATOR_CORE_H
 
+#include "common/base/holder.h"
 #include "common/base/message.h"
 
 #include <stdbool.h>
@@ -48,6 +49,8 @@ struct coordinator_event {
     uint64_t link;           /* never 0; numbers are never reused by the shell */
     struct message *message; /* moved into the core (set to NULL by the step) */
     const char *text;
+    const struct holder *holder; /* MESSAGE: whose link it is; NULL: no keys are in use.
+                                    The first message of a link decides */
 };
 
 enum coordinator_effect_kind {

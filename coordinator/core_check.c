@@ -228,6 +228,7 @@ static void check_pool(struct pool *pool)
     assert((pool->open != NULL) == (pool->owner != NULL));
     assert(!pool->owner ||
            (pool->owner->state == CLIENT_OWNER && pool->owner->pool == pool));
+    assert(!pool->owner || hash_equal(&pool->key, &pool->owner->link->holder.key));
     assert(pool->state != POOL_CLOSING || (!jobs && TAILQ_EMPTY(&pool->clients)));
 }
 

@@ -44,6 +44,10 @@ int kclient_hello(struct coordinator_core *core, struct link *link,
     if (id_is_zero(&message->hello_client.client))
         return klink_drop(core, link, FARPOOL_EPROTOCOL, "a client without an id");
     struct client *old = find(core, &message->hello_client.client);
+    if (old && !hash_equal(&old->link->holder.key, &link->holder.key))
+        return klink_refuse(core, link, FARPOOL_EKEY,
+                            "the key \"%s\" cannot take over a client of another key",
+                            link->holder.name);
     if (!old && HASH_COUNT(core->clients) >= core->config.clients_max)
         return klink_refuse(core, link, FARPOOL_EFULL,
                             "the coordinator already has %u clients (its limit)",
@@ -188,14 +192,30 @@ static int pool_message(struct coordinator_core *core, struct client *client,
     }
 }
 
+/* A client inside a process of a worker has that worker's key, which is no client's: it
+ * works in the pool that it runs in, and has no other business. */
+static bool may_say(const struct client *client, enum message_kind kind)
+{
+    return client->link->holder.role != HOLDER_RELAYED ||
+           (kind != MSG_POOL_OPEN && kind != MSG_STATUS_GET);
+}
+
 int kclient_message(struct coordinator_core *core, struct client *client,
                     struct message **message)
 {
+    if (!may_say(client, (*message)->kind))
+        return klink_refuse(core, client->link, FARPOOL_EKEY,
+                            "%s is not for a client inside a process of \"%s\"",
+                            message_name((*message)->kind), client->link->holder.name);
     switch ((*message)->kind) {
     case MSG_HEARTBEAT:
         return 0;
     case MSG_STATUS_GET:
         return kstatus(core, client, (*message)->status_get.request);
+    case MSG_CANCEL_JOB:
+        return kadmin_cancel(core, client, *message);
+    case MSG_DRAIN_NODE:
+        return kadmin_drain(core, client, *message);
     case MSG_POOL_OPEN:
         return kpool_open(core, client, message);
     case MSG_POOL_ATTACH:

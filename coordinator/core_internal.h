@@ -20,6 +20,8 @@
  *   core_recall.c    taking back what one worker has too much
  *   core_state.c     POOL_STATE, JOB_STATE
  *   core_status.c    STATUS
+ *   core_explain.c   why a job's tasks wait
+ *   core_admin.c     what an operator asks for: CANCEL_JOB, DRAIN_NODE
  *   core_check.c     every invariant
  *
  * Globals begin with k, the protocol's letter for the coordinator (messages.def): the
@@ -87,6 +89,7 @@ struct link {
     enum link_state state;
     struct client *client;
     struct worker *worker;
+    struct holder holder;
     uint64_t heard_ms, spoke_ms, heartbeats;
     TAILQ_ENTRY(link) heard_entry; /* in core->heard, or, dropped, in core->dropped */
     TAILQ_ENTRY(link) spoke_entry; /* in core->spoke: clients and workers */
@@ -203,6 +206,7 @@ struct member {
     bool candidate_full;        /* place among the candidates */
     uint64_t candidate_ns;
     struct message *failure; /* POOL_FAILED that came before the pool's client */
+    char *reason;            /* why it FAILED, for people */
     struct klevel_list levels;
     RB_ENTRY(member) pool_entry, candidate_entry;
     TAILQ_ENTRY(member) worker_entry, starved_entry, announce_entry;
@@ -238,6 +242,7 @@ struct pool {
     struct id id;
     enum pool_state state;
     struct client *owner;
+    struct hash key;             /* the owner's, once it has one */
     struct kclient_list clients; /* attached */
     struct message *open;        /* its POOL_OPEN */
     uint32_t processes;          /* at most so many; 0: every slot */
@@ -320,8 +325,8 @@ struct job {
     struct measure measure;
     struct recent *recent;
     uint64_t recent_stamp;
-    uint32_t ramp; /* chunks a slot */
-    uint64_t done;
+    uint32_t ramp;               /* chunks a slot */
+    uint64_t done, failed;       /* done: however they ended */
     uint64_t running, share_ppm; /* sums over placements */
     uint64_t told_running, told_share_ppm;
     bool ready; /* in pool->ready */
@@ -453,7 +458,7 @@ int kforward(struct coordinator_core *core, struct link *link, struct message **
 
 /* core_link.c */
 int klink_message(struct coordinator_core *core, uint64_t number,
-                  struct message **message);
+                  const struct holder *holder, struct message **message);
 int klink_down(struct coordinator_core *core, uint64_t number, const char *text);
 /* Closes a link for a reason; what it stood for is gone with it. */
 int klink_drop(struct coordinator_core *core, struct link *link, int code,
@@ -647,5 +652,25 @@ uint64_t kstate_deadline(const struct coordinator_core *core);
 
 /* core_status.c */
 int kstatus(struct coordinator_core *core, struct client *client, uint32_t request);
+/* Whether the pool is theirs, or all are: to others it is as if it were not there. */
+bool kstatus_may_see(const struct holder *holder, const struct pool *pool);
+
+/* core_explain.c */
+/* Jobs that workers have tasks of: counted once for a STATUS, and once for each pool. */
+struct explain {
+    uint64_t busy_jobs;
+    const struct pool *pool;
+    uint64_t busy_here;
+};
+void kexplain_begin(const struct coordinator_core *core, struct explain *explain);
+/* Fills why and reason; leaves them empty when nothing of the job waits. */
+void kexplain_job(const struct coordinator_core *core, struct explain *explain,
+                  const struct job *job, struct msg_job_info *info);
+
+/* core_admin.c */
+int kadmin_cancel(struct coordinator_core *core, struct client *client,
+                  const struct message *message);
+int kadmin_drain(struct coordinator_core *core, struct client *client,
+                 const struct message *message);
 
 #endif

@@ -19,13 +19,16 @@ static struct link *find(const struct coordinator_core *core, uint64_t number)
     return link;
 }
 
-static struct link *create(struct coordinator_core *core, uint64_t number)
+static struct link *create(struct coordinator_core *core, uint64_t number,
+                           const struct holder *holder)
 {
     bool failed = false;
     struct link *link = mem_alloc(sizeof *link);
     if (!link)
         return NULL;
     link->number = number;
+    if (holder)
+        link->holder = *holder;
     HASH_ADD(hh, core->links, number, sizeof number, link);
     if (failed) {
         mem_free(link);
@@ -186,6 +189,24 @@ void klink_greet(struct coordinator_core *core, struct link *link, enum link_sta
     TAILQ_INSERT_TAIL(&core->spoke, link, spoke_entry);
 }
 
+/* Whether a key's role may say this hello. */
+static bool may_join(enum holder_role role, bool client)
+{
+    switch (role) {
+    case HOLDER_NONE:
+        return true;
+    case HOLDER_CLIENT:
+    case HOLDER_ADMIN:
+    case HOLDER_RELAYED:
+        return client;
+    case HOLDER_WORKER:
+        return !client;
+    case HOLDER_COORDINATOR:
+        break;
+    }
+    return false;
+}
+
 static int first_word(struct coordinator_core *core, struct link *link,
                       const struct message *message)
 {
@@ -193,6 +214,11 @@ static int first_word(struct coordinator_core *core, struct link *link,
         return klink_drop(core, link, FARPOOL_EPROTOCOL, "%s before hello",
                           message_name(message->kind));
     const bool client = message->kind == MSG_HELLO_CLIENT;
+    if (!may_join(link->holder.role, client))
+        return klink_refuse(core, link, FARPOOL_EKEY,
+                            "the key \"%s\" is of role %s, and cannot join as a %s",
+                            link->holder.name, holder_role_name(link->holder.role),
+                            client ? "client" : "worker");
     const uint32_t protocol =
         client ? message->hello_client.protocol : message->hello_worker.protocol;
     if (protocol != PROTOCOL_VERSION)
@@ -277,14 +303,14 @@ static int dispatch(struct coordinator_core *core, struct link *link,
 }
 
 int klink_message(struct coordinator_core *core, uint64_t number,
-                  struct message **message)
+                  const struct holder *holder, struct message **message)
 {
     struct link *link = find(core, number);
     if (!link && links_full(core)) {
         const struct link none = {.number = number};
         return klink_tell_drop(core, &none, FARPOOL_EFULL, "too many connections");
     }
-    if (!link && !(link = create(core, number)))
+    if (!link && !(link = create(core, number, holder)))
         return FARPOOL_ENOMEM;
     if (link->state != LINK_DROPPED) {
         link->heard_ms = core->now_ms;

@@ -154,6 +154,7 @@ void kmember_destroy(struct coordinator_core *core, struct member *member)
         mem_free(level);
     }
     message_free(&member->failure);
+    mem_free(member->reason);
     RB_REMOVE(kmember_tree, &pool->members, member);
     TAILQ_REMOVE(&worker->members, member, worker_entry);
     mem_free(member);

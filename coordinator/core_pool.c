@@ -94,6 +94,7 @@ static void own(struct coordinator_core *core, struct pool *pool, struct client 
     *message = NULL;
     pool->processes = pool->open->pool_open.processes;
     pool->owner = client;
+    pool->key = client->link->holder.key;
     client->state = CLIENT_OWNER;
     client->pool = pool;
     client->pool_id = pool->id;
@@ -130,6 +131,15 @@ int kpool_open(struct coordinator_core *core, struct client *client,
     return error;
 }
 
+/* A client inside a process works in whatever pool its worker was told of, by an id that
+ * nobody can guess; another client in its own key's pools, as if there were no others. */
+static bool may_attach(const struct client *client, const struct pool *pool)
+{
+    const struct holder *holder = &client->link->holder;
+    return holder->role == HOLDER_NONE || holder->role == HOLDER_RELAYED ||
+           hash_equal(&holder->key, &pool->key);
+}
+
 int kpool_attach(struct coordinator_core *core, struct client *client,
                  const struct message *message)
 {
@@ -145,7 +155,7 @@ int kpool_attach(struct coordinator_core *core, struct client *client,
         error = kpool_expect(core, id, &pool);
     if (error == FARPOOL_ENOMEM)
         return error;
-    if (!pool || pool->state == POOL_CLOSING)
+    if (!pool || pool->state == POOL_CLOSING || !may_attach(client, pool))
         return klink_refuse(core, client->link, FARPOOL_ENOPOOL,
                             "the pool that this task runs in is not open");
     client->state = CLIENT_ATTACHED;
@@ -288,9 +298,12 @@ int kpool_flush_closed(struct coordinator_core *core)
 
 /* ------------------------------------------------------- failing on a node */
 
-static void fail(struct coordinator_core *core, struct member *member)
+/* reason: taken over. */
+static void fail(struct coordinator_core *core, struct member *member, char *reason)
 {
     struct pool *pool = member->pool;
+    mem_free(member->reason);
+    member->reason = reason;
     kmember_move(member, MEMBER_FAILED);
     kmember_count(core, member);
     kmatch_withdraw(member);
@@ -301,6 +314,13 @@ static void fail(struct coordinator_core *core, struct member *member)
         pool->failed_slots += member->worker->slots;
     }
     kpool_renode(core, pool);
+}
+
+static char *copy_reason(const struct message *message)
+{
+    const char *text = message->pool_failed.text;
+    return mem_strdup(text && text[0] ? text
+                                      : farpool_error_text(message->pool_failed.code));
 }
 
 /* Told by a worker of an earlier coordinator's time: kept for the client. */
@@ -320,9 +340,12 @@ static int fail_expected(struct coordinator_core *core, struct worker *worker,
         return FARPOOL_ENOMEM;
     if (member->state == MEMBER_FAILED)
         return 0;
+    char *reason = copy_reason(*message);
+    if (!reason)
+        return FARPOOL_ENOMEM;
     member->failure = *message;
     *message = NULL;
-    fail(core, member);
+    fail(core, member, reason);
     return 0;
 }
 
@@ -338,8 +361,12 @@ int kpool_failed(struct coordinator_core *core, struct worker *worker,
     const uint64_t nodes = kpool_nodes(core, pool);
     const bool counted = worker->state == WORKER_READY;
     (*message)->pool_failed.nodes_left = (uint32_t)(nodes - counted);
-    const int error = kforward(core, pool->owner->link, message);
-    if (!error)
-        fail(core, member);
+    char *reason = copy_reason(*message);
+    const int error =
+        reason ? kforward(core, pool->owner->link, message) : FARPOOL_ENOMEM;
+    if (error)
+        mem_free(reason);
+    else
+        fail(core, member, reason);
     return error;
 }

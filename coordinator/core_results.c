@@ -134,6 +134,7 @@ static void end_record(struct coordinator_core *core, struct job *job,
     if (ended < record->count)
         ended += end_tasks(core, job, job->waiting, record);
     job->done += ended;
+    job->failed += record->done ? 0 : ended;
     job->pool->done += ended;
     core->done += ended;
     if (worker)

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * core_status.c: STATUS, in as many messages as the longest of its lists needs. */
+ * core_status.c: STATUS, in as many messages as the longest of its lists needs. A
+ * client's key is shown the nodes, and of pools and jobs its own; an admin's all. */
 #include "coordinator/core_internal.h"
 
 #include <stdio.h>
 
 /* Where the next message goes on. */
 struct cursor {
+    const struct holder *holder;
     const struct worker *node;
     const struct kpool_list *list, *job_list; /* opened, expected, closing */
     struct pool *pool, *job_pool;
     struct job *job;
+    struct explain explain;
 };
 
 static const struct kpool_list *next_list(const struct coordinator_core *core,
@@ -23,9 +26,8 @@ static const struct kpool_list *next_list(const struct coordinator_core *core,
     return list == &core->expected_pools ? &core->closing : NULL;
 }
 
-/* The pool behind one, through all three lists; NULL at the end. */
-static struct pool *next_pool(const struct coordinator_core *core,
-                              const struct kpool_list **list, struct pool *pool)
+static struct pool *next_in_lists(const struct coordinator_core *core,
+                                  const struct kpool_list **list, struct pool *pool)
 {
     if (pool)
         pool = TAILQ_NEXT(pool, entry);
@@ -34,10 +36,29 @@ static struct pool *next_pool(const struct coordinator_core *core,
     return pool;
 }
 
+bool kstatus_may_see(const struct holder *holder, const struct pool *pool)
+{
+    return holder->role == HOLDER_NONE || holder->role == HOLDER_ADMIN ||
+           hash_equal(&holder->key, &pool->key);
+}
+
+/* The pool behind one that the asker may see, through all three lists; NULL at the end.
+ */
+static struct pool *next_pool(const struct coordinator_core *core,
+                              const struct holder *holder, const struct kpool_list **list,
+                              struct pool *pool)
+{
+    do
+        pool = next_in_lists(core, list, pool);
+    while (pool && !kstatus_may_see(holder, pool));
+    return pool;
+}
+
 static void find_job(const struct coordinator_core *core, struct cursor *cursor)
 {
     while (!cursor->job && cursor->job_pool) {
-        cursor->job_pool = next_pool(core, &cursor->job_list, cursor->job_pool);
+        cursor->job_pool =
+            next_pool(core, cursor->holder, &cursor->job_list, cursor->job_pool);
         if (cursor->job_pool)
             cursor->job = RB_MIN(kjob_tree, &cursor->job_pool->jobs);
     }
@@ -46,10 +67,11 @@ static void find_job(const struct coordinator_core *core, struct cursor *cursor)
 static void begin(const struct coordinator_core *core, struct cursor *cursor)
 {
     cursor->node = TAILQ_FIRST(&core->joined);
-    cursor->pool = next_pool(core, &cursor->list, NULL);
-    cursor->job_pool = next_pool(core, &cursor->job_list, NULL);
+    cursor->pool = next_pool(core, cursor->holder, &cursor->list, NULL);
+    cursor->job_pool = next_pool(core, cursor->holder, &cursor->job_list, NULL);
     cursor->job = cursor->job_pool ? RB_MIN(kjob_tree, &cursor->job_pool->jobs) : NULL;
     find_job(core, cursor);
+    kexplain_begin(core, &cursor->explain);
 }
 
 static void describe_node(const struct coordinator_core *core,
@@ -98,6 +120,11 @@ static void describe_job(const struct job *job, struct msg_job_info *info)
     info->waiting = span_set_tasks(job->waiting);
     info->running = job->running;
     info->done = job->done;
+    info->failed = job->failed;
+    if (job->owner) {
+        snprintf(info->host, sizeof info->host, "%s", job->owner->host);
+        info->pid = job->owner->pid;
+    }
 }
 
 static void fill(const struct coordinator_core *core, struct message *message,
@@ -112,10 +139,11 @@ static void fill(const struct coordinator_core *core, struct message *message,
     }
     for (; cursor->pool && *pools < LIST_MAX; (*pools)++) {
         describe_pool(cursor->pool, &message->status.pools[*pools]);
-        cursor->pool = next_pool(core, &cursor->list, cursor->pool);
+        cursor->pool = next_pool(core, cursor->holder, &cursor->list, cursor->pool);
     }
     for (; cursor->job && *jobs < LIST_MAX; (*jobs)++) {
         describe_job(cursor->job, &message->status.jobs[*jobs]);
+        kexplain_job(core, &cursor->explain, cursor->job, &message->status.jobs[*jobs]);
         cursor->job = RB_NEXT(kjob_tree, &cursor->job_pool->jobs, cursor->job);
         find_job(core, cursor);
     }
@@ -143,7 +171,7 @@ static struct message *create(const struct coordinator_core *core)
 
 int kstatus(struct coordinator_core *core, struct client *client, uint32_t request)
 {
-    struct cursor cursor = {.node = NULL};
+    struct cursor cursor = {.holder = &client->link->holder};
     bool more = true;
     begin(core, &cursor);
     while (more) {

@@ -118,6 +118,10 @@ int kworker_hello(struct coordinator_core *core, struct link *link,
         return klink_drop(core, link, FARPOOL_EPROTOCOL,
                           "a worker without an id, or without slots");
     struct worker *old = kworker_find(core, &hello->hello_worker.worker);
+    if (old && !hash_equal(&old->link->holder.key, &link->holder.key))
+        return klink_refuse(core, link, FARPOOL_EKEY,
+                            "the key \"%s\" cannot take over a worker of another key",
+                            link->holder.name);
     if (!old && HASH_COUNT(core->workers) >= core->config.workers_max)
         return klink_refuse(core, link, FARPOOL_EWORKERLIMIT,
                             "the coordinator already has %u workers (its limit)",

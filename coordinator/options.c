@@ -18,8 +18,11 @@ static const char help[] =
     "Knows the workers of a cluster, and hands the tasks of clients to them.\n"
     "\n"
     "  -l, --listen ADDRESS    where workers and clients connect: tcp://HOST:PORT or\n"
-    "                          ipc://PATH, loopback only; PORT * takes a free one\n"
-    "                          (default " COORDINATOR_ADDRESS ")\n"
+    "                          ipc://PATH; off loopback only with --keys; PORT *\n"
+    "                          takes a free one (default " COORDINATOR_ADDRESS ")\n"
+    "  -k, --keys FOLDER       let in who proves a key of the list in there, and nobody\n"
+    "                          else, on loopback too; farpool keys makes it\n"
+    "                          (default: FARPOOL_KEYS)\n"
     "      --workers-max N     refuse workers beyond N (default %u)\n"
     "      --clients-max N     refuse clients beyond N (default %u)\n"
     "      --memory BYTES      input bytes that one client may have under way, and\n"
@@ -52,6 +55,7 @@ enum {
 
 static const struct option table[] = {
     {"listen", required_argument, NULL, 'l'},
+    {"keys", required_argument, NULL, 'k'},
     {"workers-max", required_argument, NULL, OPTION_WORKERS_MAX},
     {"clients-max", required_argument, NULL, OPTION_CLIENTS_MAX},
     {"memory", required_argument, NULL, OPTION_MEMORY},
@@ -110,6 +114,9 @@ static int read_option(int option, struct coordinator_options *options,
     case 'l':
         options->address = optarg;
         return -1;
+    case 'k':
+        options->keys = optarg;
+        return optarg[0] != '\0' ? -1 : wrong("keys", "\"\"", "a folder is wanted");
     case OPTION_WORKERS_MAX:
         return read_count("workers-max", 1, 1000000, &core->workers_max);
     case OPTION_CLIENTS_MAX:
@@ -151,7 +158,7 @@ static int check(struct coordinator_options *options, bool heartbeat_given)
                 core->heartbeat_ms, core->silence_ms);
         return EXIT_USAGE;
     }
-    if (net_check_address(options->address, true, &error) != 0) {
+    if (net_check_address(options->address, true, options->keys != NULL, &error) != 0) {
         fprintf(stderr, PROGRAM ": --listen: %s\n", error.text);
         return EXIT_USAGE;
     }
@@ -163,12 +170,15 @@ int coordinator_read_options(int argc, char **argv,
 {
     struct coordinator_options options = {.address = COORDINATOR_ADDRESS,
                                           .level = LOG_INFO};
+    const char *keys = getenv("FARPOOL_KEYS");
     bool heartbeat_given = false;
+    if (keys != NULL && keys[0] != '\0')
+        options.keys = keys;
     coordinator_config_init(&options.core);
     int option, exit_code = -1;
     optind = 0; /* getopt starts anew */
     while (exit_code == -1 &&
-           (option = getopt_long(argc, argv, "l:vhV", table, NULL)) != -1)
+           (option = getopt_long(argc, argv, "l:k:vhV", table, NULL)) != -1)
         exit_code = read_option(option, &options, &heartbeat_given);
     if (exit_code != -1)
         return exit_code;

@@ -12,7 +12,9 @@
 #include "coordinator/shell.h"
 #include "common/base/mem.h"
 #include "common/net/net.h"
+#include "common/sys/notify.h"
 #include "common/sys/sys.h"
+#include "coordinator/gate.h"
 #include "coordinator/relay.h"
 
 #include <errno.h>
@@ -41,6 +43,7 @@ struct peer {
     uint64_t link;
     bool worker;
     char name[128];
+    struct holder holder; /* with keys */
     UT_hash_handle hh;
 };
 
@@ -49,8 +52,11 @@ struct shell {
     struct coordinator_core *core;
     struct coordinator_effects effects;
     struct net *net;
+    struct gate *gate; /* NULL: no keys */
     struct relay *relay;
+    const struct holder *relaying; /* whose RELAY is being read */
     struct peer *peers;
+    struct notify notify;
     int signals; /* signalfd */
     enum stage stage;
     uint64_t now_ms;
@@ -66,19 +72,22 @@ static void trace(const char *event, uint64_t link, const struct message *messag
 
 /* ----------------------------------------------------------------------- peers */
 
-static struct peer *find_peer(struct shell *shell, uint64_t link)
+static struct peer *find_peer(const struct shell *shell, uint64_t link)
 {
     struct peer *peer;
     HASH_FIND(hh, shell->peers, &link, sizeof link, peer);
     return peer;
 }
 
-static bool add_peer(struct shell *shell, uint64_t link, const struct message *hello)
+static bool add_peer(struct shell *shell, uint64_t link, const struct holder *holder,
+                     const struct message *hello)
 {
     struct peer *peer = mem_alloc(sizeof *peer);
     if (peer == NULL)
         return false;
     peer->link = link;
+    if (holder != NULL)
+        peer->holder = *holder;
     peer->worker = hello->kind == MSG_HELLO_WORKER;
     if (peer->worker)
         snprintf(peer->name, sizeof peer->name, "node=%s", hello->hello_worker.node);
@@ -144,12 +153,14 @@ static void close_link(struct shell *shell, uint64_t link, const char *text)
         net_drop(shell->net, link, text);
 }
 
-static void step_message(struct shell *shell, uint64_t link, struct message **message)
+static void step_message(struct shell *shell, uint64_t link, const struct holder *holder,
+                         struct message **message)
 {
     struct coordinator_event event = {.kind = COORDINATOR_MESSAGE,
                                       .now_ms = shell->now_ms,
                                       .link = link,
-                                      .message = *message};
+                                      .message = *message,
+                                      .holder = holder};
     int result = coordinator_core_step(shell->core, &event, &shell->effects);
     *message = event.message;
     if (result == 0)
@@ -184,42 +195,75 @@ static void refuse_client(struct shell *shell, uint64_t link)
     close_link(shell, link, "shutting down");
 }
 
-static void log_hello(uint64_t link, const struct message *hello)
+/* For the log, if it is let in: the message is gone by then. */
+static void describe_hello(const struct message *hello, const struct holder *holder,
+                           char *text, size_t size)
 {
+    const char *key = holder != NULL ? holder->name : "";
     if (hello->kind == MSG_HELLO_WORKER)
-        log_event(LOG_INFO, "worker-up",
-                  "node=%s slots=%u machine=%s version=%s link=%llx",
-                  hello->hello_worker.node, hello->hello_worker.slots,
-                  hello->hello_worker.machine, hello->hello_worker.version,
-                  (unsigned long long)link);
+        snprintf(text, size, "node=%s slots=%u machine=%s version=%s key=%s",
+                 hello->hello_worker.node, hello->hello_worker.slots,
+                 hello->hello_worker.machine, hello->hello_worker.version, key);
     else
-        log_event(LOG_INFO, "client-up", "host=%s pid=%u version=%s link=%llx",
-                  hello->hello_client.host, hello->hello_client.pid,
-                  hello->hello_client.version, (unsigned long long)link);
+        snprintf(text, size, "host=%s pid=%u version=%s key=%s", hello->hello_client.host,
+                 hello->hello_client.pid, hello->hello_client.version, key);
+}
+
+static bool is_dropped(const struct shell *shell, size_t first, uint64_t link)
+{
+    for (size_t i = first; i < shell->effects.count; i++)
+        if (shell->effects.items[i].kind == COORDINATOR_DROP &&
+            shell->effects.items[i].link == link)
+            return true;
+    return find_peer(shell, link) == NULL;
+}
+
+/* The first word of a peer that is not known yet. */
+static void take_hello(struct shell *shell, uint64_t link, const struct holder *holder,
+                       struct message **message)
+{
+    char text[512];
+    const bool worker = (*message)->kind == MSG_HELLO_WORKER;
+    const size_t first = shell->effects.count;
+    if (!add_peer(shell, link, holder, *message)) {
+        close_link(shell, link, "out of memory");
+        return;
+    }
+    describe_hello(*message, holder, text, sizeof text);
+    step_message(shell, link, holder, message);
+    if (!is_dropped(shell, first, link))
+        log_event(LOG_INFO, worker ? "worker-up" : "client-up", "%s link=%llx", text,
+                  (unsigned long long)link);
+}
+
+static void take_relay(struct shell *shell, uint64_t link, const struct holder *holder,
+                       const struct message *message)
+{
+    struct holder inside;
+    if (holder != NULL) {
+        inside = *holder;
+        inside.role = HOLDER_RELAYED;
+        shell->relaying = &inside;
+    }
+    relay_receive(shell->relay, link, message);
+    shell->relaying = NULL;
 }
 
 /* A message of a peer, relayed or not. */
-static void take_message(struct shell *shell, uint64_t link, struct message **message)
+static void take_message(struct shell *shell, uint64_t link, const struct holder *holder,
+                         struct message **message)
 {
     enum message_kind kind = (*message)->kind;
     trace("received", link, *message);
-    if (kind == MSG_HELLO_CLIENT || kind == MSG_HELLO_WORKER) {
-        if (kind == MSG_HELLO_CLIENT && shell->stage == DRAINING) {
-            refuse_client(shell, link);
-            return;
-        }
-        if (find_peer(shell, link) == NULL) {
-            if (!add_peer(shell, link, *message)) {
-                close_link(shell, link, "out of memory");
-                return;
-            }
-            log_hello(link, *message);
-        }
-    }
-    if (kind == MSG_RELAY)
-        relay_receive(shell->relay, link, *message);
+    const bool hello = kind == MSG_HELLO_CLIENT || kind == MSG_HELLO_WORKER;
+    if (kind == MSG_HELLO_CLIENT && shell->stage == DRAINING)
+        refuse_client(shell, link);
+    else if (hello && find_peer(shell, link) == NULL)
+        take_hello(shell, link, holder, message);
+    else if (kind == MSG_RELAY)
+        take_relay(shell, link, holder, *message);
     else if (find_peer(shell, link) != NULL)
-        step_message(shell, link, message);
+        step_message(shell, link, holder, message);
 }
 
 static void on_net(void *user, struct net_event *event)
@@ -232,15 +276,18 @@ static void on_net(void *user, struct net_event *event)
     case NET_DOWN:
         end_peer(shell, event->link, event->text, false, 0);
         break;
+    case NET_REFUSED: /* of dialers */
+        break;
     case NET_MESSAGE:
-        take_message(shell, event->link, &event->message);
+        take_message(shell, event->link, event->holder, &event->message);
         break;
     }
 }
 
 static void on_relay_message(void *user, uint64_t link, struct message **message)
 {
-    take_message(user, link, message);
+    struct shell *shell = user;
+    take_message(shell, link, shell->relaying, message);
 }
 
 static void on_relay_down(void *user, uint64_t link, const char *text)
@@ -260,6 +307,9 @@ static void drop_peer(struct shell *shell, const struct coordinator_effect *effe
 {
     log_event(LOG_DEBUG, "drop", "link=%llx code=%s", (unsigned long long)effect->link,
               farpool_error_name(effect->code));
+    const struct peer *peer = find_peer(shell, effect->link);
+    if (effect->code == FARPOOL_EKEY && peer != NULL)
+        gate_log_refused(&peer->holder, effect->text);
     end_peer(shell, effect->link, effect->text, true, effect->code);
     close_link(shell, effect->link, effect->text);
 }
@@ -296,21 +346,31 @@ static void take_signals(struct shell *shell)
     while (read(shell->signals, &info, sizeof info) == (ssize_t)sizeof info) {
         log_event(LOG_INFO, "signal", "name=%s",
                   info.ssi_signo == SIGINT ? "INT" : "TERM");
-        if (shell->stage == SERVING)
+        if (shell->stage == SERVING) {
             shell->stage = DRAINING;
-        else if (shell->stage == DRAINING)
+            notify_stopping(&shell->notify);
+        } else if (shell->stage == DRAINING) {
             shell->stage = ENDED;
+        }
     }
 }
 
-static void end_if_idle(struct shell *shell)
+static void end_if_idle(struct shell *shell, const struct coordinator_counts *counts)
 {
-    struct coordinator_counts counts;
-    coordinator_core_counts(shell->core, &counts);
-    if (shell->stage != DRAINING)
-        return;
-    if (counts.clients == 0)
+    if (shell->stage == DRAINING && counts->clients == 0)
         shell->stage = ENDED;
+}
+
+static void tell_manager(struct shell *shell, const struct coordinator_counts *counts)
+{
+    if (shell->stage == SERVING)
+        notify_status(&shell->notify, "%llu workers, %llu clients",
+                      (unsigned long long)counts->workers,
+                      (unsigned long long)counts->clients);
+    else
+        notify_status(&shell->notify, "draining: waiting for %llu clients to go",
+                      (unsigned long long)counts->clients);
+    notify_turn(&shell->notify, shell->now_ms);
 }
 
 static int open_signals(void)
@@ -331,6 +391,10 @@ static long wait_ms(const struct shell *shell)
     uint64_t deadline = coordinator_core_deadline(shell->core);
     if (net_deadline(shell->net) < deadline)
         deadline = net_deadline(shell->net);
+    if (notify_deadline(&shell->notify) < deadline)
+        deadline = notify_deadline(&shell->notify);
+    if (gate_deadline(shell->gate) < deadline)
+        deadline = gate_deadline(shell->gate);
     if (deadline == UINT64_MAX)
         return -1;
     uint64_t now = sys_now_ms();
@@ -352,13 +416,18 @@ static void wait_for_events(struct shell *shell)
 
 static void loop(struct shell *shell)
 {
+    struct coordinator_counts counts;
     while (shell->stage == SERVING || shell->stage == DRAINING) {
         wait_for_events(shell);
         shell->now_ms = sys_now_ms();
         take_signals(shell);
+        if (gate_look(shell->gate, shell->now_ms))
+            net_recheck(shell->net);
         net_poll(shell->net, shell->now_ms, on_net, shell);
         flush(shell);
-        end_if_idle(shell);
+        coordinator_core_counts(shell->core, &counts);
+        end_if_idle(shell, &counts);
+        tell_manager(shell, &counts);
     }
 }
 
@@ -374,11 +443,13 @@ static int open_shell(struct shell *shell)
     const struct coordinator_options *options = shell->options;
     uint64_t files = (uint64_t)options->core.workers_max + options->core.clients_max +
                      FILES_BESIDES_PEERS;
+    shell->now_ms = sys_now_ms();
+    if (notify_open(&shell->notify, shell->now_ms, &error) != 0)
+        log_event(LOG_WARNING, "notify", "reason=\"%s\"", error.text);
     if (sys_need_files(files, &error) != 0)
         return fail("open-files", error.text);
     struct coordinator_config config = options->core;
     sys_random_id(&config.coordinator);
-    shell->now_ms = sys_now_ms();
     if (coordinator_core_create(&config, shell->now_ms, &shell->core) != 0)
         return fail("start", "out of memory");
     struct relay_config relay = {config.clients_max, on_relay_message, on_relay_down,
@@ -392,10 +463,17 @@ static int open_shell(struct shell *shell)
                              .role = 'K',
                              .queue_bytes_max = QUEUE_BYTES_MAX,
                              .seed = sys_random()};
+    if (options->keys != NULL &&
+        gate_open(options->keys, shell->now_ms, &shell->gate, &error) != 0)
+        return fail("keys", error.text);
+    net.keys = gate_keys(shell->gate);
     if (net_listen(&net, &shell->net, &error) != 0)
         return fail("listen", error.text);
-    log_event(LOG_INFO, "listening", "address=%s pid=%d version=%s",
-              net_address(shell->net), (int)getpid(), FARPOOL_VERSION);
+    gate_wipe(shell->gate);
+    log_event(LOG_INFO, "listening", "address=%s pid=%d version=%s keys=%s",
+              net_address(shell->net), (int)getpid(), FARPOOL_VERSION,
+              options->keys != NULL ? options->keys : "none");
+    notify_ready(&shell->notify);
     return 0;
 }
 
@@ -405,17 +483,20 @@ static void close_shell(struct shell *shell)
     HASH_ITER (hh, shell->peers, peer, next)
         remove_peer(shell, peer);
     net_close(shell->net, shell->stage == ENDED ? LINGER_MS : 0);
+    gate_close(shell->gate);
     relay_destroy(shell->relay);
     coordinator_effects_fini(&shell->effects);
     if (shell->core != NULL)
         coordinator_core_destroy(shell->core);
     if (shell->signals >= 0)
         close(shell->signals);
+    notify_close(&shell->notify);
 }
 
 int coordinator_run(const struct coordinator_options *options)
 {
-    struct shell shell = {.options = options, .signals = -1, .stage = SERVING};
+    struct shell shell = {
+        .options = options, .notify = {.fd = -1}, .signals = -1, .stage = SERVING};
     log_open("coordinator", options->level);
     if (open_shell(&shell) == 0)
         loop(&shell);

@@ -11,13 +11,14 @@
 struct coordinator_options {
     struct coordinator_config core; /* its id is made by coordinator_run */
     const char *address;            /* to listen on; borrowed */
+    const char *keys;               /* folder; NULL: no keys; borrowed */
     enum log_level level;
 };
 
 #define COORDINATOR_ADDRESS "tcp://127.0.0.1:5764"
 
-/* Reads the command line. -1: *ret_options is filled, run; else the exit code, after
- * having printed help, version or what is wrong. */
+/* Reads the command line and FARPOOL_KEYS. -1: *ret_options is filled, run; else the exit
+ * code, after having printed help, version or what is wrong. */
 int coordinator_read_options(int argc, char **argv,
                              struct coordinator_options *ret_options);
 

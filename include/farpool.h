@@ -82,7 +82,8 @@ extern "C" {
     X(ETERMINATED, -30, "the pool was terminated")                                       \
     X(EFULL, -31, "limit reached")                                                       \
     X(ENOPOOL, -32, "no such pool")                                                      \
-    X(EDRAINED, -33, "the node was drained")
+    X(EDRAINED, -33, "the node was drained")                                             \
+    X(EKEY, -34, "the key was refused")
 
 enum {
 #define FARPOOL_ERROR_ENUM(name, value, text) FARPOOL_##name = (value),
@@ -360,9 +361,18 @@ typedef struct farpool_pool_options {
     int64_t bytes_under_way;  /* >= 1 bytes of the same; AUTO: 64 MiB */
     const char *program;      /* path of another Farpool program to run; NULL: this one */
     const char *const *files; /* NULL-ended paths, put beside the program on each node;
-                                 a process starts in that folder; NULL: none */
+                                 they are in the current folder of each process;
+                                 NULL: none */
     int64_t connect_timeout_ms; /* >= 1; AUTO: 5000 */
 } farpool_pool_options;
+
+/* Where processes of a pool run: on a worker each starts in a folder of its own, with the
+ * pool's files, removed when it ends; TMPDIR is that folder. Embedded, they start in the
+ * current folder of the program that opened the pool, or, when files are named, in one
+ * folder for all of them. They have the worker's environment variables (embedded: the
+ * program's) as its options tell, and FARPOOL_NODE and FARPOOL_SLOT: the node's name, and
+ * 0 to slots - 1, which differ between processes that run at a time, as far as a pool has
+ * a process for each slot; by it a worker may also give out cores and other resources. */
 
 #define FARPOOL_POOL_OPTIONS                                                             \
     {                                                                                    \
@@ -377,11 +387,14 @@ typedef struct farpool_pool_options {
  *   processes run on this machine, with no daemon. Inside a task NULL opens the pool
  *   that the task runs in: to be used by the task's own thread only, and once at a time
  *   (EFULL); of the options only those of jobs matter there. Waiting for its jobs lends
- *   the task's slot to others.
+ *   the task's slot to others. A coordinator that uses keys (every one that is not on
+ *   this machine does) wants the environment's FARPOOL_KEY: the path of a key file, as
+ *   made by `farpool keys add`, which only this user may read.
  * options: NULL for all defaults.
  * Returns the pool, to be ended with farpool_pool_free, or NULL with *error filled:
  *   ENOINIT, EINVAL (an option, by name), EADDRESS, ENOCOORDINATOR (nothing answered
- *   within connect_timeout_ms), EVERSION, ENOFUNCTION (initializer), EPROGRAM, EMACHINE
+ *   within connect_timeout_ms), EKEY (the key was refused, or its file is not as it must
+ *   be), EVERSION, ENOFUNCTION (initializer), EPROGRAM, EMACHINE
  *   (embedded), EFULL, ENOFILES, ENOMEM, ESYSTEM. Blocks until the coordinator answered,
  * not for workers. */
 FARPOOL_API farpool_pool *farpool_open(const char *address,
@@ -613,9 +626,13 @@ typedef struct farpool_pool_status {
 } farpool_pool_status;
 
 typedef struct farpool_job_status {
-    char pool[33], function[64];
-    uint64_t job, tasks_waiting, tasks_running, tasks_done;
+    char pool[33], function[64], client_host[64]; /* whoever opened the job */
+    uint64_t client_pid, job, tasks_waiting, tasks_running, tasks_done;
+    uint64_t tasks_failed; /* among those done; one that is tried again counts again */
     int64_t priority;
+    /* Why tasks wait: settling, no-workers, draining, failed, limit, busy, window or
+     * dealing, and the same for people; both empty while none waits. */
+    char why[16], reason[1024];
 } farpool_job_status;
 
 /* What a coordinator knows now. */
@@ -629,12 +646,37 @@ typedef struct farpool_cluster_status {
 } farpool_cluster_status;
 
 /* Asks the coordinator at address (NULL: FARPOOL_COORDINATOR). Blocks until it has
- * answered or timeout_ms is over: ENOCOORDINATOR. The result is freed with
- * farpool_cluster_status_free (which takes NULL). */
+ * answered or timeout_ms is over: ENOCOORDINATOR. Uses FARPOOL_KEY as farpool_open does;
+ * EKEY. Of a coordinator that uses keys, a client's key is shown its own pools and jobs,
+ * an admin's all. The result is freed with farpool_cluster_status_free (which takes
+ * NULL). */
 FARPOOL_API int farpool_cluster_get_status(const char *address, int64_t timeout_ms,
                                            farpool_cluster_status **ret_status,
                                            farpool_error *error);
 FARPOOL_API void farpool_cluster_status_free(farpool_cluster_status *status);
+
+/* What follows is an operator's: it concerns other programs' work. All block until the
+ * coordinator at address (NULL: FARPOOL_COORDINATOR) has answered or timeout_ms is over:
+ * ENOCOORDINATOR. */
+
+/* Cancels a job of a pool (both as the status tells them; pool in full), or, with job 0,
+ * all its jobs: the client that opened it is told, and its unfinished tasks end there
+ * with ECANCELLED, and so does the input of an iterator. kill: also kill tasks that run;
+ * otherwise these finish for nobody, or notice farpool_task_cancelled. *ret_jobs and
+ * *ret_tasks (each may be NULL): how many are concerned, as far as the coordinator knows
+ * tasks. ENOPOOL; EINVAL: no such job; ENOTREADY: the client has not come back since the
+ * coordinator was restarted. */
+FARPOOL_API int farpool_cluster_cancel(const char *address, int64_t timeout_ms,
+                                       const char *pool, uint64_t job, bool kill,
+                                       uint64_t *ret_jobs, uint64_t *ret_tasks,
+                                       farpool_error *error);
+
+/* Has every worker of a node's name drain: it finishes what runs, gives back what has not
+ * begun, and leaves. Returns when they were told. *ret_workers and *ret_tasks (each may
+ * be NULL): how many are concerned. EINVAL: no such node; EDRAINED: it drains already. */
+FARPOOL_API int farpool_cluster_drain(const char *address, int64_t timeout_ms,
+                                      const char *node, uint64_t *ret_workers,
+                                      uint64_t *ret_tasks, farpool_error *error);
 
 #ifdef __cplusplus
 }

@@ -53,4 +53,4 @@ need_packages() { # PACKAGE...
 build_packages=(gcc libc6-dev make cmake ninja-build pkg-config libzmq3-dev libmsgpack-dev
     libsodium-dev uthash-dev libbsd-dev libjansson-dev libpng-dev)
 test_packages=(g++ clang clang-tidy-14 clang-format-14 libclang-rt-14-dev cppcheck libcmocka-dev
-    binutils python3 procps)
+    binutils python3 procps zsh groff-base dpkg-dev file adduser util-linux)

@@ -87,8 +87,12 @@ int worker_core_create(const struct worker_config *config, uint64_t now_ms,
 {
     assert(config->slots >= 1 && config->slots <= 65536);
     struct worker_core *core = mem_alloc(sizeof *core);
-    if (core == NULL)
+    if (core != NULL)
+        core->slots = mem_alloc(config->slots * sizeof *core->slots);
+    if (core == NULL || core->slots == NULL) {
+        mem_free(core);
         return FARPOOL_ENOMEM;
+    }
     core->config = *config;
     core->now_ms = now_ms;
     core->load_ms = now_ms;
@@ -119,6 +123,7 @@ void worker_core_destroy(struct worker_core *core)
         }
         worker_pool_free(core, pool);
     }
+    mem_free(core->slots);
     mem_free(core);
 }
 

@@ -90,7 +90,8 @@ enum worker_effect_kind {
     WORKER_PROGRAM_WRITE, /* program, file, offset, data, code: a piece came (code != 0:
                              the client could not read it); answered likewise */
     WORKER_PROGRAM_CLOSE, /* program: no pool here uses it any more */
-    WORKER_PROCESS_START, /* process, pool, program, initializer, data (its argument) */
+    WORKER_PROCESS_START, /* process, slot, pool, program, initializer, data (its
+                             argument) */
     WORKER_PROCESS_GIVE,  /* process, give, span, and of its job: job, function,
                              timeout_ms, claim, publish */
     WORKER_PROCESS_TAKE_BACK, /* process, count: take back up to so many tasks not begun,
@@ -115,6 +116,7 @@ struct worker_effect {
     struct payload *data; /* a reference, the shell takes it over */
     struct id pool;
     uint64_t process, give, job;
+    uint32_t slot;        /* below config.slots: the process's number for its life */
     struct msg_span span; /* references, the shell takes them over */
     uint64_t first;
     uint64_t count;

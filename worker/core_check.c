@@ -97,6 +97,29 @@ static void check_pieces_of(const struct process *process)
     assert(process->life_tasks >= process->given_tasks);
 }
 
+/* First how many have each number, then how many run under it; `own` is free for it. */
+static void check_slots(struct worker_core *core)
+{
+    const struct pool *pool;
+    for (uint32_t i = 0; i < core->config.slots; i++)
+        core->slots[i].own = 0;
+    for (int running = 0; running < 2; running++) {
+        TAILQ_FOREACH (pool, &core->pools, link) {
+            for (int state = 0; state < PROCESS_STATES; state++) {
+                const struct process *process;
+                const bool runs = state == PROCESS_RUNNING || state == PROCESS_YIELDING;
+                TAILQ_FOREACH (process, &pool->processes[state], link)
+                    core->slots[process->slot].own += runs || !running;
+            }
+        }
+        for (uint32_t i = 0; i < core->config.slots; i++) {
+            struct slot *slot = &core->slots[i];
+            assert(slot->own == (running ? slot->running : slot->alive));
+            slot->own = 0;
+        }
+    }
+}
+
 static void check_process(const struct process *process, const struct pool *pool,
                           enum process_state state)
 {
@@ -210,6 +233,7 @@ void worker_core_check(const struct worker_core *const_core)
     struct pool *pool;
     TAILQ_FOREACH (pool, &core->pools, link)
         check_pool(core, pool, &sums);
+    check_slots(core);
     check_programs(core);
     check_unsent(core, sums.unsent);
     assert(sums.pools == core->pools_count && sums.jobs == core->jobs_count);

@@ -248,7 +248,7 @@ static int feed_idle(struct worker_core *core)
 {
     struct pool *pool;
     while (slot_is_free(core) && (pool = next_pool(core)) != NULL) {
-        struct process *process = TAILQ_FIRST(&pool->processes[PROCESS_IDLE]);
+        struct process *process = worker_slot_next(core, pool);
         bool given;
         if (give_next(core, process, &given) != 0)
             return FARPOOL_ENOMEM;

@@ -99,7 +99,8 @@ static void give_up(struct worker_core *core, struct process *process)
 
 static bool is_shortage(int code)
 {
-    return code == FARPOOL_ENOFILES || code == FARPOOL_ESYSTEM || code == FARPOOL_ENOMEM;
+    return code == FARPOOL_ENOFILES || code == FARPOOL_ESYSTEM ||
+           code == FARPOOL_ENOMEM || code == FARPOOL_ENOSPACE;
 }
 
 /* A process that never was ready. When the node is short of something and others of the

@@ -12,6 +12,7 @@
  *   core_process.c  processes: their states, how many there are
  *   core_report.c   what the host reports of them
  *   core_gone.c     their end, and who is blamed for it
+ *   core_slot.c     the slot's number that each has
  *   core_feed.c     starting processes and giving them tasks
  *   core_watch.c    task timeouts, cancelled tasks that run, LOAD
  *   core_result.c   results until they are ACKed
@@ -27,6 +28,7 @@
 #include "common/base/mem.h"
 #include "common/base/span.h"
 #include "worker/core.h"
+#include "worker/core_slot.h"
 
 #include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
@@ -164,6 +166,7 @@ enum kill_reason {
 
 struct process {
     uint64_t number;
+    uint32_t slot;
     struct pool *pool;
     enum process_state state;
     enum kill_reason reason;
@@ -320,6 +323,7 @@ struct worker_core {
     struct worker_processes processes;
     uint32_t counts[PROCESS_STATES], total;
     uint64_t next_process, started;
+    struct slot *slots; /* config.slots of them */
 
     uint64_t held_tasks, held_bytes; /* queued and given */
 

@@ -50,10 +50,12 @@ static void enter(struct worker_core *core, struct process *process,
         TAILQ_INSERT_TAIL(&pool->processes[state], process, link);
     pool->counts[state]++;
     core->counts[state]++;
+    worker_slot_enter(core, process);
 }
 
 static void leave(struct worker_core *core, struct process *process)
 {
+    worker_slot_leave(core, process);
     TAILQ_REMOVE(&process->pool->processes[process->state], process, link);
     process->pool->counts[process->state]--;
     core->counts[process->state]--;
@@ -127,6 +129,7 @@ struct process *worker_process_start(struct worker_core *core, struct pool *pool
     if (process == NULL)
         return NULL;
     process->number = core->next_process++;
+    process->slot = worker_slot_choose(core, pool);
     process->pool = pool;
     process->due_ms = UINT64_MAX;
     TAILQ_INIT(&process->pieces);
@@ -138,6 +141,7 @@ struct process *worker_process_start(struct worker_core *core, struct pool *pool
     core->load_changed = true;
     struct worker_effect *effect = worker_add(core, WORKER_PROCESS_START);
     effect->process = process->number;
+    effect->slot = process->slot;
     effect->pool = pool->id;
     effect->program = pool->program->hash;
     memcpy(effect->name, pool->initializer, sizeof effect->name);

@@ -12,6 +12,7 @@
 #include "worker/host_internal.h"
 
 #include "common/base/error.h"
+#include "common/sys/affinity.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -43,6 +44,22 @@ void host_deliver(struct host *host, struct worker_event *event)
     payload_unref(&event->data);
 }
 
+static int open_parts(struct host *host, farpool_error *error)
+{
+    const struct host_config *config = &host->config;
+    int result = 0;
+    if (!host_environment_init(host))
+        return error_set(error, FARPOOL_ENOMEM, "host: out of memory");
+    if (config->scratch != NULL)
+        result = scratch_open(config->scratch, &host->scratch, error);
+    if (result == 0 && config->bind)
+        result = affinity_read(&host->cores, error);
+    if (result != 0)
+        return result;
+    host->epoll = epoll_create1(EPOLL_CLOEXEC);
+    return host->epoll >= 0 ? 0 : host_system_error(error, errno, "host: epoll_create1");
+}
+
 int host_create(const struct host_config *config, struct host **ret_host,
                 farpool_error *error)
 {
@@ -52,23 +69,18 @@ int host_create(const struct host_config *config, struct host **ret_host,
     host->config = *config;
     if (host->config.payload_max == 0 || host->config.payload_max > BODY_BYTES_MAX)
         host->config.payload_max = BODY_BYTES_MAX;
+    if (host->config.slots == 0)
+        host->config.slots = 1;
     snprintf(host->node, sizeof host->node, "%s",
              config->node != NULL ? config->node : "");
     host->generation = (uint32_t)getpid() << 8; /* differs between hosts, mostly */
     host->epoll = -1;
-    host->environment = host_environment_copy();
-    if (host->environment == NULL) {
+    int result = open_parts(host, error);
+    if (result != 0)
         host_destroy(host);
-        return error_set(error, FARPOOL_ENOMEM, "host: out of memory");
-    }
-    host->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (host->epoll < 0) {
-        int number = errno;
-        host_destroy(host);
-        return host_system_error(error, number, "host: epoll_create1");
-    }
-    *ret_host = host;
-    return 0;
+    else
+        *ret_host = host;
+    return result;
 }
 
 static void destroy_program(struct host *host, struct host_program *program)
@@ -78,6 +90,7 @@ static void destroy_program(struct host *host, struct host_program *program)
     mem_free(program->path);
     mem_free(program->name);
     mem_free(program->folder);
+    mem_free(program->files);
     mem_free(program);
 }
 
@@ -94,7 +107,9 @@ void host_destroy(struct host *host)
     struct host_program *program, *next_program;
     HASH_ITER (hh, host->programs, program, next_program)
         destroy_program(host, program);
-    host_environment_free(host->environment);
+    scratch_close(host->scratch);
+    affinity_free(host->cores);
+    host_environment_fini(host);
     mem_free(host->merge.data);
     mem_free(host->merge.sizes);
     if (host->epoll >= 0)
@@ -119,6 +134,7 @@ static char *program_name(const char *path)
 int host_set_program(struct host *host, const struct hash *hash, const char *path,
                      const char *folder)
 {
+    farpool_error error;
     struct host_program *old, *program = mem_alloc(sizeof *program);
     if (program == NULL)
         return FARPOOL_ENOMEM;
@@ -131,6 +147,11 @@ int host_set_program(struct host *host, const struct hash *hash, const char *pat
         destroy_program(host, program);
         return FARPOOL_ENOMEM;
     }
+    if (host->scratch != NULL && folder != NULL &&
+        (program->files = scratch_list(folder, &error)) == NULL) {
+        destroy_program(host, program);
+        return error.code;
+    }
     HASH_FIND(hh, host->programs, hash, sizeof *hash, old);
     if (old != NULL)
         destroy_program(host, old);
@@ -141,6 +162,14 @@ int host_set_program(struct host *host, const struct hash *hash, const char *pat
         return FARPOOL_ENOMEM;
     }
     return 0;
+}
+
+const char *host_scratch_folder(const struct host *host, uint32_t *ret_leftovers)
+{
+    if (host->scratch == NULL)
+        return NULL;
+    *ret_leftovers = host->scratch->leftovers;
+    return host->scratch->path;
 }
 
 bool host_owns(const struct host *host, int pid)

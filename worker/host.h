@@ -14,6 +14,16 @@
 
 struct host;
 
+#define HOST_RESOURCES_MAX 16
+#define HOST_RESOURCE_NAME_MAX 31
+#define HOST_RESOURCE_COUNT_MAX 1024
+
+/* Things of a node that its slots share out among them, told by their indexes. */
+struct host_resource {
+    char name[HOST_RESOURCE_NAME_MAX + 1]; /* letters, digits, _ */
+    uint32_t count;                        /* 1 to HOST_RESOURCE_COUNT_MAX */
+};
+
 struct host_config {
     const char *node;    /* told to the functions */
     bool capture_output; /* daemon: stdout and stderr of processes go through pipes, line
@@ -26,6 +36,19 @@ struct host_config {
     uint64_t payload_max; /* largest input or output; sizes the shared memory (which only
                              takes the memory that is touched) */
     bool spin;            /* look again for some microseconds before sleeping */
+
+    /* What a process finds when it starts (docs/environment.md). Borrowed during
+     * host_create, but resources as long as the host. */
+    uint32_t slots;          /* as the core's; 0 is taken for 1 */
+    const char *scratch;     /* processes start in a folder of their own below this one;
+                                NULL: in their program's */
+    const char *const *pass; /* names of variables that are passed on, NULL-ended;
+                                "A*": all that begin so; NULL: all */
+    const char *const *withhold; /* ... but these, when pass is NULL */
+    const char *const *set;      /* NAME=VALUE, NULL-ended; NULL: none */
+    bool bind;                   /* each process to one core, by its slot */
+    const struct host_resource *resources;
+    uint32_t resources_count;
 };
 
 /* EMFILE and the like: ENOFILES, ESYSTEM, naming the limit. */
@@ -35,10 +58,14 @@ int host_create(const struct host_config *config, struct host **ret_host,
 void host_destroy(struct host *host);
 
 /* A program's folder and executable (path), for WORKER_PROCESS_START: before the first
- * one. `folder` NULL: processes start in the caller's working folder (embedded, no
- * files). Copied. */
+ * one. `folder` NULL: it has none, and without a scratch folder processes start in the
+ * caller's working folder (embedded, no files). Copied. ENOMEM, ESYSTEM. */
 int host_set_program(struct host *host, const struct hash *program, const char *path,
                      const char *folder);
+
+/* The folder in which processes have theirs, and how many folders of dead workers were
+ * found beside it, which are being removed. NULL: host_config.scratch was. */
+const char *host_scratch_folder(const struct host *host, uint32_t *ret_leftovers);
 
 /* Whether a child is one that the host reaps itself; any other is an orphan. */
 bool host_owns(const struct host *host, int pid);

@@ -100,8 +100,19 @@ static void describe(struct host_process *process, struct worker_event *gone)
     gone->text = text;
 }
 
+static void remove_folder(struct host *host, const struct host_process *process)
+{
+    const struct host_program *program;
+    HASH_FIND(hh, host->programs, &process->program_hash, sizeof process->program_hash,
+              program);
+    if (process->scratch)
+        scratch_remove(host->scratch, process->number,
+                       program != NULL ? program->files : NULL);
+}
+
 static void release(struct host *host, struct host_process *process)
 {
+    remove_folder(host, process);
     if (process->hashed)
         HASH_DELETE(hh, host->processes, process);
     while (!TAILQ_EMPTY(&process->gives))

@@ -5,6 +5,9 @@
  *   host.c          the host's calls: effects in, events out
  *   host_channel.c  a process's shared memory, outputs that lie in it, waking
  *   host_start.c    starting a process
+ *   host_environment.c  its environment variables
+ *   host_scratch.c  the folder it starts in
+ *   host_remove.c   removing such folders
  *   host_why.c      why one did not come up
  *   host_library.c  which shared library it lacked
  *   host_feed.c     giving tasks and taking them back
@@ -18,6 +21,7 @@
 
 #include "common/base/channel.h"
 #include "worker/host.h"
+#include "worker/host_scratch.h"
 
 #include <pthread.h>
 #include <sys/queue.h>
@@ -99,6 +103,8 @@ struct host_process {
     bool hashed;
     uint64_t number;
     enum process_state state;
+    bool scratch; /* it has a folder of its own */
+    struct hash program_hash;
     pid_t pid;
     int pidfd, bell; /* -1: none */
     bool exited;     /* pidfd became readable */
@@ -130,6 +136,7 @@ struct host_program {
     bool hashed;
     struct hash program;
     char *path, *folder; /* folder NULL: none */
+    char *files;         /* as scratch_list; NULL without folder or scratch */
     char *name;          /* for people: the path, or what /proc/self/exe stands for */
 };
 
@@ -151,7 +158,11 @@ struct host {
     char node[NODE_NAME_MAX + 1];
     int epoll;
     uint32_t generation; /* of the process started last */
-    char **environment;
+    char **environment;  /* of all processes */
+    size_t environment_count;
+    char *library_path;      /* LD_LIBRARY_PATH=..., or NULL */
+    struct scratch *scratch; /* NULL: processes start in their program's folder */
+    struct affinity *cores;  /* NULL: processes are not bound */
     struct host_process *processes;
     struct host_program *programs;
     struct host_merge merge;
@@ -193,8 +204,28 @@ void host_map_trim_in(struct host_map *map, struct arena *arena);
 /* Starts a process; false: process->code and text say why not. */
 bool host_start(struct host *host, struct host_process *process,
                 const struct worker_effect *effect);
-char **host_environment_copy(void); /* NULL: out of memory */
-void host_environment_free(char **environment);
+
+/* host_environment.c -------------------------------------------------------------- */
+
+/* Where a process is and what it is told of it; all borrowed. */
+struct host_place {
+    const char *channel;   /* of CHANNEL_ENVIRONMENT */
+    const char *libraries; /* folder of shared libraries, or NULL */
+    const char *folder;    /* its current folder, NULL: the caller's */
+    uint32_t slot;
+};
+
+struct host_variables {
+    char **all; /* NULL-ended: first those of the host, then its own */
+    size_t borrowed, own;
+};
+
+bool host_environment_init(struct host *host); /* false: out of memory */
+void host_environment_fini(struct host *host);
+/* false: out of memory. */
+bool host_variables_make(const struct host *host, const struct host_place *place,
+                         struct host_variables *ret_variables);
+void host_variables_fini(struct host_variables *variables);
 
 /* host_why.c ---------------------------------------------------------------------- */
 

@@ -10,6 +10,7 @@
 #include "worker/host_internal.h"
 
 #include "common/base/error.h"
+#include "common/sys/affinity.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,85 +23,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-extern char **environ;
-
 #define FD_HIGH 16 /* above every number that a process expects something at */
 #define FD_FIRST_CLOSED 5
 
 struct start {
     int memory, bell;
     int ends[2]; /* the process's ends of its pipes */
-    char variable[96];
-    char *library_path;
-    char **environment; /* borrowed strings */
+    char channel[96];
+    char folder[SCRATCH_PATH_MAX]; /* "": the program's */
+    struct host_variables variables;
 };
-
-char **host_environment_copy(void)
-{
-    size_t count = 0;
-    while (environ != NULL && environ[count] != NULL)
-        count++;
-    char **copy = mem_alloc((count + 1) * sizeof *copy);
-    for (size_t i = 0, n = 0; copy != NULL && i < count; i++) {
-        if (strncmp(environ[i], CHANNEL_ENVIRONMENT "=", sizeof CHANNEL_ENVIRONMENT) == 0)
-            continue;
-        if ((copy[n++] = mem_strdup(environ[i])) == NULL) {
-            host_environment_free(copy);
-            return NULL;
-        }
-    }
-    return copy;
-}
-
-void host_environment_free(char **environment)
-{
-    for (size_t i = 0; environment != NULL && environment[i] != NULL; i++)
-        mem_free(environment[i]);
-    mem_free(environment);
-}
-
-static const char *find_variable(char *const *environment, const char *name)
-{
-    size_t length = strlen(name);
-    for (; *environment != NULL; environment++)
-        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
-            return *environment + length + 1;
-    return NULL;
-}
-
-/* LD_LIBRARY_PATH with the program's folder in front: its files may be libraries. */
-static bool make_library_path(struct start *start, char *const *environment,
-                              const char *folder)
-{
-    const char *old = find_variable(environment, "LD_LIBRARY_PATH");
-    bool more = old != NULL && *old != '\0';
-    size_t size = sizeof "LD_LIBRARY_PATH=:" + strlen(folder) + (more ? strlen(old) : 0);
-    start->library_path = mem_alloc(size);
-    if (start->library_path == NULL)
-        return false;
-    snprintf(start->library_path, size, "LD_LIBRARY_PATH=%s%s%s", folder, more ? ":" : "",
-             more ? old : "");
-    return true;
-}
-
-static bool make_environment(struct start *start, char **environment, const char *folder)
-{
-    size_t count = 0, n = 0;
-    while (environment[count] != NULL)
-        count++;
-    start->environment = mem_alloc((count + 3) * sizeof *start->environment);
-    if (start->environment == NULL)
-        return false;
-    if (folder != NULL && !make_library_path(start, environment, folder))
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (folder == NULL || strncmp(environment[i], "LD_LIBRARY_PATH=", 16) != 0)
-            start->environment[n++] = environment[i];
-    if (folder != NULL)
-        start->environment[n++] = start->library_path;
-    start->environment[n] = start->variable;
-    return true;
-}
 
 /* A descriptor out of the way of the fixed numbers; closes the given one. */
 static int raise_fd(int fd)
@@ -197,13 +129,14 @@ static int spawn(const struct start *start, const struct host_program *program,
         posix_spawn_file_actions_destroy(&actions);
         return ENOMEM;
     }
-    int failed = make_actions(&actions, start, program->folder);
+    const char *folder = start->folder[0] != '\0' ? start->folder : program->folder;
+    int failed = make_actions(&actions, start, folder);
     if (!failed)
         failed = make_attributes(&attributes);
     char *arguments[] = {program->name, NULL};
     if (!failed)
         failed = posix_spawn(ret_pid, program->path, &actions, &attributes, arguments,
-                             start->environment);
+                             start->variables.all);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     return failed;
@@ -246,16 +179,64 @@ static bool make_channel(struct host *host, struct host_process *process,
               (uint16_t)generation);
     if (arena_init(&process->in_arena, 0, map->at.in_arena_bytes) != 0)
         return fail(process, FARPOOL_ENOMEM, "out of memory");
-    snprintf(start->variable, sizeof start->variable,
-             CHANNEL_ENVIRONMENT "=%u:%d:%d:%d:%u", CHANNEL_VERSION, CHANNEL_FD_MEMORY,
-             CHANNEL_FD_BELL, (int)getpid(), generation);
+    snprintf(start->channel, sizeof start->channel, "%u:%d:%d:%d:%u", CHANNEL_VERSION,
+             CHANNEL_FD_MEMORY, CHANNEL_FD_BELL, (int)getpid(), generation);
     return true;
 }
 
-static bool start_program(struct host *host, struct host_process *process,
-                          const struct host_program *program, struct start *start)
+/* A process inherits the cores of the thread that starts it. */
+static bool bind_to_slot(const struct host *host, struct host_process *process,
+                         uint32_t slot)
 {
+    int number = host->cores != NULL ? affinity_bind(host->cores, slot) : 0;
+    if (number == 0)
+        return true;
+    process->code = FARPOOL_ESYSTEM;
+    snprintf(process->text, sizeof process->text,
+             "cannot start a process: cannot bind it to a core for slot %u: %s", slot,
+             strerror(number));
+    return false;
+}
+
+static bool make_folder(struct host *host, struct host_process *process,
+                        const struct host_program *program, struct start *start)
+{
+    if (host->scratch == NULL)
+        return true;
+    int number = scratch_make(host->scratch, process->number, program->folder,
+                              program->files, start->folder);
+    process->scratch = number == 0;
+    if (process->scratch)
+        return true;
+    const bool full = number == ENOSPC || number == EDQUOT;
+    process->code = full ? FARPOOL_ENOSPACE : FARPOOL_ESYSTEM;
+    snprintf(process->text, sizeof process->text,
+             "cannot start a process: cannot make its folder %.600s: %s", start->folder,
+             strerror(number));
+    return false;
+}
+
+static bool make_variables(const struct host *host, struct host_process *process,
+                           const struct host_program *program, uint32_t slot,
+                           struct start *start)
+{
+    const struct host_place place = {.channel = start->channel,
+                                     .libraries = program->folder,
+                                     .folder = start->folder,
+                                     .slot = slot};
+    return host_variables_make(host, &place, &start->variables) ||
+           fail(process, FARPOOL_ENOMEM, "out of memory");
+}
+
+static bool start_program(struct host *host, struct host_process *process,
+                          const struct host_program *program, uint32_t slot,
+                          struct start *start)
+{
+    if (!bind_to_slot(host, process, slot))
+        return false;
     int number = spawn(start, program, &process->pid);
+    if (host->cores != NULL)
+        affinity_restore(host->cores);
     if (number != 0) {
         process->pid = 0;
         process->code = host_why_not_started(program->path, number, process->text,
@@ -282,8 +263,7 @@ static void finish(struct start *start)
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
             close(fds[i]);
-    mem_free(start->library_path);
-    mem_free(start->environment);
+    host_variables_fini(&start->variables);
 }
 
 bool host_start(struct host *host, struct host_process *process,
@@ -294,18 +274,19 @@ bool host_start(struct host *host, struct host_process *process,
     HASH_FIND(hh, host->programs, &effect->program, sizeof effect->program, program);
     if (program == NULL)
         return fail(process, FARPOOL_EPROGRAM, "its program is not on this node");
+    process->program_hash = effect->program;
     snprintf(process->program, sizeof process->program, "%s", program->name);
     snprintf(process->initializer, sizeof process->initializer, "%s", effect->name);
 
     bool started = make_channel(host, process, &effect->pool, &start);
     if (started && !host_push_init(process, effect->name, effect->data))
         started = fail(process, FARPOOL_ENOMEM, "no room for the initializer's argument");
-    if (started && !make_environment(&start, host->environment, program->folder))
-        started = fail(process, FARPOOL_ENOMEM, "out of memory");
+    started = started && make_folder(host, process, program, &start) &&
+              make_variables(host, process, program, effect->slot, &start);
     if (started && !open_files(host, process, &start))
         started = fail_errno(process, errno);
     if (started)
-        started = start_program(host, process, program, &start);
+        started = start_program(host, process, program, effect->slot, &start);
     finish(&start);
     return started;
 }

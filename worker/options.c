@@ -18,9 +18,12 @@ static const char help[] =
     "usage: " PROGRAM " [OPTION]...\n"
     "Runs the processes of pools on this node, as a coordinator tells it.\n"
     "\n"
-    "  -c, --coordinator ADDRESS  tcp://HOST:PORT or ipc://PATH, loopback only\n"
+    "  -c, --coordinator ADDRESS  tcp://HOST:PORT or ipc://PATH; off loopback only\n"
+    "                             with --key\n"
     "                             (default: FARPOOL_COORDINATOR, or\n"
     "                             " WORKER_ADDRESS ")\n"
+    "  -k, --key FILE             this worker's key, as made by farpool keys add\n"
+    "                             (default: FARPOOL_KEY)\n"
     "  -s, --slots N              tasks that run at a time (default: the cores that\n"
     "                             this process may use, here %u)\n"
     "  -n, --name NODE            name of the node (default: the host name)\n"
@@ -30,6 +33,23 @@ static const char help[] =
     "                             use)\n"
     "      --cache FOLDER         where programs are kept (default: farpool in\n"
     "                             XDG_CACHE_HOME or ~/.cache)\n"
+    "\n"
+    "Where the processes run, and what they are told:\n"
+    "      --scratch FOLDER       each process starts in a new folder below this one,\n"
+    "                             with links to its pool's files; it is removed with\n"
+    "                             the process (default: farpool-UID in TMPDIR or /tmp)\n"
+    "      --pass NAME,...        pass on these environment variables only; A* stands\n"
+    "                             for all that begin so (default: all but this\n"
+    "                             daemon's own: FARPOOL_*, NOTIFY_SOCKET and the like)\n"
+    "      --set NAME=VALUE       set a variable; may be repeated\n"
+    "      --bind core|none       core: each process may use one core only, by its\n"
+    "                             slot (default: none)\n"
+    "      --resources NAME=N,... things that the slots share out, told as indexes in\n"
+    "                             FARPOOL_RESOURCE_NAME; of gpu also in\n"
+    "                             CUDA_VISIBLE_DEVICES and ROCR_VISIBLE_DEVICES. A\n"
+    "                             node has no more slots than of any of them: more\n"
+    "                             are cut, with a warning in the log\n"
+    "\n"
     "  -v, --verbose              log more; twice: every message\n"
     "  -h, --help                 print this and exit\n"
     "  -V, --version              print the version and exit\n"
@@ -40,22 +60,37 @@ static const char help[] =
     "\n"
     "Exit codes: 0 ended as asked, 1 could not start or go on, 2 wrong usage.\n";
 
-enum { OPTION_LABELS = 256, OPTION_MEMORY, OPTION_CACHE };
+enum {
+    OPTION_LABELS = 256,
+    OPTION_MEMORY,
+    OPTION_CACHE,
+    OPTION_SCRATCH,
+    OPTION_PASS,
+    OPTION_SET,
+    OPTION_BIND,
+    OPTION_RESOURCES
+};
 
 static const struct option table[] = {
     {"coordinator", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'k'},
     {"slots", required_argument, NULL, 's'},
     {"name", required_argument, NULL, 'n'},
     {"labels", required_argument, NULL, OPTION_LABELS},
     {"memory", required_argument, NULL, OPTION_MEMORY},
     {"cache", required_argument, NULL, OPTION_CACHE},
+    {"scratch", required_argument, NULL, OPTION_SCRATCH},
+    {"pass", required_argument, NULL, OPTION_PASS},
+    {"set", required_argument, NULL, OPTION_SET},
+    {"bind", required_argument, NULL, OPTION_BIND},
+    {"resources", required_argument, NULL, OPTION_RESOURCES},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
 };
 
-static int wrong(const char *name, const char *value, const char *want)
+int worker_wrong_option(const char *name, const char *value, const char *want)
 {
     fprintf(stderr, PROGRAM ": --%s \"%s\": %s\n", name, value, want);
     return EXIT_USAGE;
@@ -66,7 +101,8 @@ static int read_slots(struct worker_config *core)
     uint64_t slots = 0;
     if (!sys_parse_size(optarg, &slots) ||
         strspn(optarg, "0123456789") != strlen(optarg) || slots < 1 || slots > 65536)
-        return wrong("slots", optarg, "a whole number from 1 to 65536 is wanted");
+        return worker_wrong_option("slots", optarg,
+                                   "a whole number from 1 to 65536 is wanted");
     core->slots = (uint32_t)slots;
     return -1;
 }
@@ -84,7 +120,8 @@ static bool is_plain(const char *text, const char *also)
 static int read_name(struct worker_config *core)
 {
     if (optarg[0] == '\0' || strlen(optarg) > NODE_NAME_MAX || !is_plain(optarg, "._-:"))
-        return wrong("name", optarg, "1 to 63 letters, digits, . _ - : are wanted");
+        return worker_wrong_option("name", optarg,
+                                   "1 to 63 letters, digits, . _ - : are wanted");
     snprintf(core->node, sizeof core->node, "%s", optarg);
     return -1;
 }
@@ -105,8 +142,8 @@ static int read_labels(struct worker_config *core)
 {
     if (strlen(optarg) >= sizeof core->labels || !is_plain(optarg, "._-:/=,+") ||
         !labels_are_pairs(optarg))
-        return wrong("labels", optarg,
-                     "key=value,key=value of at most 255 bytes is wanted");
+        return worker_wrong_option("labels", optarg,
+                                   "key=value,key=value of at most 255 bytes is wanted");
     snprintf(core->labels, sizeof core->labels, "%s", optarg);
     return -1;
 }
@@ -114,7 +151,7 @@ static int read_labels(struct worker_config *core)
 static int read_memory(struct worker_config *core)
 {
     if (!sys_parse_size(optarg, &core->memory_bytes) || core->memory_bytes == 0)
-        return wrong("memory", optarg, "a number of bytes is wanted");
+        return worker_wrong_option("memory", optarg, "a number of bytes is wanted");
     return -1;
 }
 
@@ -124,6 +161,10 @@ static int read_option(int option, struct worker_options *options)
     case 'c':
         options->address = optarg;
         return -1;
+    case 'k':
+        options->key = optarg;
+        return optarg[0] != '\0' ? -1
+                                 : worker_wrong_option("key", optarg, "a file is wanted");
     case 's':
         return read_slots(&options->core);
     case 'n':
@@ -134,7 +175,19 @@ static int read_option(int option, struct worker_options *options)
         return read_memory(&options->core);
     case OPTION_CACHE:
         options->cache = optarg;
-        return optarg[0] != '\0' ? -1 : wrong("cache", optarg, "a folder is wanted");
+        return optarg[0] != '\0'
+                   ? -1
+                   : worker_wrong_option("cache", optarg, "a folder is wanted");
+    case OPTION_SCRATCH:
+        return worker_read_scratch(optarg, &options->place);
+    case OPTION_PASS:
+        return worker_read_pass(optarg, &options->place);
+    case OPTION_SET:
+        return worker_read_set(optarg, &options->place);
+    case OPTION_BIND:
+        return worker_read_bind(optarg, &options->place);
+    case OPTION_RESOURCES:
+        return worker_read_resources(optarg, &options->place);
     case 'v':
         options->level = options->level < LOG_DEBUG ? LOG_DEBUG : LOG_TRACE;
         return -1;
@@ -153,9 +206,13 @@ static int read_option(int option, struct worker_options *options)
 static void fill_defaults(struct worker_options *options)
 {
     const char *address = getenv("FARPOOL_COORDINATOR");
+    const char *key = getenv("FARPOOL_KEY");
     *options = (struct worker_options){.address = WORKER_ADDRESS, .level = LOG_INFO};
     if (address != NULL && address[0] != '\0')
         options->address = address;
+    worker_place_defaults(&options->place);
+    if (key != NULL && key[0] != '\0')
+        options->key = key;
     worker_config_init(&options->core);
     options->core.slots = sys_cores();
     options->core.memory_bytes = sys_memory_bytes();
@@ -171,7 +228,7 @@ int worker_read_options(int argc, char **argv, struct worker_options *ret_option
     fill_defaults(&options);
     optind = 0; /* getopt starts anew */
     while (exit_code == -1 &&
-           (option = getopt_long(argc, argv, "c:s:n:vhV", table, NULL)) != -1)
+           (option = getopt_long(argc, argv, "c:k:s:n:vhV", table, NULL)) != -1)
         exit_code = read_option(option, &options);
     if (exit_code != -1)
         return exit_code;
@@ -180,7 +237,9 @@ int worker_read_options(int argc, char **argv, struct worker_options *ret_option
                 argv[optind]);
         return EXIT_USAGE;
     }
-    if (net_check_address(options.address, false, &error) != 0) {
+    if ((exit_code = worker_place_finish(&options.core, &options.place)) != -1)
+        return exit_code;
+    if (net_check_address(options.address, false, options.key != NULL, &error) != 0) {
         fprintf(stderr, PROGRAM ": --coordinator: %s\n", error.text);
         return EXIT_USAGE;
     }

@@ -8,6 +8,7 @@
  * the coordinator; so the daemon drops a message's link (both sides then tell each other
  * what they hold), and ends when the event came from one of its own processes. */
 #include "common/base/error.h"
+#include "common/keys/keys.h"
 #include "common/sys/sys.h"
 #include "worker/shell_internal.h"
 
@@ -58,7 +59,7 @@ static void link_up(struct shell *shell, uint64_t link)
 {
     struct worker_event event = {.kind = WORKER_LINK_UP, .now_ms = shell->now_ms};
     shell->link = link;
-    shell->absence_told = false;
+    shell->absence_told = shell->refusal_told = false;
     log_event(LOG_INFO, "connected", "coordinator=%s", shell->options->address);
     shell_step(shell, &event);
 }
@@ -82,16 +83,29 @@ static void take_message(struct shell *shell, struct message **message)
         shell_relay_receive(shell, came);
         return;
     }
-    if (came->kind == MSG_WELCOME)
+    if (came->kind == MSG_WELCOME) {
+        shell->welcomed = shell->link;
         log_event(LOG_INFO, "welcomed", "coordinator=%s version=%s",
                   shell->options->address, came->welcome.version);
-    else if (came->kind == MSG_REFUSED)
+    } else if (came->kind == MSG_REFUSED) {
         log_event(LOG_ERROR, "refused", "code=%s reason=\"%s\"",
                   farpool_error_name(came->refused.code), came->refused.text);
+    } else if (came->kind == MSG_DRAIN) {
+        log_event(LOG_INFO, "draining", "reason=\"%s\"", came->drain.reason);
+    }
     struct worker_event event = {
         .kind = WORKER_MESSAGE, .now_ms = shell->now_ms, .message = *message};
     shell_step(shell, &event);
     *message = event.message;
+}
+
+/* Once, until a link is up again: it is dialled on, since a list of keys may change. */
+static void tell_refusal(struct shell *shell, const char *text)
+{
+    if (!shell->refusal_told)
+        log_event(LOG_ERROR, "refused", "code=%s coordinator=%s reason=\"%s\"",
+                  farpool_error_name(FARPOOL_EKEY), shell->options->address, text);
+    shell->refusal_told = shell->absence_told = true;
 }
 
 static void on_net(void *user, struct net_event *event)
@@ -99,6 +113,8 @@ static void on_net(void *user, struct net_event *event)
     struct shell *shell = user;
     if (event->kind == NET_UP)
         link_up(shell, event->link);
+    else if (event->kind == NET_REFUSED)
+        tell_refusal(shell, event->text);
     else if (event->link != shell->link)
         return; /* of one that the core has left */
     else if (event->kind == NET_DOWN)
@@ -172,6 +188,18 @@ static void tell_absence(struct shell *shell)
               "coordinator=%s reason=\"nobody answers\"", shell->options->address);
 }
 
+static void tell_manager(struct shell *shell)
+{
+    if (shell->stage != SERVING)
+        notify_status(&shell->notify, "draining: finishing what runs");
+    else if (shell->link != 0 && shell->link == shell->welcomed)
+        notify_status(&shell->notify, "connected to %s", shell->options->address);
+    else
+        notify_status(&shell->notify, "not connected, dialing %s",
+                      shell->options->address);
+    notify_turn(&shell->notify, shell->now_ms);
+}
+
 static long wait_ms(const struct shell *shell)
 {
     uint64_t deadline = worker_core_deadline(shell->core), now = sys_now_ms();
@@ -179,6 +207,8 @@ static long wait_ms(const struct shell *shell)
         deadline = net_deadline(shell->net);
     if (host_deadline(shell->host) < deadline)
         deadline = host_deadline(shell->host);
+    if (notify_deadline(&shell->notify) < deadline)
+        deadline = notify_deadline(&shell->notify);
     uint64_t told = shell->dialled_ms + ABSENT_MS;
     if (shell->link == 0 && !shell->absence_told && told < deadline)
         deadline = told;
@@ -211,6 +241,7 @@ static void loop(struct shell *shell)
         wait_for_events(shell);
         run_batch(shell);
         tell_absence(shell);
+        tell_manager(shell);
     }
 }
 
@@ -218,23 +249,57 @@ static void loop(struct shell *shell)
 
 static int open_host(struct shell *shell, farpool_error *error)
 {
+    const struct worker_place *place = &shell->options->place;
     struct host_config config = {.node = shell->options->core.node,
                                  .capture_output = true,
                                  .on_output = on_output,
                                  .on_relay = shell_relay_send,
                                  .user = shell,
                                  .payload_max = BODY_BYTES_MAX,
-                                 .spin = sys_cores() > 1};
+                                 .spin = sys_cores() > 1,
+                                 .slots = shell->options->core.slots,
+                                 .scratch = place->scratch,
+                                 .pass = place->pass_count > 0 ? place->pass : NULL,
+                                 .withhold = worker_withheld,
+                                 .set = place->set,
+                                 .bind = place->bind,
+                                 .resources = place->resources,
+                                 .resources_count = place->resources_count};
     return host_create(&config, &shell->host, error);
+}
+
+static int read_key(const char *path, struct net_keys *ret_keys, farpool_error *error)
+{
+    struct key_file file;
+    int result = key_load(path, &file, error);
+    if (result != 0)
+        return result;
+    if (file.holder.role != HOLDER_WORKER)
+        result = error_set(error, FARPOOL_EKEY,
+                           "--key: %s is the key of a %s (\"%s\"), a worker's is wanted",
+                           path, holder_role_name(file.holder.role), file.holder.name);
+    *ret_keys = (struct net_keys){.own = file.holder.key, .server = file.server};
+    memcpy(ret_keys->secret, file.secret, sizeof file.secret);
+    key_wipe(&file);
+    return result;
 }
 
 static int open_net(struct shell *shell, farpool_error *error)
 {
+    struct net_keys keys = {.authorize = NULL};
     struct net_config config = {.address = shell->options->address,
                                 .role = 'W',
                                 .queue_bytes_max = QUEUE_BYTES_MAX,
                                 .seed = sys_random()};
-    return net_dial(&config, &shell->net, error);
+    int result = 0;
+    if (shell->options->key != NULL) {
+        result = read_key(shell->options->key, &keys, error);
+        config.keys = &keys;
+    }
+    if (result == 0)
+        result = net_dial(&config, &shell->net, error);
+    explicit_bzero(&keys, sizeof keys);
+    return result;
 }
 
 static int open_shell(struct shell *shell, farpool_error *error)
@@ -244,6 +309,8 @@ static int open_shell(struct shell *shell, farpool_error *error)
     uint64_t files =
         (uint64_t)FILES_OF_A_PROCESS * config.slots + FILES_BESIDES_PROCESSES;
     shell->now_ms = shell->dialled_ms = sys_now_ms();
+    if (notify_open(&shell->notify, shell->now_ms, error) != 0)
+        log_event(LOG_WARNING, "notify", "reason=\"%s\"", error->text);
     sys_random_id(&config.worker);
     int result = sys_need_files(files, error);
     if (result == 0)
@@ -275,18 +342,43 @@ static void close_shell(struct shell *shell)
     cache_close(shell->cache);
     if (shell->signals >= 0)
         close(shell->signals);
+    notify_close(&shell->notify);
+}
+
+static void tell_start(const struct shell *shell)
+{
+    const struct worker_options *options = shell->options;
+    uint32_t leftovers = 0;
+    const char *scratch = host_scratch_folder(shell->host, &leftovers);
+    log_event(LOG_INFO, "started",
+              "node=%s slots=%u coordinator=%s cache=%s scratch=%s pid=%d",
+              options->core.node, options->core.slots, options->address,
+              cache_folder(shell->cache), scratch, (int)getpid());
+    log_event(LOG_INFO, "shared-uid",
+              "uid=%u note=\"the programs of all pools run as this user: they can read "
+              "and change each other's files, and end each other's processes\"",
+              (unsigned)geteuid());
+    if (leftovers > 0)
+        log_event(LOG_INFO, "scratch-left",
+                  "workers=%u note=\"the scratch folders of "
+                  "workers that were killed are being removed\"",
+                  leftovers);
+    if (options->place.slots_asked > 0)
+        log_event(LOG_WARNING, "slots-limited",
+                  "slots=%u wanted=%u reason=\"--resources has no more to share out\"",
+                  options->core.slots, options->place.slots_asked);
 }
 
 int worker_run(const struct worker_options *options)
 {
-    struct shell shell = {.options = options, .signals = -1, .stage = SERVING};
+    struct shell shell = {
+        .options = options, .notify = {.fd = -1}, .signals = -1, .stage = SERVING};
     farpool_error error;
     STAILQ_INIT(&shell.answers);
     log_open("worker", options->level);
     if (open_shell(&shell, &error) == 0) {
-        log_event(LOG_INFO, "started", "node=%s slots=%u coordinator=%s cache=%s pid=%d",
-                  options->core.node, options->core.slots, options->address,
-                  cache_folder(shell.cache), (int)getpid());
+        tell_start(&shell);
+        notify_ready(&shell.notify);
         loop(&shell);
     } else {
         log_event(LOG_ERROR, "start", "code=%s reason=\"%s\"",

@@ -8,18 +8,53 @@
 #include "common/sys/exit.h"
 #include "common/sys/log.h"
 #include "worker/core.h"
+#include "worker/host.h"
+
+#define PLACE_VARIABLES_MAX 64
+#define PLACE_SCRATCH_BYTES 4096
+
+/* What processes find when they start (docs/environment.md); texts borrowed. */
+struct worker_place {
+    char scratch[PLACE_SCRATCH_BYTES];         /* folder */
+    const char *pass[PLACE_VARIABLES_MAX + 1]; /* NULL-ended; none: the default */
+    const char *set[PLACE_VARIABLES_MAX + 1];  /* NULL-ended */
+    size_t pass_count, set_count;
+    bool bind;
+    struct host_resource resources[HOST_RESOURCES_MAX];
+    uint32_t resources_count;
+    uint32_t slots_asked; /* before the resources limited them; 0: they did not */
+};
+
+/* Variables that no process gets unless --pass names them: they are this daemon's own. */
+extern const char *const worker_withheld[];
+
+void worker_place_defaults(struct worker_place *place);
+/* The value of an option, as of read_option in options.c: -1, or the exit code. */
+int worker_read_pass(char *value, struct worker_place *place);
+int worker_read_set(const char *value, struct worker_place *place);
+int worker_read_bind(const char *value, struct worker_place *place);
+int worker_read_scratch(const char *value, struct worker_place *place);
+int worker_read_resources(char *value, struct worker_place *place);
+/* Once all options are read: tells the resources in the labels, and limits the slots. */
+int worker_place_finish(struct worker_config *core, struct worker_place *place);
+
+/* Says on stderr which option is wrong and what is wanted; EXIT_USAGE. */
+int worker_wrong_option(const char *name, const char *value, const char *want);
 
 struct worker_options {
     struct worker_config core; /* its id is made by worker_run */
     const char *address;       /* of the coordinator; borrowed */
+    const char *key;           /* file, NULL: no key; borrowed */
     const char *cache;         /* folder, NULL: the user's; borrowed */
+    struct worker_place place;
     enum log_level level;
 };
 
 #define WORKER_ADDRESS "tcp://127.0.0.1:5764"
 
-/* Reads the command line and FARPOOL_COORDINATOR. -1: *ret_options is filled, run; else
- * the exit code, after having printed help, version or what is wrong. */
+/* Reads the command line, FARPOOL_COORDINATOR and FARPOOL_KEY. -1: *ret_options is
+ * filled, run; else the exit code, after having printed help, version or what is wrong.
+ */
 int worker_read_options(int argc, char **argv, struct worker_options *ret_options);
 
 /* Runs until it is told to stop by signals (see farpool-worker --help). Returns the exit

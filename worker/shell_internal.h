@@ -9,6 +9,7 @@
 
 #include "common/base/mem.h"
 #include "common/net/net.h"
+#include "common/sys/notify.h"
 #include "worker/cache.h"
 #include "worker/host.h"
 #include "worker/shell.h"
@@ -45,11 +46,14 @@ struct shell {
     struct cache *cache;
     struct answer_list answers;
     struct relayer *relayers;
-    uint64_t link; /* to the coordinator; 0: none */
+    uint64_t link;     /* to the coordinator; 0: none */
+    uint64_t welcomed; /* the last link on which it took this node in */
     uint64_t dialled_ms;
     bool absence_told; /* that nobody answers there */
+    bool refusal_told; /* that the key was refused */
     bool reap_due;     /* a child has ended */
-    int signals;       /* signalfd */
+    struct notify notify;
+    int signals; /* signalfd */
     enum stage stage;
     uint64_t now_ms;
 };

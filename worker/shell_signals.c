@@ -37,6 +37,7 @@ static void stop_further(struct shell *shell)
     struct worker_event event = {.kind = WORKER_DRAIN, .now_ms = shell->now_ms};
     if (shell->stage == SERVING) {
         shell->stage = DRAINING;
+        notify_stopping(&shell->notify);
     } else if (shell->stage == DRAINING) {
         shell->stage = STOPPING;
         event.kind = WORKER_STOP;

@@ -66,8 +66,23 @@ static void unbind(struct net *net, struct fd_slot *slot)
     net_link_lost(net, link, "connection closed");
 }
 
+/* A peer that never had a link: the value is the kind of failure, and no descriptor. */
+static void handshake_failed(struct net *net, uint16_t event)
+{
+    /* What the list does not have, zap.c has told of. */
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
+        net_zap_tell_refused(net, NULL,
+                             "no CURVE handshake, or for another coordinator's key");
+    else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+        net_zap_tell_refused(net, NULL, "the handshake was not finished");
+}
+
 static void listener_event(struct net *net, uint16_t event, uint32_t value)
 {
+    if (event != ZMQ_EVENT_ACCEPTED && event != ZMQ_EVENT_DISCONNECTED) {
+        handshake_failed(net, event);
+        return;
+    }
     /* Out of memory here means that a link's end is noticed by silence only. */
     if (value > INT32_MAX || !reserve_fd(net, value))
         return;
@@ -75,7 +90,7 @@ static void listener_event(struct net *net, uint16_t event, uint32_t value)
     if (event == ZMQ_EVENT_ACCEPTED) {
         unbind(net, slot);
         slot->open = true;
-    } else if (event == ZMQ_EVENT_DISCONNECTED) {
+    } else {
         slot->open = false;
         unbind(net, slot);
     }
@@ -94,8 +109,23 @@ static void dialer_up(struct net *net)
     net->dial = DIAL_UP;
 }
 
-static void dialer_event(struct net *net, uint16_t event)
+static const char *refusal(const struct net *net, uint16_t event, uint32_t value)
 {
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+        return "the coordinator does not know this key, or no longer";
+    if (event != ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL ||
+        value != ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
+        return NULL;
+    return net->keyed ? "a key is given, and the coordinator there uses none"
+                      : "the coordinator wants a key, and none is given "
+                        "(farpool keys add makes one, FARPOOL_KEY or --key names it)";
+}
+
+static void dialer_event(struct net *net, uint16_t event, uint32_t value)
+{
+    const char *refused = refusal(net, event, value);
+    if (refused != NULL)
+        net->dial_refused = refused;
     if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
         dialer_up(net);
         return;
@@ -137,7 +167,7 @@ void net_monitor_drain(struct net *net)
         if (net->listener)
             listener_event(net, event, value);
         else
-            dialer_event(net, event);
+            dialer_event(net, event, value);
     }
 }
 

@@ -23,6 +23,9 @@ static struct net *create(const struct net_config *config, bool listener)
     net_address_target(config->address, net->target, sizeof net->target);
     net->queue_bytes_max = config->queue_bytes_max;
     net->seed = config->seed;
+    net->keyed = config->keys != NULL;
+    if (net->keyed)
+        net->keys = *config->keys;
     net->redial_first_ms = config->redial_first_ms > 0 ? config->redial_first_ms : 50;
     net->redial_max_ms = config->redial_max_ms > 0 ? config->redial_max_ms : 5000;
     TAILQ_INIT(&net->ending);
@@ -41,7 +44,7 @@ static uint64_t clock_ms(void)
 int net_listen(const struct net_config *config, struct net **ret_net,
                farpool_error *error)
 {
-    int result = net_check_address(config->address, true, error);
+    int result = net_check_address(config->address, true, config->keys != NULL, error);
     if (result != 0)
         return result;
     struct net *net = create(config, true);
@@ -49,7 +52,11 @@ int net_listen(const struct net_config *config, struct net **ret_net,
         return error_set(error, FARPOOL_ENOMEM, "out of memory");
     result = net_socket_open_context(net, error);
     if (result == 0)
+        result = net_zap_open(net, error);
+    if (result == 0)
         result = net_socket_listen(net, error);
+    if (result == 0)
+        result = net_zap_self_test(net, error);
     if (result != 0) {
         net_close(net, 0);
         return result;
@@ -68,7 +75,7 @@ static void begin_dial(struct net *net)
 
 int net_dial(const struct net_config *config, struct net **ret_net, farpool_error *error)
 {
-    int result = net_check_address(config->address, false, error);
+    int result = net_check_address(config->address, false, config->keys != NULL, error);
     if (result != 0)
         return result;
     struct net *net = create(config, false);
@@ -174,6 +181,18 @@ void net_drop(struct net *net, uint64_t number, const char *text)
     net_flush(net);
 }
 
+void net_recheck(struct net *net)
+{
+    struct link *link, *next;
+    struct holder holder;
+    HASH_ITER (hh, net->by_number, link, next) {
+        if (net->keyed && net->listener &&
+            (!net->keys.authorize(net->keys.user, &link->holder.key, &holder) ||
+             !holder_equal(&holder, &link->holder)))
+            net_link_break(net, link, "its key was revoked");
+    }
+}
+
 /* --------------------------------------------------------------------- redialling */
 
 /* Grows with each dial that brought no message, from half of it to all of it by chance,
@@ -228,6 +247,7 @@ int net_poll(struct net *net, uint64_t now_ms,
     net->now_ms = now_ms;
     if (!TAILQ_EMPTY(&net->dirty))
         net_flush(net);
+    net_zap_serve(net);
     net_monitor_drain(net);
     if (!net->listener)
         net_link_announce(net, &delivery);
@@ -247,7 +267,8 @@ int net_poll_items(struct net *net, zmq_pollitem_t *items)
         (zmq_pollitem_t){.socket = net->socket,
                          .events = (short)(ZMQ_POLLIN | (writable ? ZMQ_POLLOUT : 0))};
     items[1] = (zmq_pollitem_t){.socket = net->monitor, .events = ZMQ_POLLIN};
-    return 2;
+    items[2] = (zmq_pollitem_t){.socket = net->zap, .events = ZMQ_POLLIN};
+    return net->zap != NULL ? 3 : 2;
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -309,8 +330,10 @@ void net_close(struct net *net, int linger_ms)
     HASH_ITER (hh, net->by_number, link, next)
         net_link_free(net, link);
     net_socket_close(net, linger_ms);
+    net_zap_close(net);
     if (net->context != NULL)
         end_context(net->context);
+    explicit_bzero(&net->keys, sizeof net->keys);
     mem_free(net->fds);
     mem_free(net);
 }

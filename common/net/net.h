@@ -11,6 +11,7 @@
 #ifndef FARPOOL_NET_NET_H
 #define FARPOOL_NET_NET_H
 
+#include "common/base/holder.h"
 #include "common/base/message.h"
 
 #include <zmq.h>
@@ -21,6 +22,9 @@ enum net_event_kind {
     NET_UP,   /* dialer: connected; listener: the first message of a new peer follows, or
                  NET_DOWN when it was no hello */
     NET_DOWN, /* the connection closed, or broke a rule (text says); the link is gone */
+    NET_REFUSED, /* dialer: the peer ended the handshake since the key (or that there is
+                    none) did not please it; text says. It is dialled again all the same
+                  */
     NET_MESSAGE, /* *message: the callee takes it over (sets it NULL) */
 };
 
@@ -29,21 +33,39 @@ struct net_event {
     uint64_t link;
     struct message *message;
     const char *text;
+    const struct holder *holder; /* UP, MESSAGE of a listener with keys: whose link it is,
+                                    the same all its life; else NULL */
+};
+
+/* With keys every connection is encrypted, and both ends prove their keys. */
+struct net_keys {
+    struct hash own; /* public */
+    uint8_t secret[32];
+    struct hash server; /* dialer: the listener's public key */
+    /* Listener: whether a key is let in, and who it is. Called by net_listen, net_poll
+     * and net_recheck, for a handshake and again for a first message. */
+    bool (*authorize)(void *user, const struct hash *key, struct holder *ret_holder);
+    /* Listener: somebody was not let in. key: NULL where none was shown. NULL allowed. */
+    void (*refused)(void *user, const struct hash *key, const char *reason);
+    void *user;
 };
 
 struct net_config {
-    const char *address; /* tcp://HOST:PORT, ipc://PATH; loopback only (EADDRESS) */
-    char role;           /* 'C', 'K' or 'W': which messages peers may send us */
+    const char *address; /* tcp://HOST:PORT, ipc://PATH; off loopback only with keys */
+    const struct net_keys *keys; /* copied; NULL: none, plain connections */
+    char role;                   /* 'C', 'K' or 'W': which messages peers may send us */
     uint64_t
         queue_bytes_max; /* per link, waiting to go out: beyond it the link is closed */
     uint64_t seed;       /* jitter of redialling */
     uint32_t redial_first_ms, redial_max_ms; /* dialer; default 50, 5000 */
 };
 
-/* Checks an address as both net_listen and net_dial do: EADDRESS with the reason. */
-int net_check_address(const char *address, bool listen, farpool_error *error);
+/* Checks an address as both net_listen and net_dial do: EADDRESS with the reason.
+ * keyed: keys will be used. */
+int net_check_address(const char *address, bool listen, bool keyed, farpool_error *error);
 
-/* EADDRESS, ESYSTEM (port taken, named), ENOFILES. */
+/* EADDRESS, ESYSTEM (port taken, named), ENOFILES; with keys also EKEY: a key made by
+ * chance was let in (it dials itself to try), or could not be tried. */
 int net_listen(const struct net_config *config, struct net **ret_net,
                farpool_error *error);
 int net_dial(const struct net_config *config, struct net **ret_net, farpool_error *error);
@@ -66,13 +88,17 @@ void net_flush(struct net *net);
  * after its queue has gone out (at most one second). No NET_DOWN follows. */
 void net_drop(struct net *net, uint64_t link, const char *text);
 
+/* Listener with keys: the list has changed. Ends (NET_DOWN follows) every link whose key
+ * is no longer let in, or is now another's or of another role. */
+void net_recheck(struct net *net);
+
 /* Receives what is there (a bounded batch), never blocking; delivers in order. Returns
  * the number of events. */
 int net_poll(struct net *net, uint64_t now_ms,
              void (*deliver)(void *user, struct net_event *event), void *user);
 
 /* For zmq_poll: fills items, at most NET_POLL_ITEMS, returns how many. */
-#define NET_POLL_ITEMS 2
+#define NET_POLL_ITEMS 3
 int net_poll_items(struct net *net, zmq_pollitem_t *items);
 
 /* When net_poll wants to be called at the latest (redialling); UINT64_MAX: none. */

@@ -4,7 +4,7 @@
  * ZeroMQ message and reads them back; queue.c is what waits for a link, and its PARTs;
  * assembly.c puts PARTs together; link.c is a link's life; socket.c speaks to ZeroMQ;
  * monitor.c hears of connections that come and go; receive.c turns frames into messages;
- * net.c is the public face. */
+ * zap.c checks keys; net.c is the public face. */
 #ifndef FARPOOL_NET_INTERNAL_H
 #define FARPOOL_NET_INTERNAL_H
 
@@ -138,6 +138,7 @@ struct link {
     bool dirty;           /* is in net->dirty */
     bool listed;          /* is in net->ending or net->closing */
     char text[160];       /* why it ended */
+    struct holder holder; /* listener with keys */
     TAILQ_ENTRY(link) entry;
     TAILQ_ENTRY(link) dirty_entry;
     UT_hash_handle hh, hh_id;
@@ -162,7 +163,12 @@ struct net {
     uint64_t now_ms; /* of the last net_poll */
     uint64_t last_link;
 
-    void *context, *socket, *monitor;
+    bool keyed;
+    struct net_keys keys;
+    bool self_test; /* under way, with this key */
+    struct hash self_test_key;
+
+    void *context, *socket, *monitor, *zap;
     uint32_t monitors; /* made so far, for their names */
 
     struct link *by_number, *by_id; /* uthash; by_id of a listener only */
@@ -177,9 +183,10 @@ struct net {
     size_t fds_capacity;
 
     enum dial_state dial;
-    struct link *dialled; /* the dialer's link */
-    bool dial_ended;      /* the monitor said so */
-    uint32_t redials;     /* since a link last carried a message */
+    struct link *dialled;     /* the dialer's link */
+    bool dial_ended;          /* the monitor said so */
+    const char *dial_refused; /* why the handshake was, to be told; or NULL */
+    uint32_t redials;         /* since a link last carried a message */
     uint64_t redial_at_ms;
 
     zmq_msg_t frames[ENVELOPE_FRAMES_MAX + 1]; /* of the envelope being received */
@@ -244,9 +251,23 @@ void net_monitor_bind(struct net *net, struct link *link, int fd);
 /* Closes a listener's connection that has no link, and will have none. */
 void net_monitor_refuse(struct net *net, int fd);
 
+/* ----------------------------------------------------------------------- zap.c */
+
+int net_zap_open(struct net *net, farpool_error *error); /* before the socket's bind */
+void net_zap_close(struct net *net);                     /* after the socket's close */
+/* Sets a data socket's keys, if there are any. */
+int net_zap_secure(const struct net *net, void *socket, farpool_error *error);
+/* Answers the questions that wait. */
+void net_zap_serve(struct net *net);
+/* The key in a message's User-Id; false: there is none. */
+bool net_zap_read_user(const char *user, struct hash *ret_key);
+void net_zap_tell_refused(struct net *net, const struct hash *key, const char *reason);
+/* EKEY: a listener's check of keys does not work. */
+int net_zap_self_test(struct net *net, farpool_error *error);
+
 /* ------------------------------------------------------------------- receive.c */
 
-/* Delivers a dialer's NET_UP if it is due. */
+/* Delivers a dialer's NET_REFUSED or NET_UP if it is due. */
 void net_link_announce(struct net *net, struct delivery *delivery);
 /* Receives a bounded batch; true: nothing is left in the socket. */
 bool net_receive_batch(struct net *net, struct delivery *delivery);

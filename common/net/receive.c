@@ -57,6 +57,11 @@ static bool check_kind(struct net *net, struct link *link, enum message_kind kin
     return true;
 }
 
+static const struct holder *holder_of(const struct net *net, const struct link *link)
+{
+    return net->listener && net->keyed ? &link->holder : NULL;
+}
+
 static void receive_message(struct net *net, struct link *link,
                             const struct frames *frames, bool assembled,
                             struct delivery *delivery);
@@ -99,8 +104,10 @@ static void receive_message(struct net *net, struct link *link,
     if (message->kind == MSG_PART && !assembled) {
         receive_part(net, link, message, delivery);
     } else if (check_kind(net, link, message->kind)) {
-        struct net_event event = {
-            .kind = NET_MESSAGE, .link = link->number, .message = message};
+        struct net_event event = {.kind = NET_MESSAGE,
+                                  .link = link->number,
+                                  .message = message,
+                                  .holder = holder_of(net, link)};
         message = NULL;
         net_deliver_event(delivery, &event);
     }
@@ -164,16 +171,24 @@ static void receive_envelope(struct net *net, struct link *link, size_t count,
 
 /* A new peer of a listener. */
 static struct link *accept_link(struct net *net, const uint8_t *routing_id, int fd,
-                                struct delivery *delivery)
+                                const struct hash *key, struct delivery *delivery)
 {
     struct link *link;
+    struct holder holder = {.role = HOLDER_NONE};
     net_monitor_drain(net);
+    if (net->keyed && !net->keys.authorize(net->keys.user, key, &holder)) {
+        net_zap_tell_refused(net, key, "the key was revoked");
+        net_monitor_refuse(net, fd);
+        return NULL;
+    }
     if (net_link_create(net, routing_id, &link) != 0) {
         net_monitor_refuse(net, fd); /* its hello is lost: it has to dial again */
         return NULL;
     }
+    link->holder = holder;
     net_monitor_bind(net, link, fd);
-    struct net_event event = {.kind = NET_UP, .link = link->number};
+    struct net_event event = {
+        .kind = NET_UP, .link = link->number, .holder = holder_of(net, link)};
     net_deliver_event(delivery, &event);
     return link;
 }
@@ -181,6 +196,11 @@ static struct link *accept_link(struct net *net, const uint8_t *routing_id, int 
 void net_link_announce(struct net *net, struct delivery *delivery)
 {
     struct link *link = net->dialled;
+    if (net->dial_refused != NULL) {
+        struct net_event refused = {.kind = NET_REFUSED, .text = net->dial_refused};
+        net->dial_refused = NULL;
+        net_deliver_event(delivery, &refused);
+    }
     if (link == NULL || link->role != 0)
         return;
     link->role = 'K';
@@ -188,8 +208,15 @@ void net_link_announce(struct net *net, struct delivery *delivery)
     net_deliver_event(delivery, &event);
 }
 
+/* It is read from a frame of the body: that of the routing id has none. */
+static bool read_key(struct net *net, size_t count, struct hash *ret_key)
+{
+    return count > 0 &&
+           net_zap_read_user(zmq_msg_gets(&net->frames[0], "User-Id"), ret_key);
+}
+
 static struct link *find_link(struct net *net, const uint8_t *routing_id, int fd,
-                              struct delivery *delivery)
+                              size_t count, struct delivery *delivery)
 {
     static const uint8_t own_choice[ROUTING_ID_SIZE];
     if (!net->listener) {
@@ -200,8 +227,21 @@ static struct link *find_link(struct net *net, const uint8_t *routing_id, int fd
     }
     if (memcmp(routing_id, own_choice, ROUTING_ID_SIZE) == 0)
         return NULL;
+    struct hash key = {.bytes = {0}};
     struct link *link = net_link_find_id(net, routing_id);
-    return link != NULL ? link : accept_link(net, routing_id, fd, delivery);
+    if (net->keyed && !read_key(net, count, &key)) {
+        net_zap_tell_refused(net, NULL, "a message without a proved key");
+        if (link == NULL)
+            net_monitor_refuse(net, fd);
+        return NULL;
+    }
+    if (link == NULL)
+        return accept_link(net, routing_id, fd, &key, delivery);
+    if (net->keyed && !hash_equal(&key, &link->holder.key)) {
+        net_link_break(net, link, "a message of another key");
+        return NULL;
+    }
+    return link;
 }
 
 static size_t frames_bytes(struct net *net, size_t count)
@@ -222,7 +262,7 @@ bool net_receive_batch(struct net *net, struct delivery *delivery)
         if (!net_socket_receive(net, routing_id, &fd, &count, &reason))
             return true;
         bytes += frames_bytes(net, count);
-        struct link *link = find_link(net, routing_id, fd, delivery);
+        struct link *link = find_link(net, routing_id, fd, count, delivery);
         bool read = link != NULL && (link->state == LINK_UP || link->state == LINK_LOST);
         if (read && reason != NULL)
             net_link_break(net, link, "%s", reason);

@@ -18,7 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define FILES_NEEDED 16 /* of a context and its sockets: ZeroMQ aborts without them */
+#define FILES_NEEDED 24 /* of a context and its sockets: ZeroMQ aborts without them */
 
 struct option {
     int name, value;
@@ -100,7 +100,8 @@ static int open_socket(struct net *net, int type, const struct option *options,
         zmq_setsockopt(net->socket, ZMQ_MAXMSGSIZE, &bytes_max, sizeof bytes_max) != 0)
         return error_set(error, FARPOOL_ESYSTEM, "cannot set a ZeroMQ option: %s",
                          zmq_strerror(errno));
-    return net_monitor_open(net, error);
+    const int result = net_zap_secure(net, net->socket, error);
+    return result == 0 ? net_monitor_open(net, error) : result;
 }
 
 /* ZeroMQ takes the path of an ipc address away from whoever listens on it. */

@@ -6,10 +6,10 @@
  * /proc/self/cgroup may lead outside of the mount, and the mount's root is looked at.
  * What cannot be read, or makes no sense, limits nothing. */
 #include "common/sys/cores.h"
+#include "common/sys/affinity.h"
 #include "common/sys/sys.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,28 +198,11 @@ void cgroup_read_limits(const char *root, struct cgroup_limits *ret_limits)
     fclose(file);
 }
 
-/* The set grows until the kernel's own fits: machines with more than 1,024 CPUs. */
-static uint32_t count_affinity(void)
-{
-    for (int cpus = 1024; cpus <= 1 << 20; cpus *= 4) {
-        cpu_set_t *set = CPU_ALLOC(cpus);
-        if (set == NULL)
-            break;
-        size_t size = CPU_ALLOC_SIZE(cpus);
-        int count = sched_getaffinity(0, size, set) == 0 ? CPU_COUNT_S(size, set) : 0;
-        CPU_FREE(set);
-        if (count > 0)
-            return (uint32_t)count;
-    }
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (uint32_t)online : 1;
-}
-
 uint32_t sys_cores(void)
 {
     struct cgroup_limits limits;
     cgroup_read_limits("", &limits);
-    uint32_t cores = count_affinity();
+    uint32_t cores = affinity_count();
     return limits.cores < cores ? limits.cores : cores;
 }
 

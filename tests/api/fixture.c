@@ -3,6 +3,7 @@
  * fixture.c: what the tests of the public API share: where pools are opened, signs
  * between tests and tasks, and looking at processes. */
 #include "tests/api/fixture.h"
+#include "common/keys/keys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -265,20 +266,43 @@ static void remove_folder(void)
         fprintf(stderr, "cannot remove %s\n", folder);
 }
 
+/* A cluster with keys: one for the workers, one for this program. */
+static int start_keyed(void)
+{
+    static char keys[128], worker[128], client[128];
+    static const char *const coordinator_arguments[] = {"--keys", keys, NULL};
+    static const char *const worker_arguments[] = {"--key", worker, NULL};
+    farpool_error error;
+
+    snprintf(keys, sizeof keys, "%s/keys", folder);
+    snprintf(worker, sizeof worker, "%s/worker.key", folder);
+    snprintf(client, sizeof client, "%s/client.key", folder);
+    if (keys_init(keys, &error) != 0 ||
+        keys_add(keys, HOLDER_WORKER, "worker", worker, &error) != 0 ||
+        keys_add(keys, HOLDER_CLIENT, "client", client, &error) != 0) {
+        fprintf(stderr, "%s\n", error.text);
+        return -1;
+    }
+    setenv("FARPOOL_KEY", client, 1);
+    return cluster_start_with(2, 2, coordinator_arguments, worker_arguments, &cluster);
+}
+
 int fixture_run(int argc, char **argv, const struct CMUnitTest *tests, size_t count)
 {
-    bool clustered = argc > 1 && strcmp(argv[1], "cluster") == 0;
+    bool keyed = argc > 1 && strcmp(argv[1], "keyed") == 0;
+    bool clustered = keyed || (argc > 1 && strcmp(argv[1], "cluster") == 0);
     int failed;
 
     if (argc > 2)
         cmocka_set_test_filter(argv[2]);
     unsetenv("FARPOOL_COORDINATOR");
-    if (mkdtemp(folder) == NULL || (clustered && cluster_start(2, 2, &cluster) != 0)) {
+    if (mkdtemp(folder) == NULL || (keyed && start_keyed() != 0) ||
+        (clustered && !keyed && cluster_start(2, 2, &cluster) != 0)) {
         fprintf(stderr, "cannot start the fixture\n");
         return 1;
     }
-    failed = _cmocka_run_group_tests(clustered ? "cluster" : "embedded", tests, count,
-                                     NULL, NULL);
+    failed = _cmocka_run_group_tests(clustered ? argv[1] : "embedded", tests, count, NULL,
+                                     NULL);
     cluster_stop(&cluster);
     remove_folder();
     return failed;

@@ -90,6 +90,82 @@ static void pools_and_jobs_are_told(void **state)
     farpool_cluster_status_free(status);
 }
 
+/* Another program's job is cancelled by the ids of its status; each task ends once, with
+ * an error that says by whom; the pool can be used again. */
+static void an_operator_cancels_a_job(void **state)
+{
+    farpool_pool *pool = fixture_open(NULL);
+    farpool_cluster_status *status;
+    uint64_t jobs = 0, tasks = 0;
+    farpool_error error;
+    farpool_job *job;
+    gate inputs[50];
+    int64_t output = 0;
+
+    (void)state;
+    memset(inputs, 0, sizeof inputs);
+    inputs[0].begun = sign_create();
+    inputs[0].go = sign_create();
+    for (int i = 1; i < 50; i++)
+        inputs[i] = inputs[0];
+    job = farpool_map_async(pool, pass, inputs, 50, NULL, &error);
+    sign_wait(&inputs[0].begun);
+    status = get_status(fixture_address());
+    assert_int_equal(farpool_cluster_cancel(fixture_address(), DEADLINE_MS,
+                                            status->jobs[0].pool, status->jobs[0].job + 1,
+                                            true, NULL, NULL, &error),
+                     FARPOOL_EINVAL);
+    assert_code(farpool_cluster_cancel(fixture_address(), DEADLINE_MS,
+                                       status->jobs[0].pool, status->jobs[0].job, true,
+                                       &jobs, &tasks, &error),
+                0, &error);
+    assert_int_equal(jobs, 1);
+    assert_int_equal(tasks, 50);
+    assert_int_equal(farpool_job_wait(job, DEADLINE_MS), 0);
+    for (uint64_t i = 0; i < 50; i++) {
+        assert_int_equal(farpool_job_outcome(job, i, &error), FARPOOL_ECANCELLED);
+        assert_non_null(strstr(error.text, "was cancelled by an operator"));
+    }
+    assert_code(farpool_apply(pool, square, 4, &output, &error), 0, &error);
+    assert_int_equal(output, 16);
+    farpool_job_free(job);
+    fixture_close(pool);
+    assert_int_equal(farpool_cluster_cancel(fixture_address(), DEADLINE_MS,
+                                            status->jobs[0].pool, 0, true, NULL, NULL,
+                                            &error),
+                     FARPOOL_ENOPOOL);
+    farpool_cluster_status_free(status);
+}
+
+static void what_an_operator_may_not_ask(void **state)
+{
+    char name[65];
+    farpool_error error;
+
+    (void)state;
+    memset(name, 'n', sizeof name - 1);
+    name[64] = '\0';
+    static const char *const pools[] = {NULL, "", "12",
+                                        "0123456789ABCDEF0123456789abcdef",
+                                        "0123456789abcdef0123456789abcdefa"};
+    for (size_t i = 0; i < sizeof pools / sizeof *pools; i++) {
+        assert_int_equal(farpool_cluster_cancel(fixture_address(), DEADLINE_MS, pools[i],
+                                                0, false, NULL, NULL, &error),
+                         FARPOOL_EINVAL);
+        assert_non_null(strstr(error.text, "32 hexadecimal digits"));
+    }
+    const char *const nodes[] = {NULL, "", name, "nobody"};
+    for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++)
+        assert_int_equal(farpool_cluster_drain(fixture_address(), DEADLINE_MS, nodes[i],
+                                               NULL, NULL, &error),
+                         FARPOOL_EINVAL);
+    assert_int_equal(
+        farpool_cluster_drain("tcp://127.0.0.1:1", 200, "n1", NULL, NULL, &error),
+        FARPOOL_ENOCOORDINATOR);
+    assert_int_equal(farpool_cluster_drain("", DEADLINE_MS, "n1", NULL, NULL, &error),
+                     FARPOOL_EADDRESS);
+}
+
 static void address_from_the_environment(void **state)
 {
     farpool_cluster_status *status;
@@ -145,6 +221,8 @@ static void two_clients_share_the_cluster(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(nodes_are_told),
     cmocka_unit_test(pools_and_jobs_are_told),
+    cmocka_unit_test(an_operator_cancels_a_job),
+    cmocka_unit_test(what_an_operator_may_not_ask),
     cmocka_unit_test(address_from_the_environment),
     cmocka_unit_test(two_clients_share_the_cluster),
 };

@@ -265,10 +265,11 @@ static int start_worker(struct cluster *cluster, int slots, int *ret_worker)
         return -1;
     }
     int number = cluster->workers_count;
-    char slots_text[16], name[16], cache[128];
+    char slots_text[16], name[16], cache[128], scratch[128];
     snprintf(slots_text, sizeof slots_text, "%d", slots);
     snprintf(name, sizeof name, "n%d", number);
     snprintf(cache, sizeof cache, "%s/cache-%s", cluster->folder, name);
+    snprintf(scratch, sizeof scratch, "%s/scratch", cluster->folder);
     const char *argv[ARGUMENTS_MAX + 1] = {FARPOOL_WORKER_PATH,
                                            "--coordinator",
                                            cluster->address,
@@ -277,8 +278,10 @@ static int start_worker(struct cluster *cluster, int slots, int *ret_worker)
                                            "--name",
                                            name,
                                            "--cache",
-                                           cache};
-    int argc = 9;
+                                           cache,
+                                           "--scratch",
+                                           scratch};
+    int argc = 11;
     add_arguments(argv, &argc, cluster->worker_arguments);
     if (daemon_start(argv, &cluster->workers[number]) != 0)
         return -1;

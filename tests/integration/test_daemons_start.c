@@ -132,7 +132,7 @@ static void wrong_usage_is_told(void **state)
 static void only_loopback_is_taken(void **state)
 {
     (void)state;
-    static const char reason[] = "only loopback until keys are set up";
+    static const char reason[] = "only loopback without keys";
     CHECK_RUN(2, reason, COORDINATOR, "--listen", "tcp://0.0.0.0:5764");
     CHECK_RUN(2, reason, COORDINATOR, "--listen", "tcp://*:5764");
     CHECK_RUN(2, reason, WORKER, "--coordinator", "tcp://192.0.2.1:5764");

@@ -195,6 +195,18 @@ static bool carry_out(struct sim *sim, struct app *app, struct client_effect *ef
 
 /* ----------------------------------------------------------------- batches */
 
+/* An operator's cancel may end what it names in the next batch. */
+static void note_stopped(struct app *app, const struct message *message)
+{
+    for (int i = 0; message->kind == MSG_CANCEL_JOB && i < app->jobs_count; i++) {
+        struct job *job = &app->jobs[i];
+        const uint64_t number = message->cancel_job.job;
+
+        if (job->opened && (number == 0 || job->number == number))
+            job->stopped = true;
+    }
+}
+
 static bool is_present(struct sim *sim, struct app *app, const struct app_item *item)
 {
     if (item->link == 0)
@@ -207,8 +219,10 @@ static bool is_present(struct sim *sim, struct app *app, const struct app_item *
     }
     if (item->event.kind == CLIENT_LINK_UP)
         sim_window_reset(app);
-    if (item->event.kind == CLIENT_MESSAGE)
+    if (item->event.kind == CLIENT_MESSAGE) {
+        note_stopped(app, item->event.message);
         sim_window_received(sim, app, item->event.message);
+    }
     return true;
 }
 

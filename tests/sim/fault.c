@@ -6,6 +6,7 @@
 #include "sim.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const char *const fault_names[] = {
 #define FAULT_NAME(NAME, text) #NAME,
@@ -193,6 +194,48 @@ static void strike_app(struct sim *sim, enum sim_fault fault)
     }
 }
 
+/* Hello, one question, and gone. The coordinator may be dead or paused meanwhile. */
+static void operate(struct sim *sim, struct message *question)
+{
+    struct message *hello = message_create(MSG_HELLO_CLIENT);
+    uint64_t link;
+
+    if (!sim->coordinator.actor.alive) {
+        message_free(&hello);
+        message_free(&question);
+        return;
+    }
+    link = sim_link_operator(sim);
+    hello->hello_client.protocol = PROTOCOL_VERSION;
+    hello->hello_client.client = sim_id(sim);
+    sim_coordinator_push(sim, link, hello);
+    sim_coordinator_push(sim, link, question);
+    sim_coordinator_push(sim, link, NULL);
+}
+
+static void strike_operator(struct sim *sim, enum sim_fault fault)
+{
+    struct message *question;
+    int app = pick_app(sim, true), node = pick_node(sim);
+
+    if (fault == FAULT_OPERATOR_CANCEL && app >= 0) {
+        const struct job *job = pick_job(sim, &sim->apps[app]);
+
+        question = message_create(MSG_CANCEL_JOB);
+        question->cancel_job.pool = sim->apps[app].config.pool;
+        question->cancel_job.job = job && !sim_chance(sim, 3) ? job->number : 0;
+        question->cancel_job.kill = sim_chance(sim, 2);
+        operate(sim, question);
+    }
+    if (fault == FAULT_OPERATOR_DRAIN && node >= 0 && !sim->nodes[node].ending) {
+        question = message_create(MSG_DRAIN_NODE);
+        sim->nodes[node].may_drain = true;
+        memcpy(question->drain_node.node, sim->nodes[node].config.node,
+               sizeof question->drain_node.node);
+        operate(sim, question);
+    }
+}
+
 static void strike(struct sim *sim, uint64_t number, uint64_t b, uint64_t c)
 {
     enum sim_fault fault = (enum sim_fault)number;
@@ -218,6 +261,10 @@ static void strike(struct sim *sim, uint64_t number, uint64_t b, uint64_t c)
     case FAULT_WORKER_STOP:
     case FAULT_PROCESS_KILL:
         strike_node(sim, fault);
+        break;
+    case FAULT_OPERATOR_CANCEL:
+    case FAULT_OPERATOR_DRAIN:
+        strike_operator(sim, fault);
         break;
     default:
         strike_app(sim, fault);

@@ -32,6 +32,9 @@ static void start(struct sim *sim, struct node *node, const struct worker_effect
 {
     struct process *process = sim_alloc(sizeof *process);
 
+    if (effect->slot >= node->config.slots)
+        sim_fail(sim, "a process is started for slot %u of %u", effect->slot,
+                 node->config.slots);
     process->number = effect->process;
     process->pool = effect->pool;
     process->nested = -1;

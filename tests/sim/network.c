@@ -239,6 +239,16 @@ static void connect_peer(struct sim *sim, bool worker, int place)
     }
 }
 
+uint64_t sim_link_operator(struct sim *sim)
+{
+    struct link *link = sim_alloc(sizeof *link);
+
+    link->number = sim->links.count + 1;
+    link->place = OPERATOR_PLACE;
+    sim_queue_push(&sim->links, &link, sizeof link);
+    return link->number;
+}
+
 static void try_connect(struct sim *sim, uint64_t worker, uint64_t place,
                         uint64_t incarnation)
 {

@@ -227,6 +227,8 @@ static bool is_present(struct sim *sim, struct node *node, const struct node_ite
         node->link = 0;
         sim_link_dial(sim, true, sim_node_place(sim, node));
     }
+    if (item->event.kind == WORKER_MESSAGE && item->event.message->kind == MSG_DRAIN)
+        node->ending = true;
     return true;
 }
 

@@ -101,7 +101,7 @@ static bool may_fail(const struct app *app, const struct job *job, uint64_t inde
                (behaviour == BEHAVE_HANG ||
                 sim_job_duration_us(job, index) >= 1000 * job->options.timeout_ms);
     case FARPOOL_ECANCELLED:
-        return task->cancelled;
+        return task->cancelled || job->stopped;
     case FARPOOL_ETERMINATED:
         return app->terminated;
     default:
@@ -145,7 +145,7 @@ void sim_job_take_ended(struct sim *sim, struct app *app, uint64_t number)
 
     if (!job || job->ended || job->freed)
         sim_fail(sim, "C%d: a job ends that is not there", sim_app_place(sim, app));
-    if (!app->failed && !app->terminated &&
+    if (!app->failed && !app->terminated && !job->stopped &&
         (job->pulled != job->count || job->ends != job->count))
         sim_fail(sim, "C%d: job %llx ends with %llu of %llu tasks", job->app,
                  (unsigned long long)number, (unsigned long long)job->ends,
@@ -163,8 +163,9 @@ void sim_job_check_finished(struct sim *sim, const struct app *app)
 
         if (job->opened && !job->freed && !job->ended)
             sim_fail(sim, "C%d has ended and job %d has not", sim_app_place(sim, app), i);
-        for (uint64_t k = 0;
-             job->ended && !app->failed && !app->terminated && k < job->count; k++)
+        for (uint64_t k = 0; job->ended && !app->failed && !app->terminated &&
+                             !job->stopped && k < job->count;
+             k++)
             if (job->tasks[k].end == TASK_OPEN)
                 sim_fail(sim, "C%d has ended and job %d's task %llu has not",
                          sim_app_place(sim, app), i, (unsigned long long)k);

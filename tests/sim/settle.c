@@ -13,8 +13,8 @@
 
 static bool is_healthy(const struct node *node)
 {
-    return node->actor.alive && !node->ending && !node->program_fails && !node->alien &&
-           !node->starts_fail;
+    return node->actor.alive && !node->ending && !node->may_drain &&
+           !node->program_fails && !node->alien && !node->starts_fail;
 }
 
 /* Fresh nodes, in the place of sick ones if there is no other. */

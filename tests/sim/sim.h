@@ -56,6 +56,8 @@ enum sim_break {
     X(CLIENT_PAUSE, "a client handles nothing for up to 3 s")                            \
     X(CANCEL_TASKS, "a client cancels some tasks of a job")                              \
     X(FREE_JOB, "a client gives a job up")                                               \
+    X(OPERATOR_CANCEL, "an operator cancels a job, or all of a pool")                    \
+    X(OPERATOR_DRAIN, "an operator has a worker drain")                                  \
     X(CLOSE, "a client closes its pool")                                                 \
     X(TERMINATE, "a client terminates its pool")
 
@@ -155,6 +157,7 @@ struct task {
 struct job {
     bool used, opened, refused, ended, freed;
     bool failed_pool; /* ended by the pool's end */
+    bool stopped;     /* its client was told that an operator cancels it */
     int app;          /* whose */
     uint64_t number;  /* the core's */
     uint64_t seed;
@@ -259,6 +262,7 @@ struct node {
     struct queue inbox; /* struct node_item */
     uint64_t link;      /* 0: none */
     bool dialing, ending;
+    bool may_drain;         /* an operator asked for it, which may not have come here */
     bool program_fails;     /* no program can be stored here */
     bool alien;             /* programs were built for other machines */
     bool starts_fail;       /* processes often fail to start here */
@@ -345,6 +349,9 @@ void *sim_alloc(size_t size); /* zeroed, never NULL */
 /* network.c ------------------------------------------------------------------------ */
 
 struct link *sim_link_find(struct sim *sim, uint64_t number);
+/* A link whose other end only speaks: what is sent to it is lost. */
+enum { OPERATOR_PLACE = 99 };
+uint64_t sim_link_operator(struct sim *sim);
 /* Connects after a while, again and again until the coordinator is there. */
 void sim_link_dial(struct sim *sim, bool worker, int place);
 /* Sends; takes the message over. */

@@ -47,7 +47,7 @@ start_coordinator() {
 }
 
 start_worker() { # OPTIONS...
-    "$worker" "$@" 2>>"$scratch/worker.log" &
+    "$worker" --scratch "$scratch/worker-scratch" "$@" 2>>"$scratch/worker.log" &
     pids+=($!)
 }
 

@@ -389,6 +389,19 @@ static inline void script_sent_span(struct script *script, uint64_t job, uint64_
     assert_int_equal(tasks->tasks.spans[0].attempt, attempt);
 }
 
+/* The next effect is a CANCEL of one range. */
+static inline void script_sent_cancel(struct script *script, uint64_t job, uint64_t first,
+                                      uint64_t count, bool kill)
+{
+    const struct message *message = script_sent(script, MSG_CANCEL);
+    assert_int_equal(message->cancel.job, job);
+    assert_int_equal(message->cancel.kill, kill);
+    assert_int_equal(message->cancel.ranges_count, 1);
+    assert_int_equal(message->cancel.ranges[0].first, first);
+    assert_int_equal(message->cancel.ranges[0].count, count);
+    assert_int_equal(message->cancel.ranges[0].attempt, 0);
+}
+
 static inline void script_ended(struct script *script, uint64_t job)
 {
     assert_int_equal(script_sent(script, MSG_JOB_CLOSE)->job_close.job, job);

@@ -89,20 +89,28 @@ static inline void fixture_deliver(void *user, struct worker_event *event)
              event->backtrace != NULL ? event->backtrace : "");
 }
 
+/* `config` tells what is not the fixture's own. */
+static inline void fixture_open_config(struct fixture *fixture, struct host_config config,
+                                       const char *path, const char *folder)
+{
+    farpool_error error;
+    config.node = "here";
+    config.on_output = fixture_output;
+    config.on_relay = fixture_relay;
+    config.user = fixture;
+    memset(fixture, 0, sizeof *fixture);
+    if (host_create(&config, &fixture->host, &error) != 0)
+        fail_msg("%s", error.text);
+    assert_int_equal(host_set_program(fixture->host, &fixture_program, path, folder), 0);
+}
+
 static inline void fixture_open_with(struct fixture *fixture, const char *path,
                                      const char *folder, uint64_t payload_max,
                                      bool capture)
 {
-    struct host_config config = {.node = "here",
-                                 .capture_output = capture,
-                                 .on_output = fixture_output,
-                                 .on_relay = fixture_relay,
-                                 .user = fixture,
-                                 .payload_max = payload_max};
-    farpool_error error;
-    memset(fixture, 0, sizeof *fixture);
-    assert_int_equal(host_create(&config, &fixture->host, &error), 0);
-    assert_int_equal(host_set_program(fixture->host, &fixture_program, path, folder), 0);
+    const struct host_config config = {.capture_output = capture,
+                                       .payload_max = payload_max};
+    fixture_open_config(fixture, config, path, folder);
 }
 
 static inline void fixture_open(struct fixture *fixture)

@@ -61,6 +61,8 @@ static void take_note(void *user, struct net_event *event)
         end->ups++;
     } else if (event->kind == NET_DOWN) {
         end->downs++;
+    } else if (event->kind == NET_REFUSED) {
+        /* only noted */
     } else {
         end->messages++;
     }

@@ -16,18 +16,6 @@ static uint64_t cancel(struct script *script, uint64_t job, uint64_t first,
     return event.count;
 }
 
-static void expect_cancel(struct script *script, uint64_t job, uint64_t first,
-                          uint64_t count, bool kill)
-{
-    const struct message *message = script_sent(script, MSG_CANCEL);
-    assert_int_equal(message->cancel.job, job);
-    assert_int_equal(message->cancel.kill, kill);
-    assert_int_equal(message->cancel.ranges_count, 1);
-    assert_int_equal(message->cancel.ranges[0].first, first);
-    assert_int_equal(message->cancel.ranges[0].count, count);
-    assert_int_equal(message->cancel.ranges[0].attempt, 0);
-}
-
 static void close_pool(struct script *script)
 {
     script_event(script, (struct client_event){.kind = CLIENT_CLOSE});
@@ -71,7 +59,7 @@ static void test_cancel_one_range_all(void **state)
     script_took(&script, job, 2, 2);
 
     assert_int_equal(cancel(&script, job, 1, 1, true), 1);
-    expect_cancel(&script, job, 1, 1, true);
+    script_sent_cancel(&script, job, 1, 1, true);
     script_gave_up(&script, job, 1, 1, FARPOOL_ECANCELLED);
     assert_int_equal(cancel(&script, job, 1, 1, true), 0); /* it has ended */
     assert_int_equal(cancel(&script, job, 3, 1, true), 0);
@@ -83,7 +71,7 @@ static void test_cancel_one_range_all(void **state)
     script_quiet(&script);
 
     assert_int_equal(cancel(&script, job, 0, UINT64_MAX, false), 15);
-    expect_cancel(&script, job, 0, 20, false);
+    script_sent_cancel(&script, job, 0, 20, false);
     script_gave_up(&script, job, 0, 1, FARPOOL_ECANCELLED);
     script_gave_up(&script, job, 4, 11, FARPOOL_ECANCELLED); /* sent and waiting in one */
     script_gave_up(&script, job, 17, 3, FARPOOL_ECANCELLED);
@@ -125,7 +113,7 @@ static void test_free_job(void **state)
     const uint64_t job = script_map(&script, 10), other = script_job(&script);
     script_event(&script, (struct client_event){
                               .kind = CLIENT_JOB_FREE, .job = job, .kill = true});
-    expect_cancel(&script, job, 0, 10, true);
+    script_sent_cancel(&script, job, 0, 10, true);
     assert_int_equal(script_sent(&script, MSG_JOB_CLOSE)->job_close.job, job);
     script_event(&script, (struct client_event){.kind = CLIENT_JOB_FREE, .job = other});
     script_quiet(&script); /* nobody had heard of it */
@@ -235,7 +223,7 @@ static void test_terminate_fails_everything(void **state)
     script.options.lazy = true;
     const uint64_t lazy = script_job(&script); /* whose input has not ended */
     terminate(&script);
-    expect_cancel(&script, job, 0, 20, true);
+    script_sent_cancel(&script, job, 0, 20, true);
     script_gave_up(&script, job, 0, 1, FARPOOL_ETERMINATED);
     script_gave_up(&script, job, 2, 18, FARPOOL_ETERMINATED);
     script_acked(&script, 1, 1);
@@ -360,7 +348,7 @@ static void pool_fails(bool fatal, uint32_t left)
     struct client_event open = {.kind = CLIENT_JOB_OPEN, .options = &script.options};
     assert_int_equal(script_step(&script, &open), FARPOOL_ECLOSED);
     script_flush(&script);
-    expect_cancel(&script, job, 0, 3, true);
+    script_sent_cancel(&script, job, 0, 3, true);
     effect = script_gave_up(&script, job, 0, 3, FARPOOL_EINITIALIZER);
     assert_string_equal(effect->text, "libx.so is missing");
     assert_string_equal(effect->node, "n1");

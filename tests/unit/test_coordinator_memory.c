@@ -146,6 +146,26 @@ static void play_restart(struct run *run)
     pass(run, 600); /* job 3 is not wanted */
 }
 
+/* Not what it does, which test_coordinator_admin.c tells: that it is all or nothing. */
+static void play_operator(struct run *run)
+{
+    struct script *script = &run->script;
+    say(run, 9, hello_client(9));
+    struct message *cancel_job = message_create(MSG_CANCEL_JOB);
+    cancel_job->cancel_job.pool = make_id(2); /* both of its clients are told */
+    say(run, 9, cancel_job);
+    script->previous = (struct id){{0}};
+    say(run, 10, hello_worker(script, 13, 1));
+    struct message *drain = message_create(MSG_DRAIN_NODE);
+    snprintf(drain->drain_node.node, sizeof drain->drain_node.node, "node13");
+    say(run, 9, drain);
+    say(run, 9, message_create(MSG_STATUS_GET));
+    flush(run);
+    down(run, 10);
+    down(run, 9);
+    flush(run);
+}
+
 static void play_work(struct run *run)
 {
     struct script *script = &run->script;
@@ -169,6 +189,7 @@ static void play_work(struct run *run)
     struct message *get = message_create(MSG_STATUS_GET);
     say(run, 4, get);
     flush(run);
+    play_operator(run);
     script->previous = script->config.coordinator;
     say(run, 6, hello_worker(script, 12, 4)); /* shares move, tasks are called back */
     flush(run);

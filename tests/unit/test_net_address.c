@@ -14,7 +14,7 @@
 static void check_address(const char *address, bool listen, const char *reason)
 {
     farpool_error error = {0};
-    int result = net_check_address(address, listen, &error);
+    int result = net_check_address(address, listen, false, &error);
     assert_int_equal(result, reason == NULL ? 0 : FARPOOL_EADDRESS);
     if (reason != NULL && strstr(error.text, reason) == NULL)
         fail_msg("\"%s\" does not say \"%s\"", error.text, reason);
@@ -36,11 +36,10 @@ static void only_loopback_addresses_are_taken(void **state)
     check_address("tcp://127.0.0.1:5764x", true, "not a port");
     check_address("tcp://127.0.0.1:", true, "not a port");
     check_address("tcp://127.0.0.1", true, "not tcp://HOST:PORT");
-    check_address("tcp://0.0.0.0:5764", true, "only loopback until keys are set up");
-    check_address("tcp://*:5764", true, "only loopback until keys are set up");
-    check_address("tcp://10.0.0.1:5764", false, "only loopback until keys are set up");
-    check_address("tcp://head.cluster:5764", false,
-                  "only loopback until keys are set up");
+    check_address("tcp://0.0.0.0:5764", true, "only loopback without keys");
+    check_address("tcp://*:5764", true, "only loopback without keys");
+    check_address("tcp://10.0.0.1:5764", false, "only loopback without keys");
+    check_address("tcp://head.cluster:5764", false, "only loopback without keys");
     check_address("tcp://127.0.0.1.evil.example:5764", false, "only loopback");
     check_address("tcp://[::]:5764", true, "only loopback");
     check_address("inproc://x", true, "neither");

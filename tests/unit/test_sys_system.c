@@ -2,11 +2,13 @@
  *
  * What the shells ask of the system: cgroup limits in made-up trees, sizes, the limit of
  * open files, identities, and the log's lines. */
+#include "common/sys/affinity.h"
 #include "common/sys/cores.h"
 #include "common/sys/log.h"
 #include "common/sys/sys.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -131,6 +133,44 @@ static void this_machine_has_cores_and_memory(void **state)
     assert_true(strlen(sys_host(host, sizeof host)) > 0);
     assert_true(strlen(sys_machine(machine, sizeof machine)) > 0);
     assert_int_equal(strlen(sys_host(cut, 2)), 1);
+}
+
+/* In a process of its own, which may use one core of those that this one may. */
+static int use_one_core(void)
+{
+    cpu_set_t all, now;
+    struct affinity *affinity = NULL;
+    uint32_t count = affinity_count();
+    if (sched_getaffinity(0, sizeof all, &all) != 0 ||
+        count != (uint32_t)CPU_COUNT(&all) || affinity_read(&affinity, NULL) != 0)
+        return 1;
+    for (uint32_t place = 0; place < 2 * count; place++) {
+        uint32_t left = place % count;
+        int core = 0;
+        while (!CPU_ISSET(core, &all) || left-- > 0)
+            core++;
+        if (affinity_bind(affinity, place) != 0 || sys_cores() != 1 ||
+            sched_getaffinity(0, sizeof now, &now) != 0 || CPU_COUNT(&now) != 1 ||
+            !CPU_ISSET(core, &now))
+            return 2;
+        affinity_restore(affinity);
+        if (sched_getaffinity(0, sizeof now, &now) != 0 || !CPU_EQUAL(&now, &all))
+            return 3;
+    }
+    affinity_free(affinity);
+    return 0;
+}
+
+static void affinity_limits_cores(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(use_one_core());
+    int status = -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
 }
 
 static void sizes_are_read(void **state)
@@ -262,6 +302,7 @@ int main(void)
         TREE(v2_in_a_container),
         TREE(v1_has_a_hierarchy_a_controller),
         cmocka_unit_test(this_machine_has_cores_and_memory),
+        cmocka_unit_test(affinity_limits_cores),
         cmocka_unit_test(sizes_are_read),
         cmocka_unit_test(open_files_are_raised_or_refused),
         cmocka_unit_test(ids_and_clock_differ),

@@ -145,6 +145,27 @@ static void drain_gives_back_and_finishes(void **state)
     assert_int_equal(fake_sent(f, MSG_HELLO_WORKER), 0);
 }
 
+/* The same when the coordinator says so. */
+static void drain_may_be_told_by_the_coordinator(void **state)
+{
+    struct fake *f = *state;
+    fake_start_busy(f, 2, 100);
+    fake_forget(f);
+    fake_message(f, message_create(MSG_DRAIN));
+    fake_message(f, message_create(MSG_DRAIN)); /* once more is no harm */
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_DRAIN), 1);
+    assert_int_equal(fake_counts(f).held, 2);
+    assert_int_equal(fake_ranges(f, MSG_RETURNED), 100 - 2);
+    fake_finish(f, 1, 1, 1000);
+    fake_finish(f, 2, 1, 1000);
+    fake_reap(f);
+    fake_ack(f, 1, 0, 100);
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_BYE), 1);
+    assert_int_equal(fake_logged(f, WORKER_STOPPED), 1);
+}
+
 static void drain_waits_ten_seconds_for_acks(void **state)
 {
     struct fake *f = *state;
@@ -188,6 +209,7 @@ int main(void)
         FAKE_TEST(a_pool_may_be_opened_again_while_it_ends),
         FAKE_TEST(a_process_that_does_not_end_is_killed),
         FAKE_TEST(drain_gives_back_and_finishes),
+        FAKE_TEST(drain_may_be_told_by_the_coordinator),
         FAKE_TEST(drain_waits_ten_seconds_for_acks),
         FAKE_TEST(stop_kills_everything),
     };

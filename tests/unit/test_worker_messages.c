@@ -49,10 +49,11 @@ static void another_protocol(void **state)
 static void kinds_it_never_should(void **state)
 {
     static const enum message_kind kinds[] = {
-        MSG_HELLO_CLIENT, MSG_HELLO_WORKER, MSG_WELCOME,   MSG_BYE,  MSG_DONE,
-        MSG_FAILED,       MSG_RETURNED,     MSG_HELD,      MSG_LOAD, MSG_DRAIN,
-        MSG_FETCH,        MSG_POOL_CLOSED,  MSG_STATUS,    MSG_LOST, MSG_JOB_STATE,
-        MSG_POOL_FAILED,  MSG_POOL_STATE,   MSG_STATUS_GET};
+        MSG_HELLO_CLIENT, MSG_HELLO_WORKER, MSG_WELCOME,    MSG_BYE,
+        MSG_DONE,         MSG_FAILED,       MSG_RETURNED,   MSG_HELD,
+        MSG_LOAD,         MSG_ANSWER,       MSG_FETCH,      MSG_POOL_CLOSED,
+        MSG_STATUS,       MSG_LOST,         MSG_JOB_STATE,  MSG_POOL_FAILED,
+        MSG_POOL_STATE,   MSG_STATUS_GET,   MSG_CANCEL_JOB, MSG_DRAIN_NODE};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         struct fake *f = fresh(state);
         fake_message(f, message_create(kinds[i]));

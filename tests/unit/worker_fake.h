@@ -37,6 +37,7 @@ struct fake_range {
 
 struct fake_process {
     bool started, ready, killed, closing, gone;
+    uint32_t slot;
     struct id pool;
     struct fake_range ranges[FAKE_RANGES]; /* not ended, in order; [0] is running */
     size_t ranges_count;
@@ -97,6 +98,8 @@ FAKE void fake_apply(struct fake *f, struct worker_effect *effect)
     switch (effect->kind) {
     case WORKER_PROCESS_START:
         process->started = true;
+        assert_true(effect->slot < f->config.slots);
+        process->slot = effect->slot;
         process->pool = effect->pool;
         f->processes_max = effect->process;
         break;

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * credential.c: the key that a client dials with. The environment tells only where it is;
+ * the secret is read when a pool is opened and lives in that connection alone. */
+#include "client/credential.h"
+#include "common/base/error.h"
+#include "common/keys/keys.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int read_keys(struct net_keys *ret_keys, bool *ret_given, farpool_error *error)
+{
+    const char *path = getenv("FARPOOL_KEY");
+    struct key_file file;
+    *ret_given = path != NULL && path[0] != '\0';
+    if (!*ret_given)
+        return 0;
+    int result = key_load(path, &file, error);
+    if (result != 0)
+        return result;
+    if (file.holder.role == HOLDER_CLIENT || file.holder.role == HOLDER_ADMIN) {
+        *ret_keys = (struct net_keys){.own = file.holder.key, .server = file.server};
+        memcpy(ret_keys->secret, file.secret, sizeof file.secret);
+    } else {
+        result =
+            error_set(error, FARPOOL_EKEY,
+                      "FARPOOL_KEY: %s is the key of a %s (\"%s\"), a client's or an "
+                      "admin's is wanted",
+                      path, holder_role_name(file.holder.role), file.holder.name);
+    }
+    key_wipe(&file);
+    return result;
+}
+
+int credential_dial(const struct net_config *config, struct net **ret_net,
+                    farpool_error *error)
+{
+    struct net_config with = *config;
+    struct net_keys keys = {.authorize = NULL};
+    bool given;
+    int result = read_keys(&keys, &given, error);
+    if (result != 0)
+        return result;
+    with.keys = given ? &keys : NULL;
+    result = net_dial(&with, ret_net, error);
+    explicit_bzero(&keys, sizeof keys);
+    return result;
+}
+
+const char *credential_hint(void)
+{
+    const char *path = getenv("FARPOOL_KEY");
+    return path != NULL && path[0] != '\0'
+               ? " (nor one that FARPOOL_KEY has the right coordinator's key for)"
+               : " (one that uses keys wants FARPOOL_KEY)";
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * client/credential.h: the key that the environment's FARPOOL_KEY names. */
+#ifndef FARPOOL_CLIENT_CREDENTIAL_H
+#define FARPOOL_CLIENT_CREDENTIAL_H
+
+#include "common/net/net.h"
+
+/* net_dial for a client, with that key if there is one; config->keys is not looked at.
+ * Also EKEY (the file, or a worker's key), ESYSTEM, ENOMEM. */
+int credential_dial(const struct net_config *config, struct net **ret_net,
+                    farpool_error *error);
+
+/* What to add to "no coordinator answered": a handshake that is broken off does not
+ * always tell that it was because of the key. */
+const char *credential_hint(void);
+
+#endif

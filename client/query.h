@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * query.h: one question to a coordinator, without a pool. */
+#ifndef FARPOOL_CLIENT_QUERY_H
+#define FARPOOL_CLIENT_QUERY_H
+
+#include "common/base/message.h"
+#include "farpool.h"
+
+struct query {
+    const char *call;         /* for error texts: "status" */
+    struct message *question; /* taken over; NULL: there was no memory for it */
+    enum message_kind answer; /* what is waited for */
+    /* Takes one answer; not 0: it ends with that code. */
+    int (*take)(void *user, const struct message *answer, bool *ret_complete);
+    /* The connection broke in between: what was taken is void, and asked for again. */
+    void (*restart)(void *user);
+    void *user;
+};
+
+/* Blocks until `take` says that it is complete. address NULL: FARPOOL_COORDINATOR. 0;
+ * EADDRESS; EINVAL: timeout_ms; ENOCOORDINATOR: no answer in time; ENOMEM; or the code
+ * with which the coordinator refused this client. */
+int query_ask(struct query *query, const char *address, int64_t timeout_ms,
+              farpool_error *error);
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_coordinator_keys.c: what each role's key may do, and whose a pool is. */
+#include "tests/unit/coordinator_script.h"
+
+static struct holder make_holder(enum holder_role role, uint8_t number)
+{
+    struct holder holder = {.role = role, .key = {.bytes = {number, 0x4b}}};
+    snprintf(holder.name, sizeof holder.name, "key%d", number);
+    return holder;
+}
+
+static void say_as(struct script *script, uint64_t link, enum holder_role role,
+                   uint8_t key, struct message *message)
+{
+    const struct holder holder = make_holder(role, key);
+    struct coordinator_event event = {
+        .kind = COORDINATOR_MESSAGE, .link = link, .message = message, .holder = &holder};
+    assert_int_equal(script_step(script, &event), 0);
+}
+
+static uint64_t join_as(struct script *script, enum holder_role role, uint8_t key,
+                        struct message *hello)
+{
+    const uint64_t link = ++script->links;
+    say_as(script, link, role, key, hello);
+    script_take(script, link, MSG_WELCOME);
+    return link;
+}
+
+static void refused_as(struct script *script, enum holder_role role,
+                       struct message *hello)
+{
+    const uint64_t link = ++script->links;
+    say_as(script, link, role, 9, hello);
+    const struct message *message = script_refused(script, link, FARPOOL_EKEY);
+    assert_non_null(strstr(message->refused.text, "\"key9\""));
+    assert_non_null(strstr(message->refused.text, holder_role_name(role)));
+    script_flush(script);
+    script_quiet(script);
+}
+
+static void test_roles(void **state)
+{
+    struct script *script = *state;
+    refused_as(script, HOLDER_CLIENT, hello_worker(script, 1, 2));
+    refused_as(script, HOLDER_ADMIN, hello_worker(script, 1, 2));
+    refused_as(script, HOLDER_RELAYED, hello_worker(script, 1, 2));
+    refused_as(script, HOLDER_COORDINATOR, hello_worker(script, 1, 2));
+    refused_as(script, HOLDER_WORKER, hello_client(1));
+    refused_as(script, HOLDER_COORDINATOR, hello_client(1));
+    assert_int_equal(script_counts(script).workers, 0);
+    assert_int_equal(script_counts(script).clients, 0);
+    join_as(script, HOLDER_WORKER, 1, hello_worker(script, 1, 2));
+    join_as(script, HOLDER_CLIENT, 2, hello_client(2));
+    join_as(script, HOLDER_ADMIN, 3, hello_client(3));
+    assert_int_equal(script_counts(script).workers, 1);
+    assert_int_equal(script_counts(script).clients, 2);
+}
+
+/* What counts is the key of a link's first message. */
+static void test_first_message(void **state)
+{
+    struct script *script = *state;
+    const uint64_t link = join_as(script, HOLDER_CLIENT, 1, hello_client(1));
+    say_as(script, link, HOLDER_ADMIN, 2, pool_open(1, 0));
+    const uint64_t other = join_as(script, HOLDER_CLIENT, 2, hello_client(2));
+    say_as(script, other, HOLDER_CLIENT, 1, message_create(MSG_STATUS_GET));
+    assert_int_equal(script_take(script, other, MSG_STATUS)->status.pools_count, 0);
+}
+
+static const struct message *status_of(struct script *script, uint64_t link)
+{
+    script_forget(script);
+    script_say(script, link, message_create(MSG_STATUS_GET));
+    return script_take(script, link, MSG_STATUS);
+}
+
+static void test_status(void **state)
+{
+    struct script *script = *state;
+    const uint64_t one = join_as(script, HOLDER_CLIENT, 1, hello_client(1));
+    const uint64_t two = join_as(script, HOLDER_CLIENT, 2, hello_client(2));
+    const uint64_t also = join_as(script, HOLDER_CLIENT, 2, hello_client(3));
+    const uint64_t admin = join_as(script, HOLDER_ADMIN, 3, hello_client(4));
+    const uint64_t fresh = join_as(script, HOLDER_CLIENT, 4, hello_client(5));
+    join_as(script, HOLDER_WORKER, 5, hello_worker(script, 1, 2));
+    script_say(script, one, pool_open(1, 0));
+    script_say(script, one, job_open(1, 1, 0, 0));
+    script_say(script, two, pool_open(2, 0));
+    script_say(script, two, job_open(2, 1, 0, 0));
+    script_say(script, also, pool_open(3, 0));
+    const struct message *status = status_of(script, one);
+    assert_int_equal(status->status.pools_count, 1);
+    assert_int_equal(status->status.jobs_count, 1);
+    assert_true(
+        id_equal(&status->status.pools[0].pool, &(struct id){.bytes = {1, 0xfa}}));
+    assert_true(id_equal(&status->status.jobs[0].pool, &(struct id){.bytes = {1, 0xfa}}));
+    status = status_of(script, two);
+    assert_int_equal(status->status.pools_count, 2);
+    assert_int_equal(status->status.jobs_count, 1);
+    assert_true(id_equal(&status->status.jobs[0].pool, &(struct id){.bytes = {2, 0xfa}}));
+    status = status_of(script, admin);
+    assert_int_equal(status->status.pools_count, 3);
+    assert_int_equal(status->status.jobs_count, 2);
+    status = status_of(script, fresh);
+    assert_int_equal(status->status.pools_count, 0);
+    assert_int_equal(status->status.jobs_count, 0);
+    assert_int_equal(status->status.nodes_count, 1);
+}
+
+/* The text of what a link was refused with, for a pool number. */
+static void attach_refused(struct script *script, uint8_t key, uint8_t client,
+                           uint8_t pool, char text[256])
+{
+    const uint64_t link = join_as(script, HOLDER_CLIENT, key, hello_client(client));
+    script_say(script, link, pool_attach(pool));
+    snprintf(text, 256, "%s",
+             script_refused(script, link, FARPOOL_ENOPOOL)->refused.text);
+}
+
+static void test_whose_pool(void **state)
+{
+    struct script *script = *state;
+    char others[256], nobodys[256];
+    const uint64_t owner = join_as(script, HOLDER_CLIENT, 1, hello_client(1));
+    script_say(script, owner, pool_open(1, 0));
+    script_pass(script, 3600000 < script->config.silence_ms ? 0 : 4000);
+    script_forget(script);
+    attach_refused(script, 2, 2, 1, others);
+    attach_refused(script, 2, 3, 77, nobodys);
+    assert_string_equal(others, nobodys);
+    /* The owner's own key may, and so may what runs inside. */
+    const uint64_t own = join_as(script, HOLDER_CLIENT, 1, hello_client(4));
+    script_say(script, own, pool_attach(1));
+    const uint64_t inside = join_as(script, HOLDER_RELAYED, 5, hello_client(5));
+    script_say(script, inside, pool_attach(1));
+    script_forget(script);
+    /* Closing a pool, and opening a job in it, that another key has: as for none. */
+    static const uint8_t pools[] = {1, 77};
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t link =
+            join_as(script, HOLDER_CLIENT, 2, hello_client((uint8_t)(20 + i)));
+        script_say(script, link, pool_close(pools[i], true));
+        script_dropped(script, link, FARPOOL_EPROTOCOL);
+        link = join_as(script, HOLDER_CLIENT, 2, hello_client((uint8_t)(30 + i)));
+        script_say(script, link, pool_open((uint8_t)(40 + i), 0));
+        script_say(script, link, job_open(pools[i], 1, 0, 0));
+        script_dropped(script, link, FARPOOL_EPROTOCOL);
+    }
+    assert_int_equal(script_counts(script).pools, 1);
+}
+
+static void test_inside_a_worker(void **state)
+{
+    struct script *script = *state;
+    const uint64_t first = join_as(script, HOLDER_RELAYED, 5, hello_client(1));
+    script_say(script, first, pool_open(1, 0));
+    script_refused(script, first, FARPOOL_EKEY);
+    const uint64_t second = join_as(script, HOLDER_RELAYED, 5, hello_client(2));
+    script_say(script, second, message_create(MSG_STATUS_GET));
+    script_refused(script, second, FARPOOL_EKEY);
+    assert_int_equal(script_counts(script).pools, 0);
+}
+
+/* An id that another key has is not taken over; the same key comes back. */
+static void test_takeover(void **state)
+{
+    struct script *script = *state;
+    const uint64_t client = join_as(script, HOLDER_CLIENT, 1, hello_client(1));
+    const uint64_t worker = join_as(script, HOLDER_WORKER, 2, hello_worker(script, 1, 2));
+    uint64_t link = ++script->links;
+    say_as(script, link, HOLDER_CLIENT, 3, hello_client(1));
+    script_refused(script, link, FARPOOL_EKEY);
+    link = ++script->links;
+    say_as(script, link, HOLDER_WORKER, 3, hello_worker(script, 1, 2));
+    script_refused(script, link, FARPOOL_EKEY);
+    assert_true(script_is_quiet(script, client));
+    assert_true(script_is_quiet(script, worker));
+    join_as(script, HOLDER_CLIENT, 1, hello_client(1));
+    script_dropped(script, client, FARPOOL_ECLOSED);
+    join_as(script, HOLDER_WORKER, 2, hello_worker(script, 1, 2));
+    script_dropped(script, worker, FARPOOL_ECLOSED);
+}
+
+static int asked_to_cancel(struct script *script, uint64_t link, uint64_t job)
+{
+    struct message *message = message_create(MSG_CANCEL_JOB);
+    message->cancel_job.pool = make_id(1);
+    message->cancel_job.job = job;
+    script_say(script, link, message);
+    return script_take(script, link, MSG_ANSWER)->answer.code;
+}
+
+static int asked_to_drain(struct script *script, uint64_t link)
+{
+    struct message *message = message_create(MSG_DRAIN_NODE);
+    snprintf(message->drain_node.node, sizeof message->drain_node.node, "node1");
+    script_say(script, link, message);
+    return script_take(script, link, MSG_ANSWER)->answer.code;
+}
+
+static void test_operators(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = join_as(script, HOLDER_WORKER, 5, hello_worker(script, 1, 2));
+    const uint64_t owner = join_as(script, HOLDER_CLIENT, 1, hello_client(1));
+    const uint64_t same = join_as(script, HOLDER_CLIENT, 1, hello_client(2));
+    const uint64_t other = join_as(script, HOLDER_CLIENT, 2, hello_client(3));
+    const uint64_t admin = join_as(script, HOLDER_ADMIN, 3, hello_client(4));
+    script_say(script, owner, pool_open(1, 0));
+    script_say(script, owner, job_open(1, 1, 0, 0));
+    script_flush(script);
+    script_forget(script);
+    /* To others it is as if it were not there. */
+    assert_int_equal(asked_to_cancel(script, other, 1), FARPOOL_ENOPOOL);
+    assert_true(script_is_quiet(script, owner));
+    assert_int_equal(asked_to_cancel(script, same, 1), 0);
+    script_take(script, owner, MSG_CANCEL_JOB);
+    assert_int_equal(asked_to_cancel(script, admin, 0), 0);
+    script_take(script, owner, MSG_CANCEL_JOB);
+    assert_int_equal(asked_to_drain(script, same), FARPOOL_EKEY);
+    assert_true(script_is_quiet(script, worker));
+    assert_int_equal(asked_to_drain(script, admin), 0);
+    script_take(script, worker, MSG_DRAIN);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, script_set_up, script_tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_roles),      TEST(test_first_message),   TEST(test_status),
+        TEST(test_whose_pool), TEST(test_inside_a_worker), TEST(test_takeover),
+        TEST(test_operators),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
