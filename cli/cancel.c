@@ -19,6 +19,7 @@ static const char help_text[] =
     "\n"
     "  -k, --kill                 kill the tasks that run\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
+    "      --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
     "  -j, --json                 the outcome as JSON, for programs\n"
     "      --help                 this text\n"
     "\n"
@@ -26,11 +27,9 @@ static const char help_text[] =
     "such pool or job.\n";
 
 static const struct option long_options[] = {
-    {"kill", no_argument, NULL, 'k'},
-    {"coordinator", required_argument, NULL, 'c'},
-    {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"kill", no_argument, NULL, 'k'},      {"coordinator", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'K'}, {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0},
 };
 
 struct cancel {
@@ -86,6 +85,9 @@ int cli_cancel(int argc, char **argv)
             break;
         case 'c':
             cancel.address = optarg;
+            break;
+        case 'K':
+            cli_set_key(optarg);
             break;
         case 'j':
             cancel.json = true;

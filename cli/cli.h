@@ -24,6 +24,17 @@ int cli_drain(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_keys(int argc, char **argv);
 
+/* What the commands that ask a coordinator have in common: --coordinator, --key, --json
+ * and --help. true and *ret_query filled, or false and *ret_status, to end with: a wrong
+ * option, more than `most` arguments, or help was asked for. optind is at the first
+ * argument. */
+struct cli_query {
+    const char *address; /* NULL: FARPOOL_COORDINATOR */
+    bool json;
+};
+bool cli_read_query(int argc, char **argv, const char *help, int most,
+                    struct cli_query *ret_query, int *ret_status);
+
 /* Says on stderr that the command line is wrong, and where help is. Returns CLI_USAGE. */
 int cli_usage_error(const char *command, const char *format, ...) FARPOOL_PRINTF(2, 3);
 

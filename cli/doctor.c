@@ -7,7 +7,6 @@
 #include "cli/cli.h"
 #include "cli/json.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,17 +24,11 @@ static const char help_text[] =
     "warning or problem, and what to do.\n"
     "\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
+    "  -k, --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
     "  -j, --json                 as JSON, for programs\n"
     "      --help                 this text\n"
     "\n"
     "Exit status: 0 no problem; 1 a problem; 254 usage.\n";
-
-static const struct option long_options[] = {
-    {"coordinator", required_argument, NULL, 'c'},
-    {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
 
 static const char *const words[] = {"ok", "warning", "problem"};
 
@@ -168,27 +161,9 @@ static int examine(const char *address, bool json)
 
 int cli_doctor(int argc, char **argv)
 {
-    const char *address = NULL;
-    bool json = false;
-    int option;
-    optind = 1;
-    while ((option = getopt_long(argc, argv, "c:j", long_options, NULL)) != -1) {
-        switch (option) {
-        case 'c':
-            address = optarg;
-            break;
-        case 'j':
-            json = true;
-            break;
-        case 'h':
-            fputs(help_text, stdout);
-            return CLI_OK;
-        default:
-            fputs("Try: farpool doctor --help\n", stderr);
-            return CLI_USAGE;
-        }
-    }
-    if (optind < argc)
-        return cli_usage_error("doctor", "'%s' is one argument too many", argv[optind]);
-    return examine(address, json);
+    struct cli_query query;
+    int result;
+    if (!cli_read_query(argc, argv, help_text, 0, &query, &result))
+        return result;
+    return examine(query.address, query.json);
 }

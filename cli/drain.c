@@ -22,6 +22,7 @@ static const char help_text[] =
     "\n"
     "  -w, --wait                 return when it has left; also if it drains already\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
+    "  -k, --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
     "  -j, --json                 the outcome as JSON, for programs\n"
     "      --help                 this text\n"
     "\n"
@@ -29,11 +30,9 @@ static const char help_text[] =
     "already.\n";
 
 static const struct option long_options[] = {
-    {"wait", no_argument, NULL, 'w'},
-    {"coordinator", required_argument, NULL, 'c'},
-    {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"wait", no_argument, NULL, 'w'},      {"coordinator", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'k'}, {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0},
 };
 
 struct drain {
@@ -110,13 +109,16 @@ int cli_drain(int argc, char **argv)
     struct drain drain = {.address = NULL};
     int option;
     optind = 1;
-    while ((option = getopt_long(argc, argv, "wc:j", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "wc:k:j", long_options, NULL)) != -1) {
         switch (option) {
         case 'w':
             drain.wait = true;
             break;
         case 'c':
             drain.address = optarg;
+            break;
+        case 'k':
+            cli_set_key(optarg);
             break;
         case 'j':
             drain.json = true;

@@ -17,17 +17,11 @@ static const char help_text[] =
     "pool's id, JOB a number, both as `farpool jobs` shows them.\n"
     "\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
+    "  -k, --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
     "  -j, --json                 as JSON, for programs\n"
     "      --help                 this text\n"
     "\n"
     "Exit status: 0; 254 usage; 255 no coordinator answered, or no such pool or job.\n";
-
-static const struct option long_options[] = {
-    {"coordinator", required_argument, NULL, 'c'},
-    {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
 
 /* What is asked about: NULL: all. */
 struct filter {
@@ -94,28 +88,9 @@ static int explain(const char *address, char **names, bool json)
 
 int cli_explain(int argc, char **argv)
 {
-    const char *address = NULL;
-    bool json = false;
-    int option;
-    optind = 1;
-    while ((option = getopt_long(argc, argv, "c:j", long_options, NULL)) != -1) {
-        switch (option) {
-        case 'c':
-            address = optarg;
-            break;
-        case 'j':
-            json = true;
-            break;
-        case 'h':
-            fputs(help_text, stdout);
-            return CLI_OK;
-        default:
-            fputs("Try: farpool explain --help\n", stderr);
-            return CLI_USAGE;
-        }
-    }
-    if (argc - optind > 2)
-        return cli_usage_error("explain", "'%s' is one argument too many",
-                               argv[optind + 2]);
-    return explain(address, argv + optind, json);
+    struct cli_query query;
+    int result;
+    if (!cli_read_query(argc, argv, help_text, 2, &query, &result))
+        return result;
+    return explain(query.address, argv + optind, query.json);
 }

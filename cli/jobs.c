@@ -5,7 +5,6 @@
 #include "cli/cli.h"
 #include "cli/json.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -17,17 +16,11 @@ static const char help_text[] =
     "the client.\n"
     "\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
+    "  -k, --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
     "  -j, --json                 as JSON, with full ids and why tasks wait\n"
     "      --help                 this text\n"
     "\n"
     "Exit status: 0; 254 usage; 255 no coordinator answered.\n";
-
-static const struct option long_options[] = {
-    {"coordinator", required_argument, NULL, 'c'},
-    {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
 
 static int print_json(const farpool_cluster_status *status)
 {
@@ -54,32 +47,14 @@ static int print_text(const farpool_cluster_status *status)
 
 int cli_jobs(int argc, char **argv)
 {
-    const char *address = NULL;
-    bool json = false;
-    int option;
-    optind = 1;
-    while ((option = getopt_long(argc, argv, "c:j", long_options, NULL)) != -1) {
-        switch (option) {
-        case 'c':
-            address = optarg;
-            break;
-        case 'j':
-            json = true;
-            break;
-        case 'h':
-            fputs(help_text, stdout);
-            return CLI_OK;
-        default:
-            fputs("Try: farpool jobs --help\n", stderr);
-            return CLI_USAGE;
-        }
-    }
-    if (optind < argc)
-        return cli_usage_error("jobs", "'%s' is one argument too many", argv[optind]);
-    farpool_cluster_status *status = cli_get_status(address);
+    struct cli_query query;
+    int result;
+    if (!cli_read_query(argc, argv, help_text, 0, &query, &result))
+        return result;
+    farpool_cluster_status *status = cli_get_status(query.address);
     if (!status)
         return CLI_ERROR;
-    int result = json ? print_json(status) : print_text(status);
+    result = query.json ? print_json(status) : print_text(status);
     farpool_cluster_status_free(status);
     return result;
 }

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -43,6 +44,40 @@ static void help(void)
          "  farpool COMMAND --help tells a command's options; --version the version.\n"
          "  FARPOOL_COORDINATOR in the environment names a coordinator for all of them,\n"
          "  FARPOOL_KEY the file with the key that it wants.");
+}
+
+bool cli_read_query(int argc, char **argv, const char *help_text, int most,
+                    struct cli_query *ret_query, int *ret_status)
+{
+    static const struct option options[] = {{"coordinator", required_argument, NULL, 'c'},
+                                            {"key", required_argument, NULL, 'k'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    *ret_query = (struct cli_query){.address = NULL};
+    optind = 1;
+    for (int option; (option = getopt_long(argc, argv, "c:k:j", options, NULL)) != -1;) {
+        if (option == 'c') {
+            ret_query->address = optarg;
+        } else if (option == 'k') {
+            cli_set_key(optarg);
+        } else if (option == 'j') {
+            ret_query->json = true;
+        } else if (option == 'h') {
+            fputs(help_text, stdout);
+            *ret_status = CLI_OK;
+            return false;
+        } else {
+            fprintf(stderr, "Try: farpool %s --help\n", argv[0]);
+            *ret_status = CLI_USAGE;
+            return false;
+        }
+    }
+    if (argc - optind <= most)
+        return true;
+    *ret_status =
+        cli_usage_error(argv[0], "'%s' is one argument too many", argv[optind + most]);
+    return false;
 }
 
 int cli_usage_error(const char *command, const char *format, ...)

@@ -4,7 +4,6 @@
 #include "cli/cli.h"
 #include "cli/json.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,14 +19,6 @@ static const char help_text[] =
     "      --help                 this text\n"
     "\n"
     "Exit status: 0; 254 usage; 255 no coordinator answered.\n";
-
-static const struct option long_options[] = {
-    {"coordinator", required_argument, NULL, 'c'},
-    {"key", required_argument, NULL, 'k'},
-    {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
 
 static json_t *node_json(const farpool_node_status *node)
 {
@@ -158,35 +149,14 @@ static int print_text(const farpool_cluster_status *status)
 
 int cli_status(int argc, char **argv)
 {
-    const char *address = NULL;
-    bool json = false;
-    int option;
-    optind = 1;
-    while ((option = getopt_long(argc, argv, "c:k:j", long_options, NULL)) != -1) {
-        switch (option) {
-        case 'c':
-            address = optarg;
-            break;
-        case 'k':
-            cli_set_key(optarg);
-            break;
-        case 'j':
-            json = true;
-            break;
-        case 'h':
-            fputs(help_text, stdout);
-            return CLI_OK;
-        default:
-            fputs("Try: farpool status --help\n", stderr);
-            return CLI_USAGE;
-        }
-    }
-    if (optind < argc)
-        return cli_usage_error("status", "'%s' is one argument too many", argv[optind]);
-    farpool_cluster_status *status = cli_get_status(address);
+    struct cli_query query;
+    int result;
+    if (!cli_read_query(argc, argv, help_text, 0, &query, &result))
+        return result;
+    farpool_cluster_status *status = cli_get_status(query.address);
     if (!status)
         return CLI_ERROR;
-    int result = json ? print_json(status) : print_text(status);
+    result = query.json ? print_json(status) : print_text(status);
     farpool_cluster_status_free(status);
     return result;
 }
