@@ -23,6 +23,8 @@ int cli_cancel(int argc, char **argv);
 int cli_drain(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_keys(int argc, char **argv);
+int cli_up(int argc, char **argv);
+int cli_down(int argc, char **argv);
 
 /* What the commands that ask a coordinator have in common: --coordinator, --key, --json
  * and --help. true and *ret_query filled, or false and *ret_status, to end with: a wrong

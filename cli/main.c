@@ -24,6 +24,8 @@ static const struct command {
     {"cancel", "cancel a job, or all jobs of a pool", cli_cancel},
     {"drain", "have a node finish what it runs and leave", cli_drain},
     {"doctor", "check this machine's set-up", cli_doctor},
+    {"up", "start workers on nodes, by ssh or Slurm", cli_up},
+    {"down", "end what `farpool up` started", cli_down},
     {"keys", "make, list and revoke the keys of a cluster", cli_keys},
 };
 
