@@ -107,7 +107,7 @@ static int enrolled(struct coordinator_core *core, struct link *link,
     }
     if (ksend(core, link, &message))
         return FARPOOL_ENOMEM;
-    return klink_drop(core, link, FARPOOL_OK, "enrolled \"%s\"", keys->name);
+    return klink_drop(core, link, FARPOOL_OK, "enrolled as %s", keys->name);
 }
 
 int kkeys_done(struct coordinator_core *core, uint64_t number,

@@ -117,9 +117,16 @@ void token_wipe(struct token *token); /* forgets the secret */
 char *token_id(const struct hash *key, char id[TOKEN_ID_SIZE + 1]); /* returns id */
 bool token_id_valid(const char *id);
 
-/* The key that ENROL has listed, as a key file. */
-int token_make_key(const struct token *token, struct key_file *ret_file,
-                   farpool_error *error);
+/* The same from a file or, for "-", the first line of standard input, which is asked for
+ * without echo if it is a terminal. */
+int token_read(const char *path, struct token *ret_token, farpool_error *error);
+
+/* The pair that is to be enrolled, kept beside `path` until it has its name, so that one
+ * that was interrupted goes on with it and spends no second use. path NULL: in memory. */
+int token_begin(const struct token *token, const char *path, struct key_file *ret_file,
+                farpool_error *error);
+/* It is listed as file->holder.name: writes `path`, never over another file. */
+int token_end(const char *path, const struct key_file *file, farpool_error *error);
 
 /* ---------------------------------------------------------------- the folder */
 

@@ -217,14 +217,3 @@ bool token_id_valid(const char *id)
 {
     return strlen(id) == TOKEN_ID_SIZE && strspn(id, "0123456789abcdef") == TOKEN_ID_SIZE;
 }
-
-int token_make_key(const struct token *token, struct key_file *ret_file,
-                   farpool_error *error)
-{
-    const int result = key_make(HOLDER_WORKER, "joining", ret_file, error);
-    if (result == 0) {
-        ret_file->server = token->server;
-        snprintf(ret_file->address, sizeof ret_file->address, "%s", token->address);
-    }
-    return result;
-}
