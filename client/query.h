@@ -5,6 +5,7 @@
 #define FARPOOL_CLIENT_QUERY_H
 
 #include "common/base/message.h"
+#include "common/net/net.h"
 #include "farpool.h"
 
 struct query {
@@ -16,6 +17,9 @@ struct query {
     /* The connection broke in between: what was taken is void, and asked for again. */
     void (*restart)(void *user);
     void *user;
+    /* NULL: as a client, with FARPOOL_KEY. Else with these keys, and the question is the
+     * first and only word. */
+    const struct net_keys *keys;
 };
 
 /* Blocks until `take` says that it is complete. address NULL: FARPOOL_COORDINATOR. 0;
