@@ -20,7 +20,8 @@ static bool scancel(const char *id, const char *signal)
     if (signal)
         cli_words_add(&words, "--signal=%s", signal);
     cli_words_add(&words, "%s", id);
-    run = (struct cli_run){.arguments = words.items, .timeout_ms = 60000};
+    run = (struct cli_run){
+        .arguments = words.items, .timeout_ms = 60000, .to_its_end = true};
     const bool good = cli_run(&run) == 0 || strstr(run.err, "Invalid job id") ||
                       strstr(run.err, "already complet");
     char line[256];

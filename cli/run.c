@@ -217,7 +217,7 @@ static int attend(struct child *child, struct cli_run *run)
     while (waitpid(child->pid, &status, WNOHANG) == 0) {
         serve(child, run);
         const uint64_t now = sys_now_ms();
-        if (cli_interrupted() && !run->interrupted) {
+        if (cli_interrupted() && !run->to_its_end && !run->interrupted) {
             run->interrupted = true;
             kill(child->pid, SIGTERM);
             if (kill_ms > now + INTERRUPT_MS)

@@ -16,6 +16,7 @@ struct cli_run {
     const void *input;      /* given on its standard input; NULL: nothing */
     size_t input_size;
     uint64_t timeout_ms; /* then it is killed; 0: never */
+    bool to_its_end;     /* even when the user interrupts */
 
     /* What became of it; out and err are never NULL and end with NUL. */
     char *out, *err;

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * up_decide.c: what `farpool up --auto` decides, from numbers alone. A backlog is what
- * the slots that are there would need more than BACKLOG_S for, at the pace of the last
- * second; it has to stand for STEADY_S. Then jobs are doubled, and what is queued is
- * waited for: one that waits for a free node says nothing about how many more would help.
- */
+ * up_decide.c: what `farpool up --auto` decides, from numbers alone. It is too much when
+ * more tasks run or wait than there are slots. How much more, the coordinator does not
+ * know: clients hold back what is beyond their window. So what counts is that it lasts:
+ * STEADY_S, or DEEP_S where even those that are known to wait would take BACKLOG_S at the
+ * pace of the last second. Then jobs are doubled, and what is queued is waited for: a job
+ * that waits for a free node says nothing about how many more would help. */
 #include "cli/up.h"
 
-enum { BACKLOG_S = 5, STEADY_S = 2 };
+enum { BACKLOG_S = 5, STEADY_S = 5, DEEP_S = 2 };
 
 bool up_load_is_much(const struct up_load *load)
 {
-    if (load->waiting == 0)
-        return false;
-    if (load->done_per_s == 0)
-        return load->waiting > load->slots; /* long tasks, or none runs yet */
-    return load->waiting / load->done_per_s >= BACKLOG_S;
+    return load->waiting > 0 && load->waiting + load->running > load->slots;
+}
+
+static bool has_lasted(const struct up_load *load)
+{
+    const bool deep = load->done_per_s == 0
+                          ? load->waiting > 2 * load->slots
+                          : load->waiting / load->done_per_s >= BACKLOG_S;
+    return load->backlog_s >= (deep ? DEEP_S : STEADY_S);
 }
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -32,7 +37,7 @@ uint64_t up_decide(const struct up_load *load, const char **ret_why)
     if (load->jobs >= load->max)
         return 0;
     *ret_why = "the slots do";
-    if (!up_load_is_much(load) || load->backlog_s < STEADY_S)
+    if (!up_load_is_much(load) || !has_lasted(load))
         return 0;
     *ret_why = "jobs are queued already";
     if (load->queued > 0)

@@ -22,7 +22,8 @@ bool up_slurm_run(struct cli_words *words, const char *input, struct cli_run *ru
     *run = (struct cli_run){.arguments = words->items,
                             .input = input,
                             .input_size = input ? strlen(input) : 0,
-                            .timeout_ms = SLURM_MS};
+                            .timeout_ms = SLURM_MS,
+                            .to_its_end = true}; /* or a job would be nobody's */
     const bool good = cli_run(run) == 0;
     char line[256];
     run->arguments = NULL;
@@ -47,7 +48,8 @@ static bool squeue(const char *id, const char *format, bool steps, struct cli_ru
         cli_words_add(&words, "--steps");
     cli_words_add(&words, "--jobs=%s", id);
     cli_words_add(&words, "--format=%s", format);
-    *run = (struct cli_run){.arguments = words.items, .timeout_ms = SLURM_MS};
+    *run = (struct cli_run){
+        .arguments = words.items, .timeout_ms = SLURM_MS, .to_its_end = true};
     bool good = cli_run(run) == 0;
     char line[256];
     if (!good && !run->code && strstr(run->err, "Invalid job id")) {
