@@ -55,6 +55,11 @@ static bool look_at_tasks(struct automatic *automatic)
         load->running += status->pools[i].tasks_running;
         done += status->pools[i].tasks_done;
     }
+    /* What was given to a node ahead of its turn waits all the same. */
+    for (size_t i = 0; i < status->nodes_count; i++)
+        if (status->nodes[i].tasks_assigned > status->nodes[i].tasks_running)
+            load->waiting +=
+                status->nodes[i].tasks_assigned - status->nodes[i].tasks_running;
     load->nodes = up_count_nodes(automatic->state, status, &load->slots);
     farpool_cluster_status_free(status);
     load->done_per_s =

@@ -2,7 +2,6 @@
 # brings to nodes where nothing is installed. Only where the libraries' archives are there
 # and link: without them `farpool up` takes the usual worker, and the nodes need the
 # libraries. Not with sanitizers, whose own libraries would have to travel.
-set(alone_worker "")
 if(FARPOOL_SANITIZE)
   return()
 endif()
@@ -38,6 +37,7 @@ foreach(layer ${alone_layers})
   target_link_libraries(farpool-worker-alone PRIVATE $<TARGET_FILE:${layer}>)
 endforeach()
 target_link_libraries(farpool-worker-alone PRIVATE ${alone_libraries})
+target_link_options(farpool-worker-alone PRIVATE -s)
 set_target_properties(farpool-worker-alone PROPERTIES OUTPUT_NAME farpool-worker
                       RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/alone)
 install(TARGETS farpool-worker-alone RUNTIME DESTINATION lib/farpool COMPONENT runtime)
