@@ -1,30 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * down_slurm.c: `farpool down` of what `farpool up --slurm` submitted: jobs that wait are
- * cancelled; those that run get SIGTERM in their steps, so that workers drain, and end by
- * themselves. */
+ * down_slurm.c: `farpool down` of what `farpool up --slurm` submitted. The workers of
+ * jobs that run are drained by the coordinator, and the jobs end with them: a signal of
+ * Slurm's would go to the tasks as well. What waits, what has no worker, and all of it
+ * with --now, is cancelled. */
 #include "cli/cli.h"
 #include "cli/up_slurm.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { LOOK_MS = 300, TELL_EVERY = 17 };
+enum { LOOK_MS = 500, TELL_EVERY = 10, UNSEEN_MAX = 20 };
 
-static bool scancel(const char *id, const char *signal)
+static bool scancel(const char *id)
 {
     struct cli_words words = {.items = NULL};
-    struct cli_run run;
-    cli_words_add(&words, "scancel");
-    if (signal)
-        cli_words_add(&words, "--signal=%s", signal);
+    char line[256];
+    cli_words_split(&words, "scancel");
     cli_words_add(&words, "%s", id);
-    run = (struct cli_run){
+    struct cli_run run = {
         .arguments = words.items, .timeout_ms = 60000, .to_its_end = true};
     const bool good = cli_run(&run) == 0 || strstr(run.err, "Invalid job id") ||
                       strstr(run.err, "already complet");
-    char line[256];
     if (!good)
         up_fail("scancel %s: %s", id,
                 run.code ? strerror(run.code)
@@ -34,73 +33,98 @@ static bool scancel(const char *id, const char *signal)
     return good;
 }
 
-/* true: it is going, or gone (*ret_gone). */
-static bool begin(const struct up_job *job, bool now, bool *ret_gone)
+/* Whether a worker is one of the job's: NODE.JOB. */
+static bool is_of_job(const farpool_node_status *node, const char *id)
 {
-    struct up_job_state state;
-    if (!up_slurm_look(job->id, &state))
-        return false;
-    *ret_gone = !state.state[0];
-    if (*ret_gone)
-        return true;
-    if (now || !state.steps)
-        return scancel(job->id, NULL);
-    return scancel(job->id, "TERM");
+    const char *dot = strrchr(node->name, '.');
+    return dot && strcmp(dot + 1, id) == 0;
 }
 
-/* Drops the jobs that are gone; false: Slurm does not answer. */
-static bool drop_gone(struct up_state *state)
+/* How many of the job's workers are connected; those that do not drain yet are told to.
+ */
+static size_t drain_workers(const struct up_state *state, const char *id,
+                            const farpool_cluster_status *status)
 {
-    for (size_t i = state->jobs_count; i-- > 0;) {
-        struct up_job_state job;
-        if (!up_slurm_look(state->jobs[i].id, &job))
-            return false;
-        if (!job.state[0]) {
-            printf("job %-12s ended\n", state->jobs[i].id);
-            fflush(stdout);
-            up_state_drop_job(state, state->jobs[i].id);
-            up_state_save(state);
-        }
+    size_t count = 0;
+    for (size_t i = 0; status && i < status->nodes_count; i++) {
+        const farpool_node_status *node = &status->nodes[i];
+        farpool_error error;
+        if (!up_is_ours(state, node) || !is_of_job(node, id))
+            continue;
+        count++;
+        if (strcmp(node->state, "draining") == 0)
+            continue;
+        const int code = farpool_cluster_drain(state->address, CLI_ANSWER_MS, node->name,
+                                               NULL, NULL, &error);
+        if (code && code != FARPOOL_EDRAINED && code != FARPOOL_EINVAL)
+            up_fail("%s", error.text);
     }
-    return true;
+    return count;
 }
 
-static bool wait_until_gone(struct up_state *state)
+static bool end_job(const struct up_state *state, struct up_job *job, bool runs, bool now,
+                    const farpool_cluster_status *status)
+{
+    if (runs && !now && drain_workers(state, job->id, status) > 0) {
+        job->unseen = 0;
+        return true;
+    }
+    /* Its workers may be connecting, or ending; or the coordinator is gone. */
+    if (runs && !now && ++job->unseen < UNSEEN_MAX)
+        return true;
+    return scancel(job->id);
+}
+
+/* false: Slurm does not answer, or does not do it; told. */
+static bool look(struct up_state *state, bool now)
+{
+    struct up_queue queue;
+    bool good = true;
+    if (!up_slurm_look(&queue))
+        return false;
+    setenv("FARPOOL_KEY", state->key, 1);
+    farpool_cluster_status *status = now ? NULL : cli_get_status(state->address);
+    for (size_t i = state->jobs_count; i-- > 0;) {
+        const struct up_queued *job = up_slurm_find(&queue, state->jobs[i].id);
+        if (job) {
+            good =
+                end_job(state, &state->jobs[i], up_slurm_runs(job), now, status) && good;
+            continue;
+        }
+        printf("job %-12s ended\n", state->jobs[i].id);
+        fflush(stdout);
+        up_state_drop_job(state, state->jobs[i].id);
+        up_state_save(state);
+    }
+    farpool_cluster_status_free(status);
+    up_slurm_queue_fini(&queue);
+    return good;
+}
+
+int down_slurm(struct up_state *state, bool now)
 {
     const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
-    for (unsigned looks = 0; drop_gone(state); looks++) {
-        if (state->jobs_count == 0)
-            return true;
-        if (cli_interrupted())
-            return up_fail("%zu jobs are still draining: `farpool down %s` goes on, "
-                           "--now ends them",
-                           state->jobs_count, state->name);
-        if (looks % TELL_EVERY == TELL_EVERY - 1) {
+    printf("%s: %zu jobs %s\n", state->name, state->jobs_count,
+           now ? "are cancelled" : "drain: their workers finish what runs");
+    fflush(stdout);
+    for (unsigned looks = 1; look(state, now); looks++) {
+        if (state->jobs_count == 0) {
+            up_slurm_remove_files(state);
+            return CLI_OK;
+        }
+        if (cli_interrupted()) {
+            up_fail("%zu jobs are still draining: `farpool down %s` goes on, --now ends "
+                    "them",
+                    state->jobs_count, state->name);
+            return CLI_ERROR;
+        }
+        if (looks % TELL_EVERY == 0) {
             printf("%zu jobs finish what they run\n", state->jobs_count);
             fflush(stdout);
         }
         nanosleep(&pause, NULL);
     }
-    return false;
-}
-
-int down_slurm(struct up_state *state, bool now)
-{
-    size_t failed = 0;
-    printf("%s: %zu jobs %s\n", state->name, state->jobs_count,
-           now ? "are cancelled" : "drain: their workers finish what runs");
-    fflush(stdout);
-    for (size_t i = 0; i < state->jobs_count; i++) {
-        bool gone = false;
-        failed += !begin(&state->jobs[i], now, &gone);
-    }
-    if (failed) {
-        up_fail("%zu jobs were not ended: `farpool down %s` tries them again", failed,
-                state->name);
-        return CLI_ERROR;
-    }
-    if (!wait_until_gone(state))
-        return CLI_ERROR;
-    up_slurm_remove_files(state);
-    return CLI_OK;
+    up_fail("%zu jobs were not ended: `farpool down %s` tries them again",
+            state->jobs_count, state->name);
+    return CLI_ERROR;
 }

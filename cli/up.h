@@ -34,6 +34,8 @@ struct up_host {
 struct up_job {
     char id[32];
     bool base; /* one of those that --auto keeps; without --idle */
+    unsigned
+        unseen; /* looks of `farpool down`: it runs, and none of its workers is there */
 };
 
 /* What was started under a name: the file NAME.json. */

@@ -70,27 +70,34 @@ static bool look_at_tasks(struct automatic *automatic)
     return true;
 }
 
+static void drop_ended(struct up_state *state, const char *id)
+{
+    char line[256];
+    up_slurm_last_words(state, id, line);
+    say("job %s has ended: %s", id, line);
+    up_state_drop_job(state, id);
+    up_state_save(state);
+}
+
 /* Jobs that have ended go from the state. false: Slurm does not answer; told. */
 static bool look_at_jobs(struct automatic *automatic)
 {
     struct up_state *state = automatic->state;
+    struct up_queue queue;
     uint64_t started = 0;
-    automatic->load.queued = automatic->base_jobs = 0;
+    if (!up_slurm_look(&queue))
+        return false;
+    automatic->base_jobs = 0;
     for (size_t i = state->jobs_count; i-- > 0;) {
-        struct up_job_state job;
-        char line[256];
-        if (!up_slurm_look(state->jobs[i].id, &job))
-            return false;
-        if (!job.state[0]) {
-            up_slurm_last_words(state, state->jobs[i].id, line);
-            say("job %s has ended: %s", state->jobs[i].id, line);
-            up_state_drop_job(state, state->jobs[i].id);
-            up_state_save(state);
-            continue;
+        const struct up_queued *job = up_slurm_find(&queue, state->jobs[i].id);
+        if (job) {
+            automatic->base_jobs += state->jobs[i].base;
+            started += up_slurm_runs(job);
+        } else {
+            drop_ended(state, state->jobs[i].id);
         }
-        automatic->base_jobs += state->jobs[i].base;
-        started += job.steps;
     }
+    up_slurm_queue_fini(&queue);
     automatic->load.jobs = state->jobs_count;
     /* What runs and is not connected yet is on its way, too. */
     if (started > automatic->load.nodes)

@@ -37,63 +37,62 @@ bool up_slurm_run(struct cli_words *words, const char *input, struct cli_run *ru
     return good;
 }
 
-/* ------------------------------------------------------------------- a job's state */
+/* -------------------------------------------------------------------- jobs' states */
 
-/* A job that has ended is not in the queue, and after some minutes not known. */
-static bool squeue(const char *id, const char *format, bool steps, struct cli_run *run)
+static void read_line(const char *line, struct up_queued *job)
+{
+    const size_t id = strcspn(line, "|\n");
+    const char *state = line[id] == '|' ? line + id + 1 : line + id;
+    const size_t length = strcspn(state, "|\n");
+    const char *reason = state[length] == '|' ? state + length + 1 : state + length;
+    snprintf(job->id, sizeof job->id, "%.*s", (int)id, line);
+    snprintf(job->state, sizeof job->state, "%.*s", (int)length, state);
+    snprintf(job->reason, sizeof job->reason, "%.*s", (int)strcspn(reason, "\n"), reason);
+}
+
+bool up_slurm_look(struct up_queue *ret_queue)
 {
     struct cli_words words = {.items = NULL};
-    cli_words_split(&words, "squeue --noheader");
-    if (steps)
-        cli_words_add(&words, "--steps");
-    cli_words_add(&words, "--jobs=%s", id);
-    cli_words_add(&words, "--format=%s", format);
-    *run = (struct cli_run){
-        .arguments = words.items, .timeout_ms = SLURM_MS, .to_its_end = true};
-    bool good = cli_run(run) == 0;
-    char line[256];
-    if (!good && !run->code && strstr(run->err, "Invalid job id")) {
-        good = true;
-        run->out[0] = '\0';
-    } else if (!good && !run->interrupted) {
-        up_fail("squeue: %s", run->code ? strerror(run->code)
-                              : run->timed_out
-                                  ? "no answer"
-                                  : cli_last_line(run->err, line, sizeof line));
-    }
-    run->arguments = NULL;
-    cli_words_fini(&words);
-    return good;
-}
-
-bool up_slurm_look(const char *id, struct up_job_state *ret_state)
-{
-    struct up_job_state state = {.state = ""};
-    char step[48];
+    struct up_queue queue = {.items = NULL};
     struct cli_run run;
-    bool good = squeue(id, "%T|%r", false, &run);
-    const size_t length = strcspn(run.out, "|\n");
-    snprintf(state.state, sizeof state.state, "%.*s", (int)length, run.out);
-    if (run.out[length] == '|')
-        snprintf(state.reason, sizeof state.reason, "%.*s",
-                 (int)strcspn(run.out + length + 1, "\n"), run.out + length + 1);
-    cli_run_fini(&run);
-    if (good && strcmp(state.state, "RUNNING") == 0) {
-        good = squeue(id, "%i", true, &run);
-        snprintf(step, sizeof step, "%s.0", id);
-        state.steps = strstr(run.out, step) != NULL;
-        cli_run_fini(&run);
+    size_t lines = 1;
+    cli_words_split(&words, "squeue --noheader --me --format=%i|%T|%r");
+    bool good = up_slurm_run(&words, NULL, &run);
+    for (const char *at = run.out; *at; at++)
+        lines += *at == '\n';
+    queue.items = calloc(lines, sizeof *queue.items);
+    good = good && queue.items;
+    for (const char *at = run.out; good && *at; at += *at == '\n') {
+        read_line(at, &queue.items[queue.count++]);
+        at += strcspn(at, "\n");
     }
+    cli_run_fini(&run);
+    cli_words_fini(&words);
     if (good)
-        *ret_state = state;
+        *ret_queue = queue;
+    else
+        free(queue.items);
     return good;
 }
 
-bool up_slurm_is_queued(const struct up_job_state *state)
+void up_slurm_queue_fini(struct up_queue *queue)
 {
-    return strcmp(state->state, "PENDING") == 0 ||
-           strcmp(state->state, "CONFIGURING") == 0 ||
-           strncmp(state->state, "REQUEUE", 7) == 0;
+    free(queue->items);
+    queue->items = NULL;
+}
+
+const struct up_queued *up_slurm_find(const struct up_queue *queue, const char *id)
+{
+    for (size_t i = 0; i < queue->count; i++)
+        if (strcmp(queue->items[i].id, id) == 0)
+            return &queue->items[i];
+    return NULL;
+}
+
+bool up_slurm_runs(const struct up_queued *job)
+{
+    return strcmp(job->state, "RUNNING") == 0 || strcmp(job->state, "COMPLETING") == 0 ||
+           strcmp(job->state, "SUSPENDED") == 0;
 }
 
 /* -------------------------------------------------------------------------- files */
@@ -239,7 +238,8 @@ static void write_head(FILE *file, const struct up_options *options,
         file);
 }
 
-/* The workers end one by one, and that of one is no reason to end the others. */
+/* The workers end one by one, and that of one is no reason to end the others. Their names
+ * have the job, so that `farpool down` drains no other worker of a node. */
 static char *write_script(const struct up_options *options, const struct up_state *state,
                           int64_t nodes, int64_t idle_s)
 {
@@ -251,6 +251,7 @@ static char *write_script(const struct up_options *options, const struct up_stat
     write_head(file, options, state, nodes);
     fputs("exec srun --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=0 --wait=0",
           file);
+    fputs(" sh -c 'exec \"$0\" --name=\"$SLURMD_NODENAME.$SLURM_JOB_ID\" \"$@\"'", file);
     path_of(state, "worker", path);
     fprintf(file, " %s", path);
     for (size_t i = 0; i < options->worker_options.count; i++) {
@@ -297,10 +298,11 @@ bool up_slurm_submit(const struct up_options *options, struct up_state *state,
 
 /* ------------------------------------------------------------------ seen from inside */
 
-static bool has_label(const char *labels, const char *name)
+bool up_is_ours(const struct up_state *state, const farpool_node_status *node)
 {
     char label[UP_NAME_MAX + 4];
-    const int length = snprintf(label, sizeof label, "up=%s", name);
+    const char *labels = node->labels;
+    const int length = snprintf(label, sizeof label, "up=%s", state->name);
     for (; labels && *labels; labels = strchr(labels, ','), labels += labels != NULL)
         if (strcspn(labels, ",") == (size_t)length &&
             strncmp(labels, label, (size_t)length) == 0)
@@ -313,7 +315,7 @@ uint64_t up_count_nodes(const struct up_state *state,
 {
     uint64_t count = 0, slots = 0;
     for (size_t i = 0; i < status->nodes_count; i++)
-        if (has_label(status->nodes[i].labels, state->name)) {
+        if (up_is_ours(state, &status->nodes[i])) {
             count++;
             slots += status->nodes[i].slots;
         }

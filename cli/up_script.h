@@ -59,11 +59,12 @@ enum {
     "echo state=$why; echo line=$(grep -E \" (error|warning) \" \"$log\" | tail -n 1); "  \
     "while alive; do kill -9 $pid; sleep 0.1; done; rm -f \"$log\"; exit 93"
 
-/* NOW PID START LOG: drains the worker (NOW 1: twice), and waits until it is gone. */
+/* NOW PID START LOG: drains the worker (NOW 1: stops it), and waits until it is gone. One
+ * that drains already is not told again: a second signal would stop it. */
 #define UP_END                                                                           \
-    "now=$1; pid=$2; start=$3; log=$4; " UP_ALIVE                                        \
-    "if alive; then kill $pid; else echo state=gone; fi; i=0; while alive; do "          \
-    "sleep 0.1 || sleep 1; i=$((i + 1)); "                                               \
+    "now=$1; pid=$2; start=$3; log=$4; i=0; " UP_ALIVE "alive || echo state=gone; "      \
+    "if alive && { test $now = 1 || ! grep -q \" info draining \" \"$log\"; }; then "    \
+    "kill $pid; fi; while alive; do sleep 0.1 || sleep 1; i=$((i + 1)); "                \
     "if test $now = 1 && test $i = 3; then kill $pid; fi; done; rm -f \"$log\""
 
 #endif

@@ -17,13 +17,13 @@ static void pause_ms(long ms)
     nanosleep(&pause, NULL); /* ended by an interrupt, too */
 }
 
-static void tell_change(const struct up_job_state *state, char *told, size_t size)
+static void tell_change(const struct up_queued *job, char *told, size_t size)
 {
-    char text[sizeof state->state + sizeof state->reason + 32];
-    if (up_slurm_is_queued(state))
-        snprintf(text, sizeof text, "%s (%s)", state->state, state->reason);
+    char text[sizeof job->state + sizeof job->reason + 32];
+    if (up_slurm_runs(job))
+        snprintf(text, sizeof text, "%s", job->state);
     else
-        snprintf(text, sizeof text, "%s", state->state);
+        snprintf(text, sizeof text, "%s (%s)", job->state, job->reason);
     if (strcmp(text, told) == 0)
         return;
     printf("  %s\n", text);
@@ -54,43 +54,59 @@ static int ended(struct up_state *state)
     return CLI_ERROR;
 }
 
-/* One look; true when it is over, and *ret_status. */
-static bool look(struct up_state *state, int64_t nodes, char *told, size_t size,
-                 int *silent, int *ret_status)
+/* A wait for the workers. */
+struct waiting {
+    struct up_state *state;
+    uint64_t nodes;
+    char told[256];
+    int silent; /* looks at which the job ran, and not all workers were there */
+};
+
+static void tell_silence(const struct waiting *waiting, uint64_t up)
 {
-    struct up_job_state job;
-    uint64_t slots;
-    if (!up_slurm_look(state->jobs[0].id, &job))
-        return false; /* told; slurmctld may be back soon */
-    if (!job.state[0]) {
-        *ret_status = ended(state);
-        return true;
-    }
-    tell_change(&job, told, size);
-    farpool_cluster_status *status = cli_get_status(state->address);
-    const uint64_t up = status ? up_count_nodes(state, status, &slots) : 0;
+    char line[256];
+    up_slurm_last_words(waiting->state, waiting->state->jobs[0].id, line);
+    fprintf(stderr,
+            "farpool: the job runs, but only %llu of %llu workers are connected: can its "
+            "nodes reach %s? The last line of its log: %s\n",
+            (unsigned long long)up, (unsigned long long)waiting->nodes,
+            waiting->state->address, line);
+}
+
+static bool all_are_there(struct waiting *waiting, bool runs)
+{
+    uint64_t slots = 0;
+    farpool_cluster_status *status = cli_get_status(waiting->state->address);
+    const uint64_t up = status ? up_count_nodes(waiting->state, status, &slots) : 0;
     farpool_cluster_status_free(status);
-    if (up >= (uint64_t)nodes) {
-        printf("%s: %llu nodes, %llu slots; `farpool down %s` ends them\n", state->name,
-               (unsigned long long)up, (unsigned long long)slots, state->name);
-        *ret_status = CLI_OK;
-        return true;
-    }
-    if (job.steps && ++*silent == SILENT_S) {
-        char line[256];
-        up_slurm_last_words(state, state->jobs[0].id, line);
-        fprintf(stderr,
-                "farpool: the job runs, but only %llu of %lld workers are connected: can "
-                "its nodes reach %s? The last line of its log: %s\n",
-                (unsigned long long)up, (long long)nodes, state->address, line);
-    }
-    return false;
+    if (up >= waiting->nodes)
+        printf("%s: %llu nodes, %llu slots; `farpool down %s` ends them\n",
+               waiting->state->name, (unsigned long long)up, (unsigned long long)slots,
+               waiting->state->name);
+    else if (runs && ++waiting->silent == SILENT_S)
+        tell_silence(waiting, up);
+    return up >= waiting->nodes;
+}
+
+/* One look; true when it is over, and *ret_status. */
+static bool look(struct waiting *waiting, int *ret_status)
+{
+    struct up_queue queue;
+    if (!up_slurm_look(&queue))
+        return false; /* told; slurmctld may be back soon */
+    const struct up_queued *job = up_slurm_find(&queue, waiting->state->jobs[0].id);
+    const bool gone = job == NULL, runs = job && up_slurm_runs(job);
+    if (job)
+        tell_change(job, waiting->told, sizeof waiting->told);
+    up_slurm_queue_fini(&queue);
+    *ret_status = gone ? ended(waiting->state) : CLI_OK;
+    return gone || all_are_there(waiting, runs);
 }
 
 int up_slurm(const struct up_options *options, struct up_state *state)
 {
-    char told[256] = "";
-    int silent = 0, status = CLI_ERROR;
+    struct waiting waiting = {.state = state, .nodes = (uint64_t)options->nodes};
+    int status = CLI_ERROR;
     /* Each requeue joins anew. */
     if (!up_slurm_prepare(options, state, USES_EACH * options->nodes) ||
         !up_slurm_submit(options, state, options->nodes, 0, true)) {
@@ -104,7 +120,7 @@ int up_slurm(const struct up_options *options, struct up_state *state)
            (long long)options->nodes);
     fflush(stdout);
     while (!cli_interrupted()) {
-        if (look(state, options->nodes, told, sizeof told, &silent, &status))
+        if (look(&waiting, &status))
             return status;
         pause_ms(1000);
     }

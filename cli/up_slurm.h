@@ -7,14 +7,19 @@
 
 #include "cli/up.h"
 
-/* How a job stands. */
-struct up_job_state {
-    char state[32], reason[128]; /* state "": Slurm does not know it any more */
-    bool steps;                  /* its workers have been started */
+/* How this user's jobs stand. What is not among them has ended. */
+struct up_queued {
+    char id[32], state[32], reason[128];
+};
+struct up_queue {
+    struct up_queued *items;
+    size_t count;
 };
 /* false after an error on stderr: Slurm did not answer. */
-bool up_slurm_look(const char *id, struct up_job_state *ret_state);
-bool up_slurm_is_queued(const struct up_job_state *state);
+bool up_slurm_look(struct up_queue *ret_queue);
+void up_slurm_queue_fini(struct up_queue *queue);
+const struct up_queued *up_slurm_find(const struct up_queue *queue, const char *id);
+bool up_slurm_runs(const struct up_queued *job);
 
 /* Runs one of Slurm's commands; false after an error on stderr. run.out is filled. */
 bool up_slurm_run(struct cli_words *words, const char *input, struct cli_run *run);
@@ -30,6 +35,8 @@ void up_slurm_last_words(const struct up_state *state, const char *id, char text
 bool up_slurm_submit(const struct up_options *options, struct up_state *state,
                      int64_t nodes, int64_t idle_s, bool base);
 
+/* Whether a worker was started by `farpool up` under this name. */
+bool up_is_ours(const struct up_state *state, const farpool_node_status *node);
 /* How many nodes of this cluster are connected, and their slots. */
 uint64_t up_count_nodes(const struct up_state *state,
                         const farpool_cluster_status *status, uint64_t *ret_slots);

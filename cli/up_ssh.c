@@ -113,8 +113,11 @@ static bool start(struct crew *crew, struct up_host *host, const char *address,
     struct cli_words words = {.items = NULL};
     char token[sizeof crew->session.token + 2], number[32], state[16];
     snprintf(token, sizeof token, "%s\n", crew->session.token);
-    struct cli_run run = {
-        .input = token, .input_size = strlen(token), .timeout_ms = QUICK_MS};
+    /* Interrupted, it might leave a worker that nobody knows. */
+    struct cli_run run = {.input = token,
+                          .input_size = strlen(token),
+                          .timeout_ms = QUICK_MS,
+                          .to_its_end = true};
     start_words(crew, host, address, &words);
     const bool good = step(crew, host, UP_START, words.items, &run);
     explicit_bzero(token, sizeof token);
