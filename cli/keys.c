@@ -128,10 +128,12 @@ static int run_revoke(char **words, const struct keys_options *options)
     farpool_error error;
     (void)options;
     int code = keys_revoke(words[0], words[1], &error);
-    if (code && token_id_valid(words[1]))
+    if (code == FARPOOL_EKEY && token_id_valid(words[1]))
         code = cli_keys_revoke_token(words[0], words[1], &error);
-    if (code)
-        return cli_keys_fail(&error);
+    if (code) {
+        cli_keys_fail(&error);
+        return CLI_ERROR;
+    }
     printf("revoked %s\n", words[1]);
     return CLI_OK;
 }

@@ -57,7 +57,7 @@ struct asking {
 static int fail(const farpool_error *error)
 {
     fprintf(stderr, "farpool %s\n", error->text);
-    return error->code == FARPOOL_EINVAL ? CLI_USAGE : CLI_ERROR;
+    return CLI_ERROR;
 }
 
 static int revoke(const struct asking *asking)

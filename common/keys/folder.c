@@ -61,11 +61,12 @@ int folder_lock(const char *folder, bool wait, int *ret_fd, farpool_error *error
     const int reason = errno;
     if (fd >= 0)
         close(fd);
-    if (reason == EWOULDBLOCK)
-        return error_set(error, FARPOOL_ENOTREADY, "another process has %s locked",
-                         folder);
-    return error_set(error, FARPOOL_ESYSTEM, "cannot lock %s: %s", folder,
-                     strerror(reason));
+    if (reason == EWOULDBLOCK) {
+        error_set(error, FARPOOL_ENOTREADY, "another process has %s locked", folder);
+        return FARPOOL_ENOTREADY;
+    }
+    error_set(error, FARPOOL_ESYSTEM, "cannot lock %s: %s", folder, strerror(reason));
+    return FARPOOL_ESYSTEM;
 }
 
 int folder_replace(const char *folder, int folder_fd, const char *file, const char *text,
@@ -226,7 +227,7 @@ static int rotate(const char *folder, int fd, const char *name, const char *out,
                   int64_t end_s, farpool_error *error)
 {
     struct edit edit = {.text = NULL};
-    struct key_entry old;
+    struct key_entry old = {.expires_s = 0};
     struct key_file file;
     int result = edit_load(folder, &edit, error);
     if (result == 0)
