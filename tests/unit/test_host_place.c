@@ -289,7 +289,8 @@ static void resources_are_shared_out_by_slot(void **state)
     fixture_close(&fixture);
 }
 
-/* Devices that are not called 0, 1 ...: the index is told as it is, the device by name. */
+/* Devices that are not called 0, 1 ...: the index is told as it is, the device by name.
+ */
 static void devices_have_names(void **state)
 {
     static const struct host_resource resources[] = {
@@ -340,7 +341,8 @@ static void each_process_is_bound_to_its_slots_core(void **state)
 
 static void every_allocation_may_fail(void **state)
 {
-    static const struct host_resource resources[] = {{.name = "gpu", .count = 4, .ids = "2,5,11,12"}};
+    static const struct host_resource resources[] = {
+        {.name = "gpu", .count = 4, .ids = "2,5,11,12"}};
     static const char *const set[] = {"A=b", "LD_LIBRARY_PATH=/lib", NULL};
     const struct host_config config = {.node = "here",
                                        .slots = 2,
