@@ -18,8 +18,8 @@ void worker_config_init(struct worker_config *config)
     config->bytes_max = 256ull << 20;
     config->result_bytes_max = 256ull << 20;
     config->given_bytes_max = 1 << 20;
-    config->given_ahead_us = 32000;
-    config->results_wait_ms = 50;
+    config->given_ahead_us = 100000;
+    config->results_wait_ms = 100;
     config->start_timeout_ms = 30000;
     config->start_failures_max = 3;
     config->processes_idle_max = 32;
@@ -80,6 +80,11 @@ void worker_send(struct worker_core *core, struct message *message)
 uint64_t worker_after(uint64_t ms, uint64_t delay_ms)
 {
     return delay_ms > UINT64_MAX - ms ? UINT64_MAX : ms + delay_ms;
+}
+
+uint64_t worker_tick(uint64_t ms, uint64_t period_ms)
+{
+    return period_ms == 0 ? ms : worker_after(ms, period_ms - ms % period_ms);
 }
 
 int worker_core_create(const struct worker_config *config, uint64_t now_ms,

@@ -42,6 +42,9 @@
 #define SURPLUS_IDLE_MS 1000  /* how long an idle process beyond the share may stay */
 #define START_PAUSE_MS 1000   /* after failed starts, while others of the pool live */
 #define KILL_SAMPLE_MS 10     /* looking whether a task to be killed runs by now */
+#define PATIENCE_MS 10        /* results do not wait for less than this, */
+#define PATIENCE_TASKS 8      /* nor for fewer tasks of a slot */
+#define EVEN_NS 50000000      /* less work a process than this is dealt out at once */
 #define AHEAD_ONE_NS 5000000  /* tasks shorter than this have one waiting behind them */
 #define CLAIM_NS 50000        /* work that a process claims at a time */
 #define CLAIM_MAX 1024
@@ -291,7 +294,7 @@ struct result {
     int code, exit_status, signal, pid;
     char *message, *backtrace;
     uint64_t bytes;
-    uint64_t due_ms; /* unsent: waits for others until then */
+    uint64_t since_ms; /* unsent: since when; 0: it is late already */
     RB_ENTRY(result) by_seq;
     RB_ENTRY(result) by_task;
     TAILQ_ENTRY(result) link;
@@ -328,12 +331,14 @@ struct worker_core {
     uint64_t held_tasks, held_bytes; /* queued and given */
 
     struct result_list unsent;
+    uint64_t results_due_ms; /* the unsent ones wait for others until then */
     uint64_t sent_bytes, unacked_bytes, unacked;
 
     bool load_changed;
     bool load_urgent; /* what is blocked has changed: others wait for that */
     bool load_asked;  /* how far the long tasks are, for the LOAD that is due */
     uint64_t load_ms;
+    uint64_t told_processes, told_started;
 };
 
 RB_PROTOTYPE(worker_pieces, piece, by_index, worker_piece_compare)

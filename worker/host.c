@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define EPOLL_EVENTS 64
-#define LOOK_MS 20 /* host_deadline */
+#define LOOK_MS 50 /* host_deadline */
 
 struct worker_event host_event(const struct host *host,
                                const struct host_process *process,
@@ -361,7 +361,7 @@ uint64_t host_deadline(const struct host *host)
     const struct host_process *process, *next;
     HASH_ITER (hh, host->processes, process, next)
         if (may_be_quiet(process))
-            return host->now_ms + LOOK_MS;
+            return worker_tick(host->now_ms, LOOK_MS);
     return UINT64_MAX;
 }
 
