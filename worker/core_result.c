@@ -360,6 +360,11 @@ static bool may_wait(const struct worker_core *core)
     return true;
 }
 
+bool worker_results_due(const struct worker_core *core)
+{
+    return core->link == LINK_UP && !TAILQ_EMPTY(&core->unsent) && !may_wait(core);
+}
+
 uint64_t worker_results_deadline(const struct worker_core *core)
 {
     const struct result *first = TAILQ_FIRST(&core->unsent);
@@ -372,7 +377,7 @@ uint64_t worker_results_deadline(const struct worker_core *core)
 int worker_flush_results(struct worker_core *core)
 {
     struct batch batch;
-    if (core->link != LINK_UP || TAILQ_EMPTY(&core->unsent) || may_wait(core))
+    if (!worker_results_due(core))
         return 0;
     while (core->link == LINK_UP && !TAILQ_EMPTY(&core->unsent)) {
         collect(core, &batch);
