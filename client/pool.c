@@ -68,7 +68,7 @@ int pool_check_running(farpool_pool *pool, const char *call, farpool_error *erro
 
 /* -------------------------------------------------------------------- opening */
 
-static struct message *make_open(const farpool_pool *pool)
+static struct message *make_open(const farpool_pool *pool, bool output)
 {
     const struct pool_settings *settings = &pool->settings;
     const struct program *program = &pool->program;
@@ -85,6 +85,7 @@ static struct message *make_open(const farpool_pool *pool)
     open->pool_open.tasks_per_process = settings->tasks_per_process;
     memcpy(open->pool_open.initializer, settings->initializer,
            sizeof settings->initializer);
+    open->pool_open.output = output;
     open->pool_open.files = program_list(program);
     open->pool_open.files_count = program->count;
     if (settings->argument.size > 0)
@@ -128,6 +129,7 @@ static farpool_pool *create(const struct pool_settings *settings)
     pool->process = getpid();
     pool->settings = *settings;
     TAILQ_INIT(&pool->callbacks);
+    STAILQ_INIT(&pool->printed);
     LIST_INIT(&pool->watches);
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_condattr_init(&attributes);
@@ -149,6 +151,7 @@ static void finish(farpool_pool *pool)
     pool->core = NULL;
     client_effects_fini(&pool->effects);
     message_free(&pool->open);
+    output_fini(pool);
     program_fini(&pool->program);
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -182,15 +185,16 @@ static bool has_opened(void *arg)
 static int open_transport(farpool_pool *pool, const char *address, bool nested,
                           farpool_error *error)
 {
-    bool embedded = address == NULL;
+    bool embedded = address == NULL, output;
     int code;
 
     if (nested)
         return nested_open(&pool->transport, error);
+    output = embedded ? pool->settings.on_output != NULL : pool->settings.output;
     code = program_open(&pool->settings, !embedded, &pool->program, error);
     if (code != 0)
         return code;
-    if ((pool->open = make_open(pool)) == NULL)
+    if ((pool->open = make_open(pool, output)) == NULL)
         return error_set(error, FARPOOL_ENOMEM, "open: out of memory");
     return embedded
                ? embedded_open(&pool->settings, &pool->program, &pool->transport, error)

@@ -14,6 +14,7 @@
  *   core_placement.c what a worker has of a job, and every sum over it
  *   core_tasks.c     TASKS, RETURNED, LOST
  *   core_results.c   DONE, FAILED and ACK
+ *   core_output.c    OUTPUT
  *   core_settle.c    a coordinator that was restarted: HELD, what is expected, settling
  *   core_match.c     which pool's tasks go to which worker
  *   core_give.c      how many, and the TASKS message
@@ -122,6 +123,8 @@ struct client {
     uint64_t assigned;     /* tasks of its jobs that a worker has */
     uint64_t ready_jobs;   /* in pool->ready */
     bool hungry;           /* in pool->hungry */
+    uint64_t output_used,
+        output_ms; /* bytes of OUTPUT that it was just sent; as of then */
     TAILQ_ENTRY(client) pool_entry; /* in pool->clients when attached */
     TAILQ_ENTRY(client) hungry_entry;
     UT_hash_handle hh;
@@ -598,6 +601,10 @@ int kreturned(struct coordinator_core *core, struct worker *worker,
 /* LOST for what a worker has of a job. */
 int ktasks_tell_lost(struct coordinator_core *core, const struct placement *placement,
                      const char *text);
+
+/* core_output.c */
+int koutput(struct coordinator_core *core, struct worker *worker,
+            struct message **message);
 
 /* core_results.c */
 int kresults(struct coordinator_core *core, struct worker *worker,

@@ -51,6 +51,10 @@ enum worker_event_kind {
     WORKER_PROCESS_TAKEN,     /* process, give, first, count: not begun, taken back. One
                                  event a range; the last of an answer has count 0.
                                  Not at a GONE: the core takes back what is left */
+    WORKER_PROCESS_OUTPUT,    /* process, fd, output, output_bytes: whole lines, each with
+                                 its end; count: who printed them: none of its tasks (0),
+                                 the task first of give, or one of so many from it on. In
+                                 front of the results of these */
     WORKER_PROCESS_SAMPLED, /* process, running, first (index), give, began_ms, share_ppm
                              */
     WORKER_PROCESS_GONE,    /* process: it has ended and its results were all reported;
@@ -80,6 +84,9 @@ struct worker_event {
     uint64_t share_ppm;
     int pid, code, exit_status, signal;
     const char *text, *backtrace; /* borrowed; NULL: none */
+    int fd;                       /* 1: stdout, 2: stderr */
+    const char *output;           /* borrowed, not terminated */
+    size_t output_bytes;
 };
 
 enum worker_effect_kind {

@@ -374,6 +374,11 @@ static uint64_t wait_until(const struct worker_core *core)
     return until_ms;
 }
 
+bool worker_results_due(const struct worker_core *core)
+{
+    return core->link == LINK_UP && !TAILQ_EMPTY(&core->unsent) && wait_until(core) == 0;
+}
+
 uint64_t worker_results_deadline(const struct worker_core *core)
 {
     /* What is late waits for the window, and an ACK opens that. */

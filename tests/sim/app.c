@@ -142,6 +142,7 @@ void sim_app_start(struct sim *sim, int place)
         app->open->pool_open.tasks_per_process = sim_between(sim, 1, 20);
     if (sim_chance(sim, 3))
         snprintf(app->open->pool_open.initializer, FUNCTION_NAME_MAX, "init%d", place);
+    app->open->pool_open.output = !sim_chance(sim, 3);
     app->initializer_fails = sim->plan.initializer_fails &&
                              app->open->pool_open.initializer[0] && sim_chance(sim, 2);
     sim_program_fill(sim, app);

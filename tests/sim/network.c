@@ -164,6 +164,11 @@ static bool is_sabotaged(struct sim *sim, const struct message *message)
         sim->broke = true;
         return true;
     }
+    if (sim->options.broken == BREAK_DROP_OUTPUT && !sim->broke &&
+        message->kind == MSG_OUTPUT) {
+        sim->broke = true;
+        return true;
+    }
     return sim->options.broken == BREAK_HOLD_ACKS && message->kind == MSG_ACK;
 }
 

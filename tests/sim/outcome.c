@@ -61,6 +61,7 @@ static void take_done(struct sim *sim, struct app *app,
         const uint8_t *data;
         size_t size;
 
+        sim_output_check_done(sim, app, job, output.first + i);
         end_task(sim, app, job, output.first + i, TASK_DONE, 0);
         span_task(&output, i, &data, &size);
         check_output(sim, job, output.first + i, data, size);

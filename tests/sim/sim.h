@@ -30,7 +30,9 @@
     X(DUPLICATE, "duplicate", "one CLIENT_DONE reaches the program twice")               \
     X(CORRUPT, "corrupt", "one output has a wrong byte")                                 \
     X(BEGIN_TWICE, "begin-twice", "a process begins a task of a once-job twice")         \
-    X(HOLD_ACKS, "hold-acks", "the network loses every ACK")
+    X(HOLD_ACKS, "hold-acks", "the network loses every ACK")                             \
+    X(REPEAT_OUTPUT, "repeat-output", "one OUTPUT reaches the program twice")            \
+    X(DROP_OUTPUT, "drop-output", "the network loses one OUTPUT on a live link")
 
 enum sim_break {
     BREAK_NONE,
@@ -310,6 +312,7 @@ struct sim {
     struct node nodes[NODES_MAX];
     struct app apps[APPS_MAX];
     struct queue links; /* struct link *, number - 1 is its place */
+    struct queue lines; /* struct line *, what was printed */
     uint32_t next_tag;
     bool settled; /* faults are over */
     bool finished;
@@ -404,6 +407,18 @@ void sim_process_kill(struct sim *sim, struct node *node, struct process *proces
 void sim_processes_fini(struct sim *sim, struct node *node);
 /* The nested job of a task is over. */
 void sim_process_unblock(struct sim *sim, const struct app *nested);
+
+/* output.c: what processes print. ---------------------------------------------------- */
+
+/* The task that runs (give NULL: none) prints a line. */
+void sim_output_print(struct sim *sim, struct node *node, const struct process *process,
+                      const struct give *give);
+void sim_output_take(struct sim *sim, const struct app *app,
+                     const struct message *message);
+/* The task's result came: what it printed must have come before. */
+void sim_output_check_done(struct sim *sim, const struct app *app, const struct job *job,
+                           uint64_t index);
+void sim_output_fini(struct sim *sim);
 
 /* program.c: files and the caches of the nodes. ------------------------------------- */
 
