@@ -76,7 +76,7 @@ static struct message *make_open(const farpool_pool *pool)
 
     if (open == NULL)
         return NULL;
-    sys_random_id(&open->pool_open.pool);
+    sys_random_id(&open->pool_open.seed);
     open->pool_open.program = program->hash;
     snprintf(open->pool_open.name, sizeof open->pool_open.name, "%.*s", NODE_NAME_MAX,
              program->files[0].about.name);
@@ -111,6 +111,9 @@ static int create_core(farpool_pool *pool, farpool_error *error)
     int code;
 
     sys_random_id(&config.client);
+    if (pool->open != NULL)
+        sys_pool_id(&pool->transport->key, &pool->open->pool_open.seed,
+                    &pool->open->pool_open.pool);
     config.pool = config.attach ? *process_pool() : pool->open->pool_open.pool;
     sys_host(config.host, sizeof config.host);
     code = client_core_create(&config, sys_now_ms(), &pool->core);

@@ -123,7 +123,7 @@ static int converse(struct query *query, const char *address, int64_t timeout_ms
         .queue_bytes_max = 1048576,
         .seed = sys_random(),
     };
-    int code = credential_dial(&config, &asking.net, error);
+    int code = credential_dial(&config, &asking.net, NULL, error);
 
     if (code != 0)
         return code;

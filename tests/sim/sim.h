@@ -30,7 +30,8 @@
     X(DUPLICATE, "duplicate", "one CLIENT_DONE reaches the program twice")               \
     X(CORRUPT, "corrupt", "one output has a wrong byte")                                 \
     X(BEGIN_TWICE, "begin-twice", "a process begins a task of a once-job twice")         \
-    X(HOLD_ACKS, "hold-acks", "the network loses every ACK")
+    X(HOLD_ACKS, "hold-acks", "the network loses every ACK")                             \
+    X(LEND_KEY, "lend-key", "who names another's pool has its client's key")
 
 enum sim_break {
     BREAK_NONE,
@@ -58,6 +59,7 @@ enum sim_break {
     X(FREE_JOB, "a client gives a job up")                                               \
     X(OPERATOR_CANCEL, "an operator cancels a job, or all of a pool")                    \
     X(OPERATOR_DRAIN, "an operator has a worker drain")                                  \
+    X(SQUAT, "somebody with another key opens or attaches to a client's pool")           \
     X(CLOSE, "a client closes its pool")                                                 \
     X(TERMINATE, "a client terminates its pool")
 
@@ -295,6 +297,7 @@ struct plan {
     bool enabled[FAULTS];
     bool encode; /* messages cross the network as frames */
     bool oom;    /* an allocation fails now and then */
+    bool keys;   /* everybody has a key */
     bool starts_fail, programs_fail, initializer_fails, nested;
     uint64_t faults_until_us;
 };
@@ -311,6 +314,7 @@ struct sim {
     struct app apps[APPS_MAX];
     struct queue links; /* struct link *, number - 1 is its place */
     uint32_t next_tag;
+    int lender;   /* with BREAK_LEND_KEY: whose key a squatter has */
     bool settled; /* faults are over */
     bool finished;
     bool starts_failed; /* a process ended before it was ready */
@@ -350,8 +354,8 @@ void *sim_alloc(size_t size); /* zeroed, never NULL */
 
 struct link *sim_link_find(struct sim *sim, uint64_t number);
 /* A link whose other end only speaks: what is sent to it is lost. */
-enum { OPERATOR_PLACE = 99 };
-uint64_t sim_link_operator(struct sim *sim);
+enum { SQUATTER_PLACE = 98, OPERATOR_PLACE = 99 };
+uint64_t sim_link_outsider(struct sim *sim, int place);
 /* Connects after a while, again and again until the coordinator is there. */
 void sim_link_dial(struct sim *sim, bool worker, int place);
 /* Sends; takes the message over. */
@@ -362,6 +366,17 @@ void sim_link_close(struct sim *sim, uint64_t number, int other_lane);
 void sim_link_cut(struct sim *sim, struct link *link, bool silent);
 void sim_links_cut_all(struct sim *sim);
 void sim_links_fini(struct sim *sim);
+
+/* keys.c --------------------------------------------------------------------------- */
+
+/* Whose key a link has. */
+struct holder sim_keys_holder(const struct sim *sim, const struct link *link);
+void sim_keys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_pool);
+/* The id and seed of an app's new pool. */
+void sim_keys_name_pool(struct sim *sim, struct app *app);
+void sim_keys_squat(struct sim *sim, const struct app *app);
+/* What a squatter is told. */
+void sim_keys_check_squatter(struct sim *sim, const struct message *message);
 
 /* coordinator.c -------------------------------------------------------------------- */
 
