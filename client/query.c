@@ -56,6 +56,7 @@ static void take_message(struct asking *asking, const struct message *message)
     struct query *query = asking->query;
 
     if (message->kind == MSG_WELCOME) {
+        query->asked++;
         send_message(asking, message_copy(query->question));
     } else if (message->kind == MSG_REFUSED) {
         asking->code = message->refused.code;

@@ -363,6 +363,28 @@ static void check_hungry(const struct coordinator_core *core, const struct pool 
     }
 }
 
+/* What was passed on and not heard of yet. */
+static void check_wishes(const struct coordinator_core *core)
+{
+    const struct worker *worker;
+    const struct wish *wish;
+    uint32_t count = 0;
+    TAILQ_FOREACH (wish, &core->wishes, entry) {
+        assert(!wish->fresh);
+        count++;
+    }
+    assert(count == core->wishes_count && count <= WISHES_MAX);
+    TAILQ_FOREACH (worker, &core->joined, entry)
+        assert(!worker->drain ||
+               (worker->state == WORKER_DRAINING && !worker->drain->fresh));
+    for (const struct pool *pool = core->pools; pool; pool = pool->hh.next) {
+        struct job *job;
+        struct kjob_tree tree = pool->jobs; /* its macros want one that may change */
+        RB_FOREACH (job, kjob_tree, &tree)
+            assert(!job->stop || (job->owner && !job->stop->fresh));
+    }
+}
+
 void coordinator_core_check(const struct coordinator_core *core)
 {
     struct pool *pool;
@@ -373,6 +395,7 @@ void coordinator_core_check(const struct coordinator_core *core)
     for (const struct client *client = core->clients; client; client = client->hh.next)
         check_client(core, client);
     check_totals(core);
+    check_wishes(core);
     TAILQ_FOREACH (pool, &core->opened, entry) {
         assert(pool->state == POOL_RUNNING);
         if (core->flushed) {
