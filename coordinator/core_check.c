@@ -92,6 +92,14 @@ static void check_assigned(const struct job *job, uint64_t *ret_held)
     }
 }
 
+static void check_waiting(const struct job *job)
+{
+    const struct span_item *item = span_set_first(job->waiting);
+    for (; item; item = span_set_next(job->waiting, item))
+        assert(item->tag2 == HELD_NOT ||
+               (item->tag2 == HELD_MAYBE && job->once && job->state == JOB_SETTLING));
+}
+
 /* What each placement counts is what `assigned` has of it. */
 static void check_placements(struct job *job)
 {
@@ -124,6 +132,7 @@ static void check_job(struct job *job)
     span_set_check(job->waiting);
     span_set_check(job->assigned);
     check_assigned(job, &held);
+    check_waiting(job);
     check_placements(job);
     assert(held == job->held);
     assert(kjob_find(job->pool, job->number) == job);

@@ -111,6 +111,10 @@ static void carry_out(struct sim *sim, struct coordinator_effect *effect)
         snprintf(who, sizeof who, "K>%c%d (%llu)", link->worker ? 'W' : 'C', link->place,
                  (unsigned long long)effect->link);
         sim_trace_message(sim, who, effect->message);
+        if (effect->message->kind == MSG_WELCOME)
+            link->welcomed_us = sim->now_us;
+        if (effect->message->kind == MSG_LOST && link->place < APPS_MAX)
+            sim_outcome_check_lost(sim, &sim->apps[link->place], effect->message);
         if (link->place == SQUATTER_PLACE)
             sim_keys_check_squatter(sim, effect->message);
         if (effect->message->kind == MSG_REFUSED &&

@@ -105,6 +105,7 @@ struct link {
     struct lane lanes[2]; /* TO_COORDINATOR, TO_PEER */
     bool dropped;         /* by the coordinator: it wants to hear nothing more of it */
     uint64_t lag_us, lag_until_us;
+    uint64_t welcomed_us; /* a worker's: when WELCOME was sent to it */
 };
 
 /* ------------------------------------------------------------------ actors */
@@ -192,6 +193,8 @@ struct app {
     uint64_t link;      /* 0: none */
     bool dialing;
     uint64_t welcomes;
+    uint64_t greeter, greetings;   /* which start of the coordinator welcomed it last, and
+                                      how often */
     uint64_t tasks_max, bytes_max; /* of the last WELCOME */
     uint64_t under_way_tasks, under_way_bytes;
     bool ready, closing, terminated, failed, pool_ended;
@@ -477,6 +480,9 @@ void sim_job_begin(struct sim *sim, struct job *job, uint64_t index, uint32_t at
 
 void sim_job_take_done(struct sim *sim, struct app *app,
                        const struct client_effect *effect);
+/* A LOST on its way to an app. */
+void sim_outcome_check_lost(struct sim *sim, const struct app *app,
+                            const struct message *message);
 void sim_job_take_failed(struct sim *sim, struct app *app,
                          const struct client_effect *effect);
 void sim_job_take_ended(struct sim *sim, struct app *app, uint64_t number);
