@@ -316,13 +316,14 @@ int farpool_terminate(farpool_pool *pool, farpool_error *error)
     return 0;
 }
 
+/* Callbacks too have returned; but for whoever asks inside one, which they wait for. */
 static bool has_ended(void *arg)
 {
     const farpool_pool *pool = arg;
 
     return pool->transport == NULL ||
-           (pool->ended && TAILQ_EMPTY(&pool->callbacks) &&
-            (pool->called == NULL || driver_in_callback(pool, pool->called)));
+           (pool->ended && (driver_in_any_callback(pool) ||
+                            (TAILQ_EMPTY(&pool->callbacks) && pool->called == NULL)));
 }
 
 int farpool_join(farpool_pool *pool, int64_t timeout_ms, farpool_error *error)
@@ -378,6 +379,14 @@ void farpool_pool_free(farpool_pool *pool)
 {
     if (pool_enter(pool, "free", NULL) != 0)
         return;
+    if (driver_in_any_callback(pool)) {
+        pool_leave(pool);
+        fputs(
+            "farpool: free: a pool cannot be freed inside one of its callbacks, which it "
+            "would wait for: nothing was done; free it when the callback has returned\n",
+            stderr);
+        return;
+    }
     end(pool);
     pool_leave(pool);
     driver_stop(pool);
