@@ -320,79 +320,6 @@ static void test_kept_results(void **state)
     assert_int_equal(given + script_counts(script).waiting, 1);
 }
 
-static struct message *once_resumed(void)
-{
-    struct message *message = job_resumed(1, 1);
-    message->job_open.once = true;
-    return message;
-}
-
-/* A job that must run no task twice: what workers hold or have finished goes on, what is
- * nowhere is lost, and nothing of it is given to anybody. */
-static void test_once(void **state)
-{
-    struct script *script = *state;
-    const uint64_t worker = worker_returns(script, 10, 0, 4);
-    script_say(script, worker, done(script, 10, 1, 1, 4, 2, 5));
-    const uint64_t client = add_client(script, 1);
-    script_say(script, client, pool_open(1, 0));
-    script_say(script, client, once_resumed());
-    script_say(script, client, tasks(1, 1, 0, 9)); /* 6 to 8 are nowhere */
-    script_say(script, client, resumed(1));
-    script_say(script, worker, returned(1, 1, 3, 1)); /* was not begun */
-    script_say(script, client, tasks(1, 1, 20, 2));   /* new ones */
-    /* And one whose word comes after the client's. */
-    worker_returns(script, 11, 8, 1);
-    script_pass(script, 1500);
-    assert_int_equal(script_take(script, client, MSG_DONE)->done.results[0].count, 2);
-    const struct message *lost = script_take(script, client, MSG_LOST);
-    assert_int_equal(lost->lost.code, FARPOOL_ENODELOST);
-    assert_string_equal(lost->lost.node, "");
-    assert_int_equal(lost->lost.ranges_count, 1);
-    assert_range(&lost->lost.ranges[0], 6, 2, 1);
-    assert_true(script_is_quiet(script, client));
-    /* 0 to 2 and 8 are held; 3, 20 and 21 are given, now or when there is room. */
-    const struct coordinator_counts counts = script_counts(script);
-    assert_int_equal(counts.waiting + counts.assigned, 7);
-    script_say(script, worker, done(script, 10, 1, 1, 0, 3, 5));
-    assert_int_equal(script_take(script, client, MSG_DONE)->done.results[0].count, 3);
-    /* A worker that comes too late holds it for nobody, and it is still run by none. */
-    worker_returns(script, 12, 6, 1);
-    script_flush(script);
-    assert_true(script_is_quiet(script, client));
-    script_forget(script);
-}
-
-/* The same coordinator: it had all killed when the link went, so all that had been sent
- * before may have run; what comes after RESUMED has not. */
-static void test_once_on_another_link(void **state)
-{
-    struct script *script = *state;
-    const uint64_t worker = add_worker(script, 10, 4);
-    uint64_t client = add_client(script, 1);
-    script_pass(script, 4000);
-    script_say(script, client, pool_open(1, 0));
-    script_say(script, client, job_open(1, 1, 0, 0));
-    script_say_last(script, client, tasks(1, 1, 0, 3));
-    assert_int_equal(script_given(script, worker), 3);
-    script_down(script, client);
-    script_take(script, worker, MSG_POOL_CLOSE);
-    client = add_client(script, 1);
-    script_say(script, client, pool_open(1, 0));
-    script_say(script, client, once_resumed());
-    script_say(script, client, tasks(1, 1, 0, 3));
-    script_flush(script);
-    assert_int_equal(script_given(script, worker), 0);
-    script_say(script, client, resumed(1));
-    script_say(script, client, tasks(1, 1, 3, 2));
-    script_flush(script);
-    const struct message *lost = script_take(script, client, MSG_LOST);
-    assert_int_equal(lost->lost.ranges_count, 1);
-    assert_range(&lost->lost.ranges[0], 0, 3, 1);
-    assert_int_equal(script_given(script, worker), 2);
-    script_forget(script);
-}
-
 static void test_unwanted_pool(void **state)
 {
     struct script *script = *state;
@@ -485,24 +412,14 @@ static void test_same_coordinator(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        SCRIPT_TEST(test_worker_lost),
-        SCRIPT_TEST(test_much_lost),
-        SCRIPT_TEST(test_waiting_is_kept),
-        SCRIPT_TEST(test_drain),
-        SCRIPT_TEST(test_cancel),
-        SCRIPT_TEST(test_job_closed),
-        cmocka_unit_test(test_restart),
-        SCRIPT_TEST(test_returned_without_input),
-        SCRIPT_TEST(test_held_attempt),
-        SCRIPT_TEST(test_held_twice),
-        SCRIPT_TEST(test_kept_results),
-        SCRIPT_TEST(test_unwanted_pool),
-        SCRIPT_TEST(test_once),
-        SCRIPT_TEST(test_once_on_another_link),
-        SCRIPT_TEST(test_unwanted_job),
-        SCRIPT_TEST(test_nested_first),
-        SCRIPT_TEST(test_failed_before),
-        SCRIPT_TEST(test_same_coordinator),
+        SCRIPT_TEST(test_worker_lost),     SCRIPT_TEST(test_much_lost),
+        SCRIPT_TEST(test_waiting_is_kept), SCRIPT_TEST(test_drain),
+        SCRIPT_TEST(test_cancel),          SCRIPT_TEST(test_job_closed),
+        cmocka_unit_test(test_restart),    SCRIPT_TEST(test_returned_without_input),
+        SCRIPT_TEST(test_held_attempt),    SCRIPT_TEST(test_held_twice),
+        SCRIPT_TEST(test_kept_results),    SCRIPT_TEST(test_unwanted_pool),
+        SCRIPT_TEST(test_unwanted_job),    SCRIPT_TEST(test_nested_first),
+        SCRIPT_TEST(test_failed_before),   SCRIPT_TEST(test_same_coordinator),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
