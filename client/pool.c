@@ -111,10 +111,12 @@ static int create_core(farpool_pool *pool, farpool_error *error)
     int code;
 
     sys_random_id(&config.client);
-    if (pool->open != NULL)
-        sys_pool_id(&pool->transport->key, &pool->open->pool_open.seed,
-                    &pool->open->pool_open.pool);
-    config.pool = config.attach ? *process_pool() : pool->open->pool_open.pool;
+    if (config.attach) {
+        config.pool = *process_pool();
+    } else {
+        sys_pool_id(&pool->transport->key, &pool->open->pool_open.seed, &config.pool);
+        pool->open->pool_open.pool = config.pool;
+    }
     sys_host(config.host, sizeof config.host);
     code = client_core_create(&config, sys_now_ms(), &pool->core);
     return code == 0 ? 0 : error_set(error, code, "open: %s", farpool_error_text(code));
