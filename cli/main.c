@@ -80,14 +80,48 @@ bool cli_read_query(int argc, char **argv, const char *help_text, int most,
     return false;
 }
 
+static void print_error(const char *command, const char *format, va_list list)
+{
+    fprintf(stderr, "farpool %s: ", command);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+}
+
+int cli_error(const char *command, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    print_error(command, format, list);
+    va_end(list);
+    return CLI_ERROR;
+}
+
+/* "open: no coordinator ...", "drain: no node ...": which call it was is nothing to a
+ * user of a command, whose name stands there already. */
+int cli_library_error(const char *command, const farpool_error *error)
+{
+    static const char *const calls[] = {"open: ", "status: ", "cancel: ", "drain: "};
+    const char *text = error->text;
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
+        if (strncmp(text, calls[i], strlen(calls[i])) == 0) {
+            text += strlen(calls[i]);
+            break;
+        }
+    return cli_error(command, "%s", text);
+}
+
+const char *cli_plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
 int cli_usage_error(const char *command, const char *format, ...)
 {
     va_list list;
-    fprintf(stderr, "farpool %s: ", command);
     va_start(list, format);
-    vfprintf(stderr, format, list);
+    print_error(command, format, list);
     va_end(list);
-    fprintf(stderr, "\nTry: farpool %s --help\n", command);
+    fprintf(stderr, "Try: farpool %s --help\n", command);
     return CLI_USAGE;
 }
 
@@ -112,12 +146,12 @@ void cli_set_key(const char *path)
     setenv("FARPOOL_KEY", path, 1);
 }
 
-farpool_cluster_status *cli_get_status(const char *address)
+farpool_cluster_status *cli_get_status(const char *command, const char *address)
 {
     farpool_cluster_status *status = NULL;
     farpool_error error;
     if (farpool_cluster_get_status(address, CLI_ANSWER_MS, &status, &error)) {
-        fprintf(stderr, "farpool: %s\n", error.text);
+        cli_library_error(command, &error);
         return NULL;
     }
     return status;

@@ -35,6 +35,11 @@ bool driver_in_callback(const farpool_pool *pool, const struct pool_job *job)
     return pool->called == job && pthread_equal(pool->thread, pthread_self());
 }
 
+bool driver_in_any_callback(const farpool_pool *pool)
+{
+    return pool->called != NULL && driver_in_callback(pool, pool->called);
+}
+
 /* An idle pool is attended to at its deadlines only; not while it finds its coordinator
  * again, since then its processes wait to be claimed. */
 static bool is_cut_off(const farpool_pool *pool)

@@ -76,7 +76,7 @@ static struct message *make_open(const farpool_pool *pool, bool output)
 
     if (open == NULL)
         return NULL;
-    sys_random_id(&open->pool_open.pool);
+    sys_random_id(&open->pool_open.seed);
     open->pool_open.program = program->hash;
     snprintf(open->pool_open.name, sizeof open->pool_open.name, "%.*s", NODE_NAME_MAX,
              program->files[0].about.name);
@@ -112,7 +112,12 @@ static int create_core(farpool_pool *pool, farpool_error *error)
     int code;
 
     sys_random_id(&config.client);
-    config.pool = config.attach ? *process_pool() : pool->open->pool_open.pool;
+    if (config.attach) {
+        config.pool = *process_pool();
+    } else {
+        sys_pool_id(&pool->transport->key, &pool->open->pool_open.seed, &config.pool);
+        pool->open->pool_open.pool = config.pool;
+    }
     sys_host(config.host, sizeof config.host);
     code = client_core_create(&config, sys_now_ms(), &pool->core);
     return code == 0 ? 0 : error_set(error, code, "open: %s", farpool_error_text(code));
@@ -317,13 +322,14 @@ int farpool_terminate(farpool_pool *pool, farpool_error *error)
     return 0;
 }
 
+/* Callbacks too have returned; but for whoever asks inside one, which they wait for. */
 static bool has_ended(void *arg)
 {
     const farpool_pool *pool = arg;
 
     return pool->transport == NULL ||
-           (pool->ended && TAILQ_EMPTY(&pool->callbacks) &&
-            (pool->called == NULL || driver_in_callback(pool, pool->called)));
+           (pool->ended && (driver_in_any_callback(pool) ||
+                            (TAILQ_EMPTY(&pool->callbacks) && pool->called == NULL)));
 }
 
 int farpool_join(farpool_pool *pool, int64_t timeout_ms, farpool_error *error)
@@ -379,6 +385,14 @@ void farpool_pool_free(farpool_pool *pool)
 {
     if (pool_enter(pool, "free", NULL) != 0)
         return;
+    if (driver_in_any_callback(pool)) {
+        pool_leave(pool);
+        fputs(
+            "farpool: free: a pool cannot be freed inside one of its callbacks, which it "
+            "would wait for: nothing was done; free it when the callback has returned\n",
+            stderr);
+        return;
+    }
     end(pool);
     pool_leave(pool);
     driver_stop(pool);

@@ -169,7 +169,8 @@ void driver_kick(farpool_pool *pool);
 /* Brings the pool up to date where no thread does it in the background. */
 void driver_look(farpool_pool *pool);
 
-/* Whether this thread is inside that job's callback. */
+/* Whether this thread is inside that job's callback; inside any one. */
 bool driver_in_callback(const farpool_pool *pool, const struct pool_job *job);
+bool driver_in_any_callback(const farpool_pool *pool);
 
 #endif

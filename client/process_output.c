@@ -7,7 +7,8 @@
  *
  * How many bytes were written in all, by whatever means, is what the host has read and
  * what is left in the pipe. Asking takes two system calls, so a task that was too short
- * to have printed anything is only looked at together with those behind it. */
+ * to have printed anything is only looked at together with those behind it; and so are
+ * short ones of a process that has not printed for many tasks. */
 #include "client/process_internal.h"
 
 #include <fcntl.h>
@@ -23,7 +24,8 @@
 #define YIELDS 20       /* tries, before it sleeps: the host may have lost its core */
 #define SLEEP_NS 50000  /* between two tries */
 #define TRIES_MAX 20000 /* about a second: then it does without */
-#define ALONE 256 /* typed tasks that run one by one when some in a row have printed */
+#define ALONE 256       /* tasks behind one that printed that are looked at one by one */
+#define QUIET_NS 20000  /* of tasks, that are looked at together otherwise */
 
 void process_output_open(struct process *self)
 {
@@ -34,7 +36,7 @@ void process_output_open(struct process *self)
     for (int which = 0; which < 2; which++)
         printing->pipes[which] = fcntl(which + 1, F_DUPFD_CLOEXEC, self->bell);
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
-    printing->alone = 1;
+    printing->alone = ALONE;
 }
 
 /* false: it changed while we looked, or the host is reading. */
@@ -104,14 +106,29 @@ void process_output_settle(struct process *self)
         printing->alone--;
     }
     printing->count = 0;
+    printing->elapsed_ns = 0;
+    printing->suspect = false;
 }
 
-void process_output_mark(struct process *self, uint64_t give, uint64_t first,
+static bool is_due(struct printing *printing, uint64_t elapsed_ns)
+{
+    printing->suspect |= elapsed_ns >= PRINT_NS;
+    printing->elapsed_ns += elapsed_ns < QUIET_NS ? elapsed_ns : QUIET_NS;
+    return printing->alone > 0 || (printing->suspect && printing->elapsed_ns >= QUIET_NS);
+}
+
+void process_output_check(struct process *self)
+{
+    if (self->printing.suspect)
+        process_output_settle(self);
+}
+
+bool process_output_mark(struct process *self, uint64_t give, uint64_t first,
                          uint32_t count, uint64_t elapsed_ns)
 {
     struct printing *printing = &self->printing;
     if (!printing->captured)
-        return;
+        return false;
     if (printing->count == 0 || printing->give != give ||
         printing->first + printing->count != first) {
         printing->give = give;
@@ -119,8 +136,9 @@ void process_output_mark(struct process *self, uint64_t give, uint64_t first,
         printing->count = 0;
     }
     printing->count += count;
-    if (flush_stdio() || elapsed_ns >= PRINT_NS)
+    if (flush_stdio() || is_due(printing, elapsed_ns)) {
         process_output_settle(self);
-    else if (printing->alone > 0)
-        printing->alone--;
+        return true;
+    }
+    return false;
 }

@@ -112,11 +112,12 @@ static uint64_t end_run(struct process *self, const struct work *work, uint64_t 
 {
     if (process_is_forked())
         _exit(0);
-    uint64_t began_ns = *now_ns;
-    *now_ns = process_now_ns();
-    process_output_mark(self, work->give.give, first, count, *now_ns - began_ns);
+    const uint64_t ended_ns = process_now_ns(), elapsed_ns = ended_ns - *now_ns;
+    const bool looked =
+        process_output_mark(self, work->give.give, first, count, elapsed_ns);
+    *now_ns = looked ? process_now_ns() : ended_ns; /* not the next task's time */
     atomic_store_explicit(&self->control->running.executing, 0, memory_order_release);
-    return *now_ns - began_ns;
+    return elapsed_ns;
 }
 
 static void publish_if_due(struct process *self, const struct work *work, uint64_t now_ns)

@@ -16,6 +16,8 @@ struct query {
     /* The connection broke in between: what was taken is void, and asked for again. */
     void (*restart)(void *user);
     void *user;
+    uint32_t asked; /* by query_ask: how often the question went out, each time on another
+                       connection, since the last one broke before the answer came */
 };
 
 /* Blocks until `take` says that it is complete. address NULL: FARPOOL_COORDINATOR. 0;

@@ -261,6 +261,7 @@ static int worker_message(struct coordinator_core *core, struct worker *worker,
     case MSG_BYE:
         return bye(core, worker->link, *message);
     case MSG_DRAIN:
+        kwish_free(&worker->drain); /* it knows */
         return kworker_drain(core, worker);
     case MSG_LOAD:
         return kworker_load(core, worker, *message);

@@ -2,8 +2,11 @@
  *
  * gate.c: the coordinator's list of keys as it is now. Once a second the file's identity,
  * size and times are compared with those of what was read: no inotify, which misses
- * changes on network file systems. Strangers can dial as often as they like, so only so
- * many refusals a second are logged, and the rest is counted. */
+ * changes on network file systems. A file that cannot be read, or has a wrong line,
+ * changes nothing: the list that was read last stays in force, which is said at once and
+ * then every minute, since a revocation may be in what could not be read. Strangers can
+ * dial as often as they like, so only so many refusals a second are logged, and the rest
+ * is counted. */
 #include "coordinator/gate.h"
 #include "common/base/error.h"
 #include "common/base/mem.h"
@@ -15,23 +18,25 @@
 #include <string.h>
 
 #define LOOK_MS 1000
+#define REMIND_MS 60000
 #define LINES_MAX 20 /* refusals logged between two looks */
 
 struct gate {
     char folder[PATH_MAX];
     struct key_list list;
     struct key_stamp stamp;
-    bool broken; /* the list that is there now cannot be read */
+    bool broken; /* the file that is there now cannot be read; `list` is an earlier one */
+    char wrong[sizeof((farpool_error *)0)->text]; /* what was logged of it last */
+    uint64_t remind_ms;                           /* when it is logged again */
     uint64_t look_ms;
     uint64_t lines;
     struct net_keys keys;
 };
 
-/* A broken list still has whom it had, for net_recheck; but lets in nobody new. */
 static bool authorize(void *user, const struct hash *key, struct holder *ret_holder)
 {
     const struct gate *gate = user;
-    const struct holder *holder = gate->broken ? NULL : keys_find(&gate->list, key);
+    const struct holder *holder = keys_find(&gate->list, key);
     if (holder == NULL)
         return false;
     *ret_holder = *holder;
@@ -108,15 +113,26 @@ void gate_wipe(struct gate *gate)
         explicit_bzero(gate->keys.secret, sizeof gate->keys.secret);
 }
 
-static bool read_again(struct gate *gate)
+/* At once, when something else is wrong, and every REMIND_MS. */
+static void say_broken(struct gate *gate, uint64_t now_ms, const char *wrong)
+{
+    if (gate->broken && now_ms < gate->remind_ms && strcmp(gate->wrong, wrong) == 0)
+        return;
+    snprintf(gate->wrong, sizeof gate->wrong, "%s", wrong);
+    gate->remind_ms = now_ms + REMIND_MS;
+    log_event(
+        LOG_ERROR, "keys-unreadable",
+        "reason=\"%s\" keys=%zu in-force=\"the list that was read last: no key that "
+        "was added or revoked since then counts\"",
+        wrong, gate->list.count);
+}
+
+static bool read_again(struct gate *gate, uint64_t now_ms)
 {
     struct key_list list;
     farpool_error error;
     if (keys_load(gate->folder, &list, &gate->stamp, &error) != 0) {
-        if (!gate->broken)
-            log_event(LOG_ERROR, "keys-unreadable",
-                      "reason=\"%s\" until=\"it can be read nobody new is let in\"",
-                      error.text);
+        say_broken(gate, now_ms, error.text);
         gate->broken = true;
         return false;
     }
@@ -138,7 +154,7 @@ bool gate_look(struct gate *gate, uint64_t now_ms)
     gate->lines = 0;
     if (!gate->broken && !keys_changed(gate->folder, &gate->stamp))
         return false;
-    return read_again(gate);
+    return read_again(gate, now_ms);
 }
 
 uint64_t gate_deadline(const struct gate *gate)

@@ -450,6 +450,7 @@ static int open_shell(struct shell *shell)
         return fail("open-files", error.text);
     struct coordinator_config config = options->core;
     sys_random_id(&config.coordinator);
+    config.pool_id = sys_pool_id;
     if (coordinator_core_create(&config, shell->now_ms, &shell->core) != 0)
         return fail("start", "out of memory");
     struct relay_config relay = {config.clients_max, on_relay_message, on_relay_down,

@@ -450,14 +450,16 @@ FARPOOL_API int farpool_close(farpool_pool *pool, farpool_error *error);
 FARPOOL_API int farpool_terminate(farpool_pool *pool, farpool_error *error);
 
 /* Waits until all is done and the processes have ended; only after farpool_close or
- * farpool_terminate, else EOPEN. As Pool.join. */
+ * farpool_terminate, else EOPEN. As Pool.join. Waits for callbacks too; inside one of the
+ * same pool only for the processes, since the others come after it. */
 FARPOOL_API int farpool_join(farpool_pool *pool, int64_t timeout_ms,
                              farpool_error *error);
 
 /* Frees the pool; NULL is allowed. A pool that was not closed or terminated is
  * terminated first, and told on stderr when it had work left; one that was closed ends
  * its work first, as farpool_join. Jobs and iterators of the pool stay readable until
- * they are freed themselves. Not from a callback. */
+ * they are freed themselves. Not inside a callback of the
+ * same pool, which it would wait for: there it does nothing but say so on stderr. */
 FARPOOL_API void farpool_pool_free(farpool_pool *pool);
 
 /* How the pool stands. */

@@ -132,7 +132,7 @@ void sim_app_start(struct sim *sim, int place)
 
     prepare(sim, app);
     app->open = message_create(MSG_POOL_OPEN);
-    app->config.pool = app->open->pool_open.pool = sim_id(sim);
+    sim_keys_name_pool(sim, app);
     app->config.open = app->open;
     snprintf(app->open->pool_open.name, sizeof app->open->pool_open.name, "p%d", place);
     snprintf(app->open->pool_open.machine, sizeof app->open->pool_open.machine, "x86_64");
