@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PRINT_NS 400    /* a write to a pipe takes longer */
+#define PRINT_NS 700    /* a task that printed took longer, with what is around it */
 #define YIELDS 20       /* tries, before it sleeps: the host may have lost its core */
 #define SLEEP_NS 50000  /* between two tries */
 #define TRIES_MAX 20000 /* about a second: then it does without */
