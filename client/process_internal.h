@@ -69,9 +69,7 @@ struct printing {
     int pipes[2];         /* duplicates of stdout and stderr, whatever becomes of these */
     uint64_t written[2];  /* bytes told */
     uint64_t give, first; /* the tasks that have ended since it was looked at, */
-    uint64_t count;       /* if any, */
-    uint64_t elapsed_ns;  /* and their time; */
-    bool suspect;         /* one of them was long enough to have printed */
+    uint64_t count;       /* if any */
     uint32_t alone;       /* tasks to be looked at one by one, so that it can be told */
 };
 
@@ -190,12 +188,11 @@ void process_relay_discard(struct process *self);
 void process_output_open(struct process *self);
 /* Tasks have ended, in this time all together (UINT64_MAX: look in any case): flushes
  * stdio, and tells the host if something was printed. count 0: it was none's. Before
- * another task is named, and before their results are published. Whether it has looked,
- * which takes time. */
-bool process_output_mark(struct process *self, uint64_t give, uint64_t first,
+ * another task is named, and before their results are published. */
+void process_output_mark(struct process *self, uint64_t give, uint64_t first,
                          uint32_t count, uint64_t elapsed_ns);
-void process_output_settle(struct process *self); /* looks */
-void process_output_check(struct process *self);  /* looks, if results go out unlooked */
+/* Looks after those that were too short, if there are any. */
+void process_output_settle(struct process *self);
 
 /* process_crash.c ------------------------------------------------------------------ */
 

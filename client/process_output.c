@@ -7,8 +7,7 @@
  *
  * How many bytes were written in all, by whatever means, is what the host has read and
  * what is left in the pipe. Asking takes two system calls, so a task that was too short
- * to have printed anything is only looked at together with those behind it; and so are
- * short ones of a process that has not printed for many tasks. */
+ * to have printed anything is only looked at together with those behind it. */
 #include "client/process_internal.h"
 
 #include <fcntl.h>
@@ -20,12 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PRINT_NS 700    /* a task that printed took longer, with what is around it */
+#define PRINT_NS 300    /* a write to a pipe takes longer */
 #define YIELDS 20       /* tries, before it sleeps: the host may have lost its core */
 #define SLEEP_NS 50000  /* between two tries */
 #define TRIES_MAX 20000 /* about a second: then it does without */
 #define ALONE 256       /* tasks behind one that printed that are looked at one by one */
-#define QUIET_NS 20000  /* of tasks, that are looked at together otherwise */
 
 void process_output_open(struct process *self)
 {
@@ -106,29 +104,14 @@ void process_output_settle(struct process *self)
         printing->alone--;
     }
     printing->count = 0;
-    printing->elapsed_ns = 0;
-    printing->suspect = false;
 }
 
-static bool is_due(struct printing *printing, uint64_t elapsed_ns)
-{
-    printing->suspect |= elapsed_ns >= PRINT_NS;
-    printing->elapsed_ns += elapsed_ns < QUIET_NS ? elapsed_ns : QUIET_NS;
-    return printing->alone > 0 || (printing->suspect && printing->elapsed_ns >= QUIET_NS);
-}
-
-void process_output_check(struct process *self)
-{
-    if (self->printing.suspect)
-        process_output_settle(self);
-}
-
-bool process_output_mark(struct process *self, uint64_t give, uint64_t first,
+void process_output_mark(struct process *self, uint64_t give, uint64_t first,
                          uint32_t count, uint64_t elapsed_ns)
 {
     struct printing *printing = &self->printing;
     if (!printing->captured)
-        return false;
+        return;
     if (printing->count == 0 || printing->give != give ||
         printing->first + printing->count != first) {
         printing->give = give;
@@ -136,9 +119,6 @@ bool process_output_mark(struct process *self, uint64_t give, uint64_t first,
         printing->count = 0;
     }
     printing->count += count;
-    if (flush_stdio() || is_due(printing, elapsed_ns)) {
+    if (flush_stdio() || printing->alone > 0 || elapsed_ns >= PRINT_NS)
         process_output_settle(self);
-        return true;
-    }
-    return false;
 }

@@ -88,7 +88,6 @@ static void write_done(struct process *self, const struct batch *batch,
     if (inline_bytes + table_bytes > 0)
         length = CHANNEL_DATA_OFFSET(struct channel_done) + channel_round4(inline_bytes) +
                  table_bytes;
-    process_output_check(self);
     struct channel_done *done = process_reserve(self, (uint32_t)length);
     *done = (struct channel_done){
         .give = batch->give,
@@ -273,7 +272,6 @@ void process_write_failed(struct process *self, uint16_t kind, uint64_t give,
     uint32_t length =
         (uint32_t)sizeof(struct channel_failed) + message_bytes + backtrace_bytes;
     process_flush(self);
-    process_output_check(self);
     struct channel_failed *failed = process_reserve(self, length);
     *failed = (struct channel_failed){give, index, code, message_bytes, backtrace_bytes};
     uint8_t *text = (uint8_t *)(failed + 1);

@@ -94,11 +94,15 @@ static uint32_t claim(struct work *work, uint32_t *ret_place)
     }
 }
 
-/* Names the run that begins. The time is written before the name: see host_running. */
-static void name_run(struct process *self, uint64_t give, uint64_t first, uint64_t now_ns)
+/* Names the run that begins. The time is written before the name: see host_running. Where
+ * a long time means that something was printed, what came before does not count. */
+static void name_run(struct process *self, uint64_t give, uint64_t first,
+                     uint64_t *now_ns)
 {
     struct channel_running *running = &self->control->running;
-    atomic_store_explicit(&running->began_ms, now_ns / 1000000, memory_order_relaxed);
+    if (self->printing.captured)
+        *now_ns = process_now_ns();
+    atomic_store_explicit(&running->began_ms, *now_ns / 1000000, memory_order_relaxed);
     running->place = 0;
     atomic_store_explicit(&running->first, first, memory_order_release);
     atomic_store_explicit(&running->give, give, memory_order_release);
@@ -112,10 +116,10 @@ static uint64_t end_run(struct process *self, const struct work *work, uint64_t 
 {
     if (process_is_forked())
         _exit(0);
-    const uint64_t ended_ns = process_now_ns(), elapsed_ns = ended_ns - *now_ns;
-    const bool looked =
-        process_output_mark(self, work->give.give, first, count, elapsed_ns);
-    *now_ns = looked ? process_now_ns() : ended_ns; /* not the next task's time */
+    const uint64_t began_ns = *now_ns;
+    *now_ns = process_now_ns();
+    const uint64_t elapsed_ns = *now_ns - began_ns;
+    process_output_mark(self, work->give.give, first, count, elapsed_ns);
     atomic_store_explicit(&self->control->running.executing, 0, memory_order_release);
     return elapsed_ns;
 }
@@ -175,7 +179,7 @@ static uint32_t run_once(struct process *self, struct work *work, uint32_t place
     self->task.run_written = 0;
     self->task.input = run.inputs;
     self->task.input_size = work->each;
-    name_run(self, work->give.give, self->task.first, *now_ns);
+    name_run(self, work->give.give, self->task.first, now_ns);
     process_set_task(&self->task);
     uint64_t begun = function->run(&run);
     process_set_task(NULL);
@@ -297,7 +301,7 @@ static void run_each(struct process *self, struct work *work, uint32_t place,
 {
     for (uint32_t end = place + count; place < end; place++) {
         uint64_t index = work->give.first + place;
-        name_run(self, work->give.give, index, *now_ns);
+        name_run(self, work->give.give, index, now_ns);
         process_call(self, work, place);
         uint64_t elapsed_ns = end_run(self, work, index, 1, now_ns);
         if (self->task.code == 0)
