@@ -23,6 +23,8 @@ int cli_cancel(int argc, char **argv);
 int cli_drain(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_keys(int argc, char **argv);
+int cli_token(int argc, char **argv);
+int cli_join(int argc, char **argv);
 
 /* What the commands that ask a coordinator have in common: --coordinator, --key, --json
  * and --help. true and *ret_query filled, or false and *ret_status, to end with: a wrong
@@ -49,6 +51,16 @@ int cli_usage_error(const char *command, const char *format, ...) FARPOOL_PRINTF
 /* A whole number in [low, high], else an error on stderr naming the option. */
 bool cli_number(const char *command, const char *option, const char *text, int64_t low,
                 int64_t high, int64_t *ret_number);
+
+/* A time: a whole number and s, m, h or d (none: s), in seconds; else an error as above.
+ */
+bool cli_duration(const char *command, const char *option, const char *text,
+                  int64_t low_s, int64_t high_s, int64_t *ret_s);
+
+enum { CLI_TOKEN_MAX_S = 31622400 }; /* 366 days */
+
+/* Says on stderr what an address in a token cannot do: reach this machine from others. */
+void cli_warn_of_loopback(const char *command, const char *address);
 
 /* --key FILE: what the library takes from the environment. */
 void cli_set_key(const char *path);

@@ -25,6 +25,8 @@ static const struct command {
     {"drain", "have a node finish what it runs and leave", cli_drain},
     {"doctor", "check this machine's set-up", cli_doctor},
     {"keys", "make, list and revoke the keys of a cluster", cli_keys},
+    {"token", "make a token with which workers join", cli_token},
+    {"join", "use a token: make a worker's key file", cli_join},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -139,6 +141,41 @@ bool cli_number(const char *command, const char *option, const char *text, int64
     }
     *ret_number = number;
     return true;
+}
+
+bool cli_duration(const char *command, const char *option, const char *text,
+                  int64_t low_s, int64_t high_s, int64_t *ret_s)
+{
+    static const struct {
+        char letter;
+        int64_t seconds;
+    } units[] = {{'\0', 1}, {'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    char *end;
+    errno = 0;
+    const long long number = strtoll(text, &end, 10);
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (errno || end == text || *end != units[i].letter || (*end && end[1]) ||
+            number < 0 || number > INT64_MAX / 86400)
+            continue;
+        *ret_s = number * units[i].seconds;
+        if (*ret_s >= low_s && *ret_s <= high_s)
+            return true;
+    }
+    cli_usage_error(command,
+                    "%s: '%s' is not a time from %" PRId64 "s to %" PRId64
+                    "d, as 90s, 30m, 1h or 7d",
+                    option, text, low_s, high_s / 86400);
+    return false;
+}
+
+void cli_warn_of_loopback(const char *command, const char *address)
+{
+    if (strncmp(address, "ipc:", 4) == 0 || strstr(address, "//127.") ||
+        strstr(address, "//[::1]") || strstr(address, "//localhost"))
+        fprintf(stderr,
+                "farpool %s: %s is this machine's own: workers elsewhere need a token "
+                "with an address they can reach (--address)\n",
+                command, address);
 }
 
 void cli_set_key(const char *path)

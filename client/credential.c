@@ -50,6 +50,23 @@ int credential_dial(const struct net_config *config, struct net **ret_net,
     return result;
 }
 
+int credential_server(struct hash *ret_server, farpool_error *error)
+{
+    struct net_keys keys;
+    bool given;
+    const int result = read_keys(&keys, &given, error);
+    if (result != 0)
+        return result;
+    if (!given)
+        return error_set(
+            error, FARPOOL_EKEY,
+            "FARPOOL_KEY is not set: this takes an admin's key (farpool keys "
+            "add FOLDER admin NAME)");
+    *ret_server = keys.server;
+    explicit_bzero(&keys, sizeof keys);
+    return 0;
+}
+
 const char *credential_hint(void)
 {
     const char *path = getenv("FARPOOL_KEY");

@@ -12,6 +12,10 @@
 int credential_dial(const struct net_config *config, struct net **ret_net,
                     struct hash *ret_key, farpool_error *error);
 
+/* The coordinator's public key, as the key file has it. EKEY: FARPOOL_KEY is not set, or
+ * its file is none that a client uses; ESYSTEM, ENOMEM. */
+int credential_server(struct hash *ret_server, farpool_error *error);
+
 /* What to add to "no coordinator answered": a handshake that is broken off does not
  * always tell that it was because of the key. */
 const char *credential_hint(void);

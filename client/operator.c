@@ -4,6 +4,7 @@
  * jobs, to drain a node. One question, one ANSWER; where the connection breaks between
  * them the question is asked again, and what the first one has done already is no error
  * of the second one. */
+#include "client/operator.h"
 #include "client/query.h"
 #include "common/base/error.h"
 
@@ -28,9 +29,9 @@ static int take_answer(void *user, const struct message *answer, bool *ret_compl
     return 0;
 }
 
-static int ask(const char *call, struct message *question, const char *address,
-               int64_t timeout_ms, uint64_t *ret_concerned, uint64_t *ret_tasks,
-               farpool_error *error)
+int operator_ask(const char *call, struct message *question, const char *address,
+                 int64_t timeout_ms, uint64_t *ret_concerned, uint64_t *ret_tasks,
+                 farpool_error *error)
 {
     struct outcome outcome = {.code = 0};
     struct query query = {.call = call,
@@ -97,7 +98,8 @@ int farpool_cluster_cancel(const char *address, int64_t timeout_ms, const char *
         question->cancel_job.job = job;
         question->cancel_job.kill = kill;
     }
-    return ask("cancel", question, address, timeout_ms, ret_jobs, ret_tasks, error);
+    return operator_ask("cancel", question, address, timeout_ms, ret_jobs, ret_tasks,
+                        error);
 }
 
 int farpool_cluster_drain(const char *address, int64_t timeout_ms, const char *node,
@@ -112,5 +114,6 @@ int farpool_cluster_drain(const char *address, int64_t timeout_ms, const char *n
     question = message_create(MSG_DRAIN_NODE);
     if (question != NULL)
         snprintf(question->drain_node.node, sizeof question->drain_node.node, "%s", node);
-    return ask("drain", question, address, timeout_ms, ret_workers, ret_tasks, error);
+    return operator_ask("drain", question, address, timeout_ms, ret_workers, ret_tasks,
+                        error);
 }

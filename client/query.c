@@ -74,7 +74,10 @@ static void deliver(void *user, struct net_event *event)
         asking->link = event->link;
         if (asking->query->restart != NULL)
             asking->query->restart(asking->query->user);
-        say_hello(asking);
+        if (asking->query->keys != NULL)
+            send_message(asking, message_copy(asking->query->question));
+        else
+            say_hello(asking);
     } else if (event->kind == NET_REFUSED) {
         asking->code = FARPOOL_EKEY;
         snprintf(asking->text, sizeof asking->text, "%s: %s", asking->address,
@@ -120,11 +123,13 @@ static int converse(struct query *query, const char *address, int64_t timeout_ms
     struct asking asking = {.query = query, .address = address};
     const struct net_config config = {
         .address = address,
-        .role = 'C',
+        .keys = query->keys,
+        .role = query->keys != NULL ? 'W' : 'C',
         .queue_bytes_max = 1048576,
         .seed = sys_random(),
     };
-    int code = credential_dial(&config, &asking.net, NULL, error);
+    int code = query->keys != NULL ? net_dial(&config, &asking.net, error)
+                                   : credential_dial(&config, &asking.net, NULL, error);
 
     if (code != 0)
         return code;
@@ -136,8 +141,10 @@ static int converse(struct query *query, const char *address, int64_t timeout_ms
     else if (!asking.complete)
         code = error_set(error, FARPOOL_ENOCOORDINATOR,
                          "%s: no coordinator answered at %s within %" PRId64 " ms%s",
-                         query->call, address, timeout_ms, credential_hint());
-    else
+                         query->call, address, timeout_ms,
+                         query->keys != NULL ? ", nor one that has the token's key"
+                                             : credential_hint());
+    else if (query->keys == NULL)
         say_bye(&asking);
     net_close(asking.net, LINGER_MS);
     return code;

@@ -5,6 +5,7 @@
 #define FARPOOL_CLIENT_QUERY_H
 
 #include "common/base/message.h"
+#include "common/net/net.h"
 #include "farpool.h"
 
 struct query {
@@ -18,6 +19,9 @@ struct query {
     void *user;
     uint32_t asked; /* by query_ask: how often the question went out, each time on another
                        connection, since the last one broke before the answer came */
+    /* NULL: as a client, with FARPOOL_KEY. Else with these keys, and the question is the
+     * first and only word. */
+    const struct net_keys *keys;
 };
 
 /* Blocks until `take` says that it is complete. address NULL: FARPOOL_COORDINATOR. 0;

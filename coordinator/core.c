@@ -132,6 +132,9 @@ int coordinator_core_step(struct coordinator_core *core, struct coordinator_even
     case COORDINATOR_LINK_DOWN:
         error = klink_down(core, event->link, event->text);
         break;
+    case COORDINATOR_KEYS_DONE:
+        error = kkeys_done(core, event->link, event->keys);
+        break;
     case COORDINATOR_FLUSH:
         flush(core);
         break;

@@ -43,7 +43,17 @@ void coordinator_config_init(struct coordinator_config *config);
 enum coordinator_event_kind {
     COORDINATOR_MESSAGE,   /* link, *message (taken over) */
     COORDINATOR_LINK_DOWN, /* link, text: the transport lost it */
+    COORDINATOR_KEYS_DONE, /* link, keys: what became of a COORDINATOR_KEYS */
     COORDINATOR_FLUSH,     /* the batch is over, or the deadline came */
+};
+
+/* What the keeper of keys says to a message. */
+struct coordinator_keys {
+    uint32_t request;               /* of the message; of ENROL: 0 */
+    int code;                       /* 0, or FARPOOL_E*: why not */
+    char text[256];                 /* why not, and what to do */
+    char name[HOLDER_NAME_MAX + 1]; /* ENROL: what the key is called */
+    uint64_t left_s;                /* ENROL: seconds until it ends; 0: it does not */
 };
 
 struct coordinator_event {
@@ -54,12 +64,16 @@ struct coordinator_event {
     const char *text;
     const struct holder *holder; /* MESSAGE: whose link it is; NULL: no keys are in use.
                                     The first message of a link decides */
+    const struct coordinator_keys *keys; /* KEYS_DONE */
 };
 
 enum coordinator_effect_kind {
     COORDINATOR_SEND, /* message to link */
     COORDINATOR_DROP, /* close link, after what was sent to it has gone out; code, text.
                          The core has forgotten it: no LINK_DOWN is expected */
+    COORDINATOR_KEYS, /* message (ENROL, TOKEN_MAKE or TOKEN_REVOKE) of link, who may say
+                         it: for the keeper of keys, who answers with a KEYS_DONE, unless
+                         the link is gone by then */
 };
 
 struct coordinator_effect {

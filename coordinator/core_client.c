@@ -216,6 +216,9 @@ int kclient_message(struct coordinator_core *core, struct client *client,
         return kadmin_cancel(core, client, *message);
     case MSG_DRAIN_NODE:
         return kadmin_drain(core, client, *message);
+    case MSG_TOKEN_MAKE:
+    case MSG_TOKEN_REVOKE:
+        return kkeys_ask(core, client, *message);
     case MSG_POOL_OPEN:
         return kpool_open(core, client, message);
     case MSG_POOL_ATTACH:

@@ -49,7 +49,7 @@ int kforward(struct coordinator_core *core, struct link *link, struct message **
         return FARPOOL_ENOMEM;
     effect->message = *message;
     *message = NULL;
-    if (link->state != LINK_FRESH) {
+    if (klink_is_greeted(link)) {
         link->spoke_ms = core->now_ms;
         TAILQ_REMOVE(&core->spoke, link, spoke_entry);
         TAILQ_INSERT_TAIL(&core->spoke, link, spoke_entry);

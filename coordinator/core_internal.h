@@ -24,6 +24,7 @@
  *   core_explain.c   why a job's tasks wait
  *   core_admin.c     what an operator asks for: CANCEL_JOB, DRAIN_NODE
  *   core_wish.c      the same again, when the link was lost before it was heard of
+ *   core_keys.c      join tokens: ENROL, TOKEN_MAKE, TOKEN_REVOKE
  *   core_check.c     every invariant
  *
  * Globals begin with k, the protocol's letter for the coordinator (messages.def): the
@@ -79,10 +80,12 @@
 #define FRESH_LINKS_MAX 4096 /* links beyond those that clients and workers may have */
 
 /*   LINK_FRESH -- hello --> LINK_CLIENT, LINK_WORKER
- *        `-------------------'------------'---- drop --> LINK_DROPPED -- FLUSH --> gone
+ *        |  `-- ENROL --> LINK_ENROLLING  |
+ *        `-----------------------'--------'--- drop --> LINK_DROPPED -- FLUSH --> gone
  *   and LINK_DOWN ends each of them at once. */
 enum link_state {
     LINK_FRESH,
+    LINK_ENROLLING, /* waits for the keeper of keys, and may say nothing */
     LINK_CLIENT,
     LINK_WORKER,
     LINK_DROPPED, /* what else came from it in this batch is ignored */
@@ -465,6 +468,12 @@ static inline bool kjob_is_nested(const struct job *job)
     return job->rank > NESTED_RANK / 2;
 }
 
+/* It has been welcomed, and gets heartbeats. */
+static inline bool klink_is_greeted(const struct link *link)
+{
+    return link->state == LINK_CLIENT || link->state == LINK_WORKER;
+}
+
 static inline struct placement *placement_of(const struct span_item *item)
 {
     return (struct placement *)(uintptr_t)item->tag;
@@ -498,6 +507,16 @@ int klink_flush_heartbeats(struct coordinator_core *core);
 void klink_flush_dropped(struct coordinator_core *core);
 void klink_destroy(struct coordinator_core *core, struct link *link);
 uint64_t klink_deadline(const struct coordinator_core *core);
+
+struct link *klink_find(const struct coordinator_core *core, uint64_t number);
+
+/* core_keys.c */
+int kkeys_enrol(struct coordinator_core *core, struct link *link,
+                const struct message *message);
+int kkeys_ask(struct coordinator_core *core, struct client *client,
+              const struct message *message);
+int kkeys_done(struct coordinator_core *core, uint64_t number,
+               const struct coordinator_keys *keys);
 
 /* core_client.c */
 int kclient_hello(struct coordinator_core *core, struct link *link,

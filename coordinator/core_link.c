@@ -12,7 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static struct link *find(const struct coordinator_core *core, uint64_t number)
+struct link *klink_find(const struct coordinator_core *core, uint64_t number)
 {
     struct link *link;
     HASH_FIND(hh, core->links, &number, sizeof number, link);
@@ -61,7 +61,7 @@ int klink_tell_drop(struct coordinator_core *core, const struct link *link, int 
 
 void klink_forget(struct coordinator_core *core, struct link *link)
 {
-    if (link->state != LINK_FRESH)
+    if (klink_is_greeted(link))
         TAILQ_REMOVE(&core->spoke, link, spoke_entry);
     TAILQ_REMOVE(&core->heard, link, heard_entry);
     TAILQ_INSERT_TAIL(&core->dropped, link, heard_entry);
@@ -141,7 +141,7 @@ int klink_refuse(struct coordinator_core *core, struct link *link, int code,
 
 int klink_down(struct coordinator_core *core, uint64_t number, const char *text)
 {
-    struct link *link = find(core, number);
+    struct link *link = klink_find(core, number);
     if (!link)
         return 0;
     if (link->state != LINK_DROPPED) {
@@ -201,6 +201,7 @@ static bool may_join(enum holder_role role, bool client)
         return client;
     case HOLDER_WORKER:
         return !client;
+    case HOLDER_TOKEN:
     case HOLDER_COORDINATOR:
         break;
     }
@@ -210,6 +211,8 @@ static bool may_join(enum holder_role role, bool client)
 static int first_word(struct coordinator_core *core, struct link *link,
                       const struct message *message)
 {
+    if (message->kind == MSG_ENROL)
+        return kkeys_enrol(core, link, message);
     if (message->kind != MSG_HELLO_CLIENT && message->kind != MSG_HELLO_WORKER)
         return klink_drop(core, link, FARPOOL_EPROTOCOL, "%s before hello",
                           message_name(message->kind));
@@ -299,6 +302,9 @@ static int dispatch(struct coordinator_core *core, struct link *link,
         return kclient_message(core, link->client, message);
     case LINK_WORKER:
         return worker_message(core, link->worker, message);
+    case LINK_ENROLLING:
+        return klink_drop(core, link, FARPOOL_EPROTOCOL, "%s before its key is listed",
+                          message_name((*message)->kind));
     case LINK_DROPPED:
         return 0;
     }
@@ -308,7 +314,7 @@ static int dispatch(struct coordinator_core *core, struct link *link,
 int klink_message(struct coordinator_core *core, uint64_t number,
                   const struct holder *holder, struct message **message)
 {
-    struct link *link = find(core, number);
+    struct link *link = klink_find(core, number);
     if (!link && links_full(core)) {
         const struct link none = {.number = number};
         return klink_tell_drop(core, &none, FARPOOL_EFULL, "too many connections");

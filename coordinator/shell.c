@@ -41,8 +41,8 @@ enum stage { SERVING, DRAINING, ENDED, FAILED };
 /* Whom a link is of, for the log; and that the core knows it. */
 struct peer {
     uint64_t link;
-    bool worker;
-    char name[128];
+    enum message_kind hello; /* HELLO_CLIENT, HELLO_WORKER or ENROL */
+    char name[160];
     struct holder holder; /* with keys */
     UT_hash_handle hh;
 };
@@ -88,9 +88,12 @@ static bool add_peer(struct shell *shell, uint64_t link, const struct holder *ho
     peer->link = link;
     if (holder != NULL)
         peer->holder = *holder;
-    peer->worker = hello->kind == MSG_HELLO_WORKER;
-    if (peer->worker)
+    peer->hello = hello->kind;
+    if (peer->hello == MSG_HELLO_WORKER)
         snprintf(peer->name, sizeof peer->name, "node=%s", hello->hello_worker.node);
+    else if (peer->hello == MSG_ENROL)
+        snprintf(peer->name, sizeof peer->name, "node=%s token=%s", hello->enrol.node,
+                 peer->holder.name);
     else
         snprintf(peer->name, sizeof peer->name, "host=%s pid=%u",
                  hello->hello_client.host, hello->hello_client.pid);
@@ -122,6 +125,15 @@ static void step_down(struct shell *shell, uint64_t link, const char *text)
     shell->stage = FAILED;
 }
 
+static const char *peer_event(enum message_kind hello, bool up)
+{
+    if (hello == MSG_ENROL)
+        return up ? "enrol-begin" : "enrol-end";
+    if (hello == MSG_HELLO_WORKER)
+        return up ? "worker-up" : "worker-down";
+    return up ? "client-up" : "client-down";
+}
+
 /* A peer is over: of the core's own wish (`dropped`, for what code), or because its link
  * went. One that ended before the core's wish is carried out is not told of again. */
 static void end_peer(struct shell *shell, uint64_t link, const char *text, bool dropped,
@@ -135,10 +147,9 @@ static void end_peer(struct shell *shell, uint64_t link, const char *text, bool 
                   (unsigned long long)link, text);
         return;
     }
-    log_event(code != 0 ? LOG_WARNING : LOG_INFO,
-              peer->worker ? "worker-down" : "client-down", "%s link=%llx reason=\"%s\"",
-              peer->name, (unsigned long long)link, text);
-    if (peer->worker)
+    log_event(code != 0 ? LOG_WARNING : LOG_INFO, peer_event(peer->hello, false),
+              "%s link=%llx reason=\"%s\"", peer->name, (unsigned long long)link, text);
+    if (peer->hello == MSG_HELLO_WORKER)
         relay_worker_down(shell->relay, link, text);
     remove_peer(shell, peer);
     if (!dropped)
@@ -204,6 +215,9 @@ static void describe_hello(const struct message *hello, const struct holder *hol
         snprintf(text, size, "node=%s slots=%u machine=%s version=%s key=%s",
                  hello->hello_worker.node, hello->hello_worker.slots,
                  hello->hello_worker.machine, hello->hello_worker.version, key);
+    else if (hello->kind == MSG_ENROL)
+        snprintf(text, size, "node=%s version=%s token=%s", hello->enrol.node,
+                 hello->enrol.version, key);
     else
         snprintf(text, size, "host=%s pid=%u version=%s key=%s", hello->hello_client.host,
                  hello->hello_client.pid, hello->hello_client.version, key);
@@ -223,7 +237,7 @@ static void take_hello(struct shell *shell, uint64_t link, const struct holder *
                        struct message **message)
 {
     char text[512];
-    const bool worker = (*message)->kind == MSG_HELLO_WORKER;
+    const enum message_kind kind = (*message)->kind;
     const size_t first = shell->effects.count;
     if (!add_peer(shell, link, holder, *message)) {
         close_link(shell, link, "out of memory");
@@ -232,7 +246,7 @@ static void take_hello(struct shell *shell, uint64_t link, const struct holder *
     describe_hello(*message, holder, text, sizeof text);
     step_message(shell, link, holder, message);
     if (!is_dropped(shell, first, link))
-        log_event(LOG_INFO, worker ? "worker-up" : "client-up", "%s link=%llx", text,
+        log_event(LOG_INFO, peer_event(kind, true), "%s link=%llx", text,
                   (unsigned long long)link);
 }
 
@@ -255,12 +269,13 @@ static void take_message(struct shell *shell, uint64_t link, const struct holder
 {
     enum message_kind kind = (*message)->kind;
     trace("received", link, *message);
-    const bool hello = kind == MSG_HELLO_CLIENT || kind == MSG_HELLO_WORKER;
+    const bool hello =
+        kind == MSG_HELLO_CLIENT || kind == MSG_HELLO_WORKER || kind == MSG_ENROL;
     if (kind == MSG_HELLO_CLIENT && shell->stage == DRAINING)
         refuse_client(shell, link);
     else if (hello && find_peer(shell, link) == NULL)
         take_hello(shell, link, holder, message);
-    else if (kind == MSG_RELAY)
+    else if (kind == MSG_RELAY && (holder == NULL || holder->role == HOLDER_WORKER))
         take_relay(shell, link, holder, *message);
     else if (find_peer(shell, link) != NULL)
         step_message(shell, link, holder, message);
@@ -314,6 +329,30 @@ static void drop_peer(struct shell *shell, const struct coordinator_effect *effe
     close_link(shell, effect->link, effect->text);
 }
 
+/* For the keeper of keys. Who asked may be gone by now. */
+static void ask_gate(struct shell *shell, const struct coordinator_effect *effect)
+{
+    const struct peer *peer = find_peer(shell, effect->link);
+    if (peer == NULL || gate_ask(shell->gate, effect->link, &peer->holder,
+                                 effect->message, shell->now_ms) == 0)
+        return;
+    close_link(shell, effect->link, "out of memory");
+    end_peer(shell, effect->link, "out of memory", false, FARPOOL_ENOMEM);
+}
+
+static void on_keys_done(void *user, uint64_t link, const struct coordinator_keys *keys)
+{
+    struct shell *shell = user;
+    struct coordinator_event event = {.kind = COORDINATOR_KEYS_DONE,
+                                      .now_ms = shell->now_ms,
+                                      .link = link,
+                                      .keys = keys};
+    if (coordinator_core_step(shell->core, &event, &shell->effects) == 0)
+        return;
+    close_link(shell, link, "out of memory");
+    end_peer(shell, link, "out of memory", false, FARPOOL_ENOMEM);
+}
+
 /* By place, since carrying one out may add others (a relayed client that ends). */
 static void carry_out(struct shell *shell)
 {
@@ -322,6 +361,8 @@ static void carry_out(struct shell *shell)
         shell->effects.items[i].message = NULL;
         if (effect.kind == COORDINATOR_SEND)
             send_to(shell, effect.link, &effect.message);
+        else if (effect.kind == COORDINATOR_KEYS)
+            ask_gate(shell, &effect);
         else
             drop_peer(shell, &effect);
         message_free(&effect.message);
@@ -425,6 +466,8 @@ static void loop(struct shell *shell)
             net_recheck(shell->net);
         net_poll(shell->net, shell->now_ms, on_net, shell);
         flush(shell);
+        if (gate_serve(shell->gate, shell->now_ms, on_keys_done, shell))
+            flush(shell);
         coordinator_core_counts(shell->core, &counts);
         end_if_idle(shell, &counts);
         tell_manager(shell, &counts);

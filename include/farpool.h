@@ -721,6 +721,50 @@ FARPOOL_API int farpool_cluster_drain(const char *address, int64_t timeout_ms,
                                       const char *node, uint64_t *ret_workers,
                                       uint64_t *ret_tasks, farpool_error *error);
 
+/* A join token is one line that lets whoever has it have a worker's key listed by the
+ * coordinator: `farpool-worker --join`. It is a secret: give it on by a file of mode 0600
+ * or a pipe, never by an argument or the environment. It has only letters, digits and
+ * . _ - : / */
+typedef struct farpool_token {
+    char line[512];
+    char id[17]; /* tells of the token without being it; for farpool_cluster_token_revoke
+                  */
+} farpool_token;
+
+/* Options of a token; AUTO takes the default. Begin with FARPOOL_TOKEN_OPTIONS. */
+typedef struct farpool_token_options {
+    size_t struct_size;
+    const char *address; /* where workers reach the coordinator; NULL: the one asked */
+    int64_t expires_ms; /* 1000 to 366 days, by the coordinator's clock; default 1 hour */
+    int64_t uses;       /* workers that may join, 1 to 100000; default 1 */
+    bool ephemeral;     /* the keys that it enrolled end with it */
+} farpool_token_options;
+
+#define FARPOOL_TOKEN_OPTIONS                                                            \
+    {                                                                                    \
+        sizeof(farpool_token_options), NULL, FARPOOL_AUTO, FARPOOL_AUTO, false           \
+    }
+
+/* Makes a token, with an admin's key; options may be NULL. Its secret is made here, and
+ * the coordinator only learns the public part. EKEY: no admin's key, or the coordinator
+ * uses none; EINVAL names the option; EADDRESS: an address that a token cannot carry. */
+FARPOOL_API int farpool_cluster_token(const char *address, int64_t timeout_ms,
+                                      const farpool_token_options *options,
+                                      farpool_token *ret_token, farpool_error *error);
+
+/* Ends a token by its id; the keys of an ephemeral one end too, and their links are cut
+ * within a second or two. EINVAL: no such token, or it is none's id; EKEY. */
+FARPOOL_API int farpool_cluster_token_revoke(const char *address, int64_t timeout_ms,
+                                             const char *id, farpool_error *error);
+
+/* Uses a token: has a worker's key made and listed, and writes its key file, which must
+ * not be there yet, for farpool-worker --key. name: wanted for it, 1 to 63 bytes;
+ * ret_name (may be NULL): the one it has, another if that was taken. EINVAL: not a
+ * token; EKEY: refused, the text says why and what to do; ESYSTEM: the file. */
+FARPOOL_API int farpool_cluster_join(const char *line, int64_t timeout_ms,
+                                     const char *name, const char *path,
+                                     char ret_name[64], farpool_error *error);
+
 #ifdef __cplusplus
 }
 #endif

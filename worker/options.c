@@ -24,6 +24,12 @@ static const char help[] =
     "                             " WORKER_ADDRESS ")\n"
     "  -k, --key FILE             this worker's key, as made by farpool keys add\n"
     "                             (default: FARPOOL_KEY)\n"
+    "  -j, --join FILE            joins with the token in FILE (mode 0600), or on\n"
+    "                             standard input (-), as made by farpool token; its\n"
+    "                             address is used unless -c is given. With --key too,\n"
+    "                             the worker's new key is kept there, and used at the\n"
+    "                             next start instead of the token; else in memory\n"
+    "                             (default: FARPOOL_JOIN, a file)\n"
     "  -s, --slots N              tasks that run at a time (default: the cores that\n"
     "                             this process may use, here %u)\n"
     "  -n, --name NODE            name of the node (default: the host name)\n"
@@ -74,6 +80,7 @@ enum {
 static const struct option table[] = {
     {"coordinator", required_argument, NULL, 'c'},
     {"key", required_argument, NULL, 'k'},
+    {"join", required_argument, NULL, 'j'},
     {"slots", required_argument, NULL, 's'},
     {"name", required_argument, NULL, 'n'},
     {"labels", required_argument, NULL, OPTION_LABELS},
@@ -165,6 +172,11 @@ static int read_option(int option, struct worker_options *options)
         options->key = optarg;
         return optarg[0] != '\0' ? -1
                                  : worker_wrong_option("key", optarg, "a file is wanted");
+    case 'j':
+        options->join_path = optarg;
+        return optarg[0] != '\0'
+                   ? -1
+                   : worker_wrong_option("join", optarg, "a file, or -, is wanted");
     case 's':
         return read_slots(&options->core);
     case 'n':
@@ -206,10 +218,12 @@ static int read_option(int option, struct worker_options *options)
 static void fill_defaults(struct worker_options *options)
 {
     const char *address = getenv("FARPOOL_COORDINATOR");
-    const char *key = getenv("FARPOOL_KEY");
+    const char *key = getenv("FARPOOL_KEY"), *join = getenv("FARPOOL_JOIN");
     *options = (struct worker_options){.address = WORKER_ADDRESS, .level = LOG_INFO};
     if (address != NULL && address[0] != '\0')
         options->address = address;
+    if (join != NULL && join[0] != '\0')
+        options->join_path = join;
     worker_place_defaults(&options->place);
     if (key != NULL && key[0] != '\0')
         options->key = key;
@@ -225,11 +239,14 @@ int worker_read_options(int argc, char **argv, struct worker_options *ret_option
     struct worker_options options;
     farpool_error error;
     int option, exit_code = -1;
+    bool address_given = false;
     fill_defaults(&options);
     optind = 0; /* getopt starts anew */
     while (exit_code == -1 &&
-           (option = getopt_long(argc, argv, "c:k:s:n:vhV", table, NULL)) != -1)
+           (option = getopt_long(argc, argv, "c:k:j:s:n:vhV", table, NULL)) != -1) {
+        address_given |= option == 'c';
         exit_code = read_option(option, &options);
+    }
     if (exit_code != -1)
         return exit_code;
     if (optind < argc) {
@@ -239,7 +256,10 @@ int worker_read_options(int argc, char **argv, struct worker_options *ret_option
     }
     if ((exit_code = worker_place_finish(&options.core, &options.place)) != -1)
         return exit_code;
-    if (net_check_address(options.address, false, options.key != NULL, &error) != 0) {
+    if ((exit_code = worker_read_join(&options, address_given)) != -1)
+        return exit_code;
+    const bool keyed = options.key != NULL || options.join != NULL;
+    if (net_check_address(options.address, false, keyed, &error) != 0) {
         fprintf(stderr, PROGRAM ": --coordinator: %s\n", error.text);
         return EXIT_USAGE;
     }

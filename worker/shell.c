@@ -8,7 +8,6 @@
  * the coordinator; so the daemon drops a message's link (both sides then tell each other
  * what they hold), and ends when the event came from one of its own processes. */
 #include "common/base/error.h"
-#include "common/keys/keys.h"
 #include "common/sys/sys.h"
 #include "worker/shell_internal.h"
 
@@ -20,7 +19,6 @@
 
 #define FILES_BESIDES_PROCESSES 64
 #define FILES_OF_A_PROCESS 6
-#define QUEUE_BYTES_MAX (UINT64_C(4) << 30)
 #define ABSENT_MS 1000 /* not answering for so long is worth a line in the log */
 #define LINGER_MS 1000
 
@@ -111,7 +109,9 @@ static void tell_refusal(struct shell *shell, const char *text)
 static void on_net(void *user, struct net_event *event)
 {
     struct shell *shell = user;
-    if (event->kind == NET_UP)
+    if (shell_is_joining(shell))
+        shell_join_event(shell, event);
+    else if (event->kind == NET_UP)
         link_up(shell, event->link);
     else if (event->kind == NET_REFUSED)
         tell_refusal(shell, event->text);
@@ -184,6 +184,7 @@ static void run_batch(struct shell *shell)
     shell_step(shell, &flush);
     shell_carry_out(shell);
     net_flush(shell->net);
+    shell_join_finish(shell);
 }
 
 static void tell_absence(struct shell *shell)
@@ -193,7 +194,9 @@ static void tell_absence(struct shell *shell)
         return;
     shell->absence_told = true;
     log_event(LOG_WARNING, "coordinator-absent",
-              "coordinator=%s reason=\"nobody answers\"", shell->options->address);
+              "coordinator=%s reason=\"nobody answers%s\"", shell->options->address,
+              shell_is_joining(shell) ? ", or one with another key than the token's"
+                                      : "");
 }
 
 static void tell_manager(struct shell *shell)
@@ -275,40 +278,6 @@ static int open_host(struct shell *shell, farpool_error *error)
     return host_create(&config, &shell->host, error);
 }
 
-static int read_key(const char *path, struct net_keys *ret_keys, farpool_error *error)
-{
-    struct key_file file;
-    int result = key_load(path, &file, error);
-    if (result != 0)
-        return result;
-    if (file.holder.role != HOLDER_WORKER)
-        result = error_set(error, FARPOOL_EKEY,
-                           "--key: %s is the key of a %s (\"%s\"), a worker's is wanted",
-                           path, holder_role_name(file.holder.role), file.holder.name);
-    *ret_keys = (struct net_keys){.own = file.holder.key, .server = file.server};
-    memcpy(ret_keys->secret, file.secret, sizeof file.secret);
-    key_wipe(&file);
-    return result;
-}
-
-static int open_net(struct shell *shell, farpool_error *error)
-{
-    struct net_keys keys = {.authorize = NULL};
-    struct net_config config = {.address = shell->options->address,
-                                .role = 'W',
-                                .queue_bytes_max = QUEUE_BYTES_MAX,
-                                .seed = sys_random()};
-    int result = 0;
-    if (shell->options->key != NULL) {
-        result = read_key(shell->options->key, &keys, error);
-        config.keys = &keys;
-    }
-    if (result == 0)
-        result = net_dial(&config, &shell->net, error);
-    explicit_bzero(&keys, sizeof keys);
-    return result;
-}
-
 static int open_shell(struct shell *shell, farpool_error *error)
 {
     const struct worker_options *options = shell->options;
@@ -329,13 +298,14 @@ static int open_shell(struct shell *shell, farpool_error *error)
     if (result == 0 && worker_core_create(&config, shell->now_ms, &shell->core) != 0)
         result = error_set(error, FARPOOL_ENOMEM, "out of memory");
     if (result == 0)
-        result = open_net(shell, error);
+        result = shell_join_dial(shell, error);
     return result;
 }
 
 static void close_shell(struct shell *shell)
 {
     struct answer *answer;
+    key_wipe(&shell->joining);
     net_close(shell->net, shell->stage == ENDED ? LINGER_MS : 0);
     if (shell->core != NULL)
         worker_core_destroy(shell->core);

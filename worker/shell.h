@@ -5,6 +5,7 @@
 #ifndef FARPOOL_WORKER_SHELL_H
 #define FARPOOL_WORKER_SHELL_H
 
+#include "common/keys/keys.h"
 #include "common/sys/exit.h"
 #include "common/sys/log.h"
 #include "worker/core.h"
@@ -45,17 +46,24 @@ struct worker_options {
     struct worker_config core; /* its id is made by worker_run */
     const char *address;       /* of the coordinator; borrowed */
     const char *key;           /* file, NULL: no key; borrowed */
-    const char *cache;         /* folder, NULL: the user's; borrowed */
+    const char *join_path;     /* of a token, "-": standard input; NULL: none; borrowed */
+    struct token *join; /* to be used, and then wiped; NULL: none, or the key is there */
+    const char *cache;  /* folder, NULL: the user's; borrowed */
     struct worker_place place;
     enum log_level level;
 };
 
 #define WORKER_ADDRESS "tcp://127.0.0.1:5764"
 
-/* Reads the command line, FARPOOL_COORDINATOR and FARPOOL_KEY. -1: *ret_options is
- * filled, run; else the exit code, after having printed help, version or what is wrong.
+/* Reads the command line, FARPOOL_COORDINATOR, FARPOOL_KEY and FARPOOL_JOIN. -1:
+ * *ret_options is filled, run; else the exit code, after having printed help, version or
+ * what is wrong.
  */
 int worker_read_options(int argc, char **argv, struct worker_options *ret_options);
+
+/* Reads the token that --join names, unless the key is there already, and finds out where
+ * the coordinator is, if no option told: -1, or the exit code. */
+int worker_read_join(struct worker_options *options, bool address_given);
 
 /* Runs until it is told to stop by signals (see farpool-worker --help). Returns the exit
  * code; why it failed is in the log. */

@@ -2,7 +2,8 @@
  *
  * shell_internal.h: what the files of the worker's shell share: shell.c is the loop and
  * its start and end, shell_effects.c carries out effects, shell_relay.c passes on
- * messages of clients inside processes, shell_signals.c hears signals and reaps orphans.
+ * messages of clients inside processes, shell_signals.c hears signals and reaps orphans,
+ * shell_join.c dials: with the worker's key, or first with a join token.
  */
 #ifndef FARPOOL_WORKER_SHELL_INTERNAL_H
 #define FARPOOL_WORKER_SHELL_INTERNAL_H
@@ -49,9 +50,12 @@ struct shell {
     uint64_t link;     /* to the coordinator; 0: none */
     uint64_t welcomed; /* the last link on which it took this node in */
     uint64_t dialled_ms;
-    bool absence_told; /* that nobody answers there */
-    bool refusal_told; /* that the key was refused */
-    bool reap_due;     /* a child has ended */
+    bool absence_told;       /* that nobody answers there */
+    bool refusal_told;       /* that the key was refused */
+    bool reap_due;           /* a child has ended */
+    struct key_file joining; /* the key that is being listed */
+    bool joined;             /* it is: to be dialled with, after this batch */
+    bool join_ended;         /* by a token, or there was none */
     struct notify notify;
     int signals; /* signalfd */
     enum stage stage;
@@ -72,6 +76,16 @@ void shell_relay_receive(struct shell *shell, const struct message *message);
 void shell_relay_gone(struct shell *shell, uint64_t process);
 void shell_relay_link_down(struct shell *shell);
 void shell_relay_fini(struct shell *shell);
+
+/* shell_join.c */
+int shell_join_dial(struct shell *shell, farpool_error *error); /* opens shell->net */
+/* While it joins: what the net tells is not for the core yet. */
+static inline bool shell_is_joining(const struct shell *shell)
+{
+    return !shell->join_ended;
+}
+void shell_join_event(struct shell *shell, struct net_event *event);
+void shell_join_finish(struct shell *shell); /* after each batch */
 
 /* shell_signals.c */
 int shell_open_signals(struct shell *shell, farpool_error *error);

@@ -16,6 +16,7 @@ enum holder_role {
     HOLDER_WORKER = 'W',
     HOLDER_ADMIN = 'A',
     HOLDER_RELAYED = 'R', /* a client inside a process of a worker: the worker's key */
+    HOLDER_TOKEN = 'T',   /* a join token, by its id: may enrol a worker's key */
     HOLDER_COORDINATOR = 'K',
 };
 
@@ -36,6 +37,8 @@ static inline const char *holder_role_name(enum holder_role role)
         return "admin";
     case HOLDER_RELAYED:
         return "client inside a worker";
+    case HOLDER_TOKEN:
+        return "token";
     case HOLDER_COORDINATOR:
         return "coordinator";
     case HOLDER_NONE:

@@ -8,6 +8,7 @@
  *     public <Z85>
  *     secret <Z85>
  *     server <Z85>
+ *     address tcp://head:5764        (only of those that joined by a token)
  *
  * Each field once, in any order; an unknown one is an error, so that a newer file is not
  * half understood. */
@@ -91,9 +92,17 @@ void key_wipe(struct key_file *file)
 
 /* ----------------------------------------------------------------- reading */
 
-enum field { FIELD_ROLE, FIELD_NAME, FIELD_PUBLIC, FIELD_SECRET, FIELD_SERVER, FIELDS };
-static const char *const field_names[FIELDS] = {"role", "name", "public", "secret",
-                                                "server"};
+enum field {
+    FIELD_ROLE,
+    FIELD_NAME,
+    FIELD_PUBLIC,
+    FIELD_SECRET,
+    FIELD_SERVER,
+    FIELD_ADDRESS, /* and what may be missing */
+    FIELDS
+};
+static const char *const field_names[FIELDS] = {"role",   "name",   "public",
+                                                "secret", "server", "address"};
 
 static bool take_role(const char *value, struct key_file *file)
 {
@@ -113,6 +122,15 @@ static bool take_secret(const char *value, struct key_file *file)
     return good;
 }
 
+static bool take_address(const char *value, struct key_file *file)
+{
+    const size_t length = strlen(value);
+    if (length == 0 || length > TOKEN_ADDRESS_MAX || strcspn(value, " \t\r") != length)
+        return false;
+    memcpy(file->address, value, length + 1);
+    return true;
+}
+
 static bool take_field(enum field field, const char *value, struct key_file *file)
 {
     switch (field) {
@@ -127,6 +145,8 @@ static bool take_field(enum field field, const char *value, struct key_file *fil
         return take_secret(value, file);
     case FIELD_SERVER:
         return key_parse(value, &file->server);
+    case FIELD_ADDRESS:
+        return take_address(value, file);
     case FIELDS:
         break;
     }
@@ -192,7 +212,7 @@ static int read_text(char *text, size_t size, const char *path, struct key_file 
         if (result != 0)
             return result;
     }
-    for (enum field field = 0; field < FIELDS; field++)
+    for (enum field field = 0; field < FIELD_ADDRESS; field++)
         if (!seen[field])
             return error_set(error, FARPOOL_EKEY, "%s: \"%s\" is missing", path,
                              number == 0 ? VERSION_LINE : field_names[field]);
@@ -225,12 +245,14 @@ int key_save(const char *path, const struct key_file *file, farpool_error *error
         server_text[KEY_TEXT_SIZE];
     struct hash secret;
     memcpy(secret.bytes, file->secret, sizeof secret.bytes);
-    const int size =
-        snprintf(text, sizeof text,
-                 VERSION_LINE "\nrole %s\nname %s\npublic %s\nsecret %s\nserver %s\n",
-                 holder_role_name(file->holder.role), file->holder.name,
-                 key_text(&file->holder.key, public_text), key_text(&secret, secret_text),
-                 key_text(&file->server, server_text));
+    const bool located = file->address[0] != '\0';
+    const int size = snprintf(
+        text, sizeof text,
+        VERSION_LINE "\nrole %s\nname %s\npublic %s\nsecret %s\nserver %s\n%s%s%s",
+        holder_role_name(file->holder.role), file->holder.name,
+        key_text(&file->holder.key, public_text), key_text(&secret, secret_text),
+        key_text(&file->server, server_text), located ? "address " : "", file->address,
+        located ? "\n" : "");
     const int result = key_write(path, text, (size_t)size, error);
     explicit_bzero(text, sizeof text);
     explicit_bzero(&secret, sizeof secret);

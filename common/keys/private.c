@@ -57,6 +57,32 @@ int key_check_folder(const char *folder, farpool_error *error)
     return check(&found, true, folder, error);
 }
 
+static struct key_stamp stamp_of(const struct stat *found)
+{
+    return (struct key_stamp){found->st_dev, found->st_ino, found->st_size,
+                              found->st_ctim, found->st_mtim};
+}
+
+bool key_stamp_of(const char *path, struct key_stamp *ret_stamp)
+{
+    struct stat found;
+    if (stat(path, &found) != 0)
+        return false;
+    *ret_stamp = stamp_of(&found);
+    return true;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+bool key_stamp_equal(const struct key_stamp *a, const struct key_stamp *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+           same_time(&a->changed, &b->changed) && same_time(&a->modified, &b->modified);
+}
+
 static int read_all(int fd, const char *path, char *text, size_t size,
                     farpool_error *error)
 {
@@ -99,8 +125,7 @@ static int read_open(int fd, const char *path, size_t bytes_max, char **ret_text
     *ret_text = text;
     *ret_size = size;
     if (ret_stamp != NULL)
-        *ret_stamp = (struct key_stamp){found.st_dev, found.st_ino, found.st_size,
-                                        found.st_ctim, found.st_mtim};
+        *ret_stamp = stamp_of(&found);
     return 0;
 }
 

@@ -38,15 +38,23 @@ static struct payload *wrap_frame(zmq_msg_t *frame)
     return payload;
 }
 
+/* 'E': enrols, and has nothing more to say. */
+static char role_of(enum message_kind first_word)
+{
+    if (first_word == MSG_ENROL)
+        return 'E';
+    return first_word == MSG_HELLO_CLIENT ? 'C' : 'W';
+}
+
 /* What a peer may say, given what it has said before. */
 static bool check_kind(struct net *net, struct link *link, enum message_kind kind)
 {
     if (link->role == 0) {
-        if (kind != MSG_HELLO_CLIENT && kind != MSG_HELLO_WORKER) {
+        if (kind != MSG_HELLO_CLIENT && kind != MSG_HELLO_WORKER && kind != MSG_ENROL) {
             net_link_break(net, link, "%s before a hello", message_name(kind));
             return false;
         }
-        link->role = kind == MSG_HELLO_CLIENT ? 'C' : 'W';
+        link->role = role_of(kind);
         return true;
     }
     bool to_us = net->role == 'K' || kind != MSG_RELAY || net->role == 'W';
@@ -71,7 +79,7 @@ static void receive_part(struct net *net, struct link *link, const struct messag
 {
     struct frames frames = {0};
     const char *reason = "";
-    if (link->role == 0) {
+    if (link->role == 0 || link->role == 'E') {
         net_link_break(net, link, "PART before a hello");
         return;
     }

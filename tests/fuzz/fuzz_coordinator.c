@@ -70,6 +70,43 @@ static void say(struct cluster *cluster, int place, struct message *message)
         step(cluster, &event);
 }
 
+/* With a key: what counts is that of a link's first message. */
+static void say_keyed(struct cluster *cluster, int place)
+{
+    static const enum holder_role roles[] = {HOLDER_TOKEN, HOLDER_ADMIN, HOLDER_CLIENT,
+                                             HOLDER_WORKER};
+    static const enum message_kind kinds[] = {MSG_ENROL, MSG_HELLO_CLIENT, MSG_TOKEN_MAKE,
+                                              MSG_TOKEN_REVOKE};
+    uint8_t what = fuzz_take(&cluster->bytes);
+    struct holder holder = {.role = roles[what % 4], .name = "k"};
+    struct message *message = fuzz_fill(&cluster->bytes, kinds[what / 4 % 4]);
+    struct coordinator_event event = {
+        .kind = COORDINATOR_MESSAGE, .link = cluster->links[place], .holder = &holder};
+
+    if (message->kind == MSG_ENROL)
+        message->enrol.protocol = PROTOCOL_VERSION;
+    else if (message->kind == MSG_HELLO_CLIENT)
+        message->hello_client.protocol = PROTOCOL_VERSION;
+    event.message = fuzz_cross(&message);
+    if (event.message)
+        step(cluster, &event);
+}
+
+/* The keeper of keys answers, whether or not he was asked. */
+static void answer_keys(struct cluster *cluster, int place)
+{
+    uint8_t what = fuzz_take(&cluster->bytes);
+    const struct coordinator_keys keys = {.request = what % 4,
+                                          .code = what & 4 ? FARPOOL_EKEY : 0,
+                                          .text = "why",
+                                          .name = "n",
+                                          .left_s = what};
+
+    step(cluster, &(struct coordinator_event){.kind = COORDINATOR_KEYS_DONE,
+                                              .link = cluster->links[place],
+                                              .keys = &keys});
+}
+
 static struct message *hello(struct fuzz_input *bytes, bool worker)
 {
     struct message *message =
@@ -116,6 +153,12 @@ static void act(struct cluster *cluster)
     case 5:
         cluster->now_ms += 50 * (uint64_t)fuzz_take(&cluster->bytes);
         flush(cluster);
+        break;
+    case 6:
+        say_keyed(cluster, place);
+        break;
+    case 7:
+        answer_keys(cluster, place);
         break;
     default:
         say(cluster, place, fuzz_any(&cluster->bytes));

@@ -308,6 +308,159 @@ static void test_operators(void **state)
     script_take(script, worker, MSG_DRAIN);
 }
 
+/* --------------------------------------------------------------- join tokens */
+
+static struct message *enrol(uint8_t key)
+{
+    struct message *message = message_create(MSG_ENROL);
+    message->enrol.protocol = PROTOCOL_VERSION;
+    message->enrol.key.bytes[0] = key;
+    snprintf(message->enrol.node, sizeof message->enrol.node, "node%d", key);
+    return message;
+}
+
+/* What is the keeper's to do; taken. */
+static const struct message *passed_on(struct script *script, uint64_t link,
+                                       enum message_kind kind)
+{
+    struct coordinator_effect *effect = script_next(script, link, MESSAGE_NONE);
+    assert_non_null(effect);
+    assert_int_equal(effect->kind, COORDINATOR_KEYS);
+    assert_int_equal(effect->message->kind, kind);
+    effect->link = 0;
+    return effect->message;
+}
+
+static void keys_done(struct script *script, uint64_t link, uint32_t request, int code,
+                      const char *text)
+{
+    struct coordinator_keys keys = {
+        .request = request, .code = code, .name = "n1", .left_s = 60};
+    struct coordinator_event event = {
+        .kind = COORDINATOR_KEYS_DONE, .link = link, .keys = &keys};
+    snprintf(keys.text, sizeof keys.text, "%s", text);
+    assert_int_equal(script_step(script, &event), 0);
+}
+
+static void test_enrol(void **state)
+{
+    struct script *script = *state;
+    const uint64_t good = ++script->links, bad = ++script->links;
+    say_as(script, good, HOLDER_TOKEN, 1, enrol(7));
+    assert_int_equal(passed_on(script, good, MSG_ENROL)->enrol.key.bytes[0], 7);
+    say_as(script, bad, HOLDER_TOKEN, 1, enrol(8));
+    passed_on(script, bad, MSG_ENROL);
+    script_flush(script);
+    script_quiet(script);
+    keys_done(script, good, 0, 0, "");
+    const struct message *told = script_take(script, good, MSG_ENROLLED);
+    assert_string_equal(told->enrolled.name, "n1");
+    assert_int_equal(told->enrolled.left_s, 60);
+    script_dropped(script, good, FARPOOL_OK);
+    keys_done(script, bad, 0, FARPOOL_EKEY, "it expired");
+    assert_string_equal(script_refused(script, bad, FARPOOL_EKEY)->refused.text,
+                        "it expired");
+    script_flush(script);
+    /* Who has gone is told nothing. */
+    keys_done(script, bad, 0, 0, "");
+    const uint64_t gone = ++script->links;
+    say_as(script, gone, HOLDER_TOKEN, 1, enrol(9));
+    script_down(script, gone);
+    keys_done(script, gone, 0, 0, "");
+    script_forget(script);
+    script_quiet(script);
+    assert_int_equal(script_counts(script).workers, 0);
+}
+
+/* A token is good for one word, and nobody else may say it. */
+static void test_enrol_is_for_tokens(void **state)
+{
+    static const enum holder_role roles[] = {HOLDER_CLIENT, HOLDER_WORKER, HOLDER_ADMIN,
+                                             HOLDER_RELAYED, HOLDER_COORDINATOR};
+    struct script *script = *state;
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++)
+        refused_as(script, roles[i], enrol(1));
+    refused_as(script, HOLDER_TOKEN, hello_client(1));
+    refused_as(script, HOLDER_TOKEN, hello_worker(script, 1, 2));
+    const uint64_t keyless = ++script->links;
+    script_say(script, keyless, enrol(1));
+    assert_non_null(strstr(script_refused(script, keyless, FARPOOL_EKEY)->refused.text,
+                           "uses no keys"));
+    const uint64_t old = ++script->links;
+    struct message *message = enrol(1);
+    message->enrol.protocol++;
+    say_as(script, old, HOLDER_TOKEN, 1, message);
+    script_refused(script, old, FARPOOL_EVERSION);
+    for (enum message_kind kind = 1; kind < MESSAGE_KINDS; kind++) {
+        const uint64_t link = ++script->links;
+        say_as(script, link, HOLDER_TOKEN, 1, enrol(1));
+        passed_on(script, link, MSG_ENROL);
+        say_as(script, link, HOLDER_TOKEN, 1, message_create(kind));
+        script_dropped(script, link, FARPOOL_EPROTOCOL);
+        script_flush(script);
+        keys_done(script, link, 0, 0, "");
+        assert_true(script_is_quiet(script, link));
+    }
+    /* Nor may a worker's link go on with it. */
+    const uint64_t worker = join_as(script, HOLDER_WORKER, 5, hello_worker(script, 1, 2));
+    say_as(script, worker, HOLDER_WORKER, 5, enrol(1));
+    script_dropped(script, worker, FARPOOL_EPROTOCOL);
+}
+
+static void test_silent_enrolling_ends(void **state)
+{
+    struct script *script = *state;
+    const uint64_t link = ++script->links;
+    say_as(script, link, HOLDER_TOKEN, 1, enrol(1));
+    script_forget(script);
+    script_pass(script, script->config.silence_ms);
+    script_dropped(script, link, FARPOOL_ETIMEDOUT);
+}
+
+static int asked_for_token(struct script *script, uint64_t link, enum message_kind kind)
+{
+    struct message *message = message_create(kind);
+    if (kind == MSG_TOKEN_MAKE)
+        message->token_make.request = 5;
+    else
+        message->token_revoke.request = 5;
+    script_say(script, link, message);
+    const struct coordinator_effect *effect = script_next(script, link, MSG_ANSWER);
+    assert_non_null(effect);
+    if (effect->kind == COORDINATOR_SEND) {
+        const struct message *answer = script_take(script, link, MSG_ANSWER);
+        assert_int_equal(answer->answer.request, 5);
+        return answer->answer.code;
+    }
+    passed_on(script, link, kind);
+    keys_done(script, link, 5, FARPOOL_EFULL, "so it is");
+    const struct message *answer = script_take(script, link, MSG_ANSWER);
+    assert_int_equal(answer->answer.request, 5);
+    assert_string_equal(answer->answer.text, "so it is");
+    return answer->answer.code;
+}
+
+static void test_who_makes_tokens(void **state)
+{
+    static const enum message_kind kinds[] = {MSG_TOKEN_MAKE, MSG_TOKEN_REVOKE};
+    struct script *script = *state;
+    const uint64_t client = join_as(script, HOLDER_CLIENT, 1, hello_client(1));
+    const uint64_t inside = join_as(script, HOLDER_RELAYED, 2, hello_client(2));
+    const uint64_t admin = join_as(script, HOLDER_ADMIN, 3, hello_client(3));
+    const uint64_t keyless = ++script->links;
+    script_say(script, keyless, hello_client(4));
+    script_take(script, keyless, MSG_WELCOME);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(asked_for_token(script, client, kinds[i]), FARPOOL_EKEY);
+        assert_int_equal(asked_for_token(script, inside, kinds[i]), FARPOOL_EKEY);
+        assert_int_equal(asked_for_token(script, keyless, kinds[i]), FARPOOL_EKEY);
+        assert_int_equal(asked_for_token(script, admin, kinds[i]), FARPOOL_EFULL);
+    }
+    script_say(script, admin, open_of(3, 1));
+    script_say(script, admin, message_create(MSG_TOKEN_MAKE));
+    script_dropped(script, admin, FARPOOL_EPROTOCOL);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, script_tear_down)
@@ -321,6 +474,10 @@ int main(void)
         TEST(test_operators),
         TEST(test_whose_pool_after_restart),
         cmocka_unit_test(test_no_pool_ids),
+        TEST(test_enrol),
+        TEST(test_enrol_is_for_tokens),
+        TEST(test_silent_enrolling_ends),
+        TEST(test_who_makes_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,7 +80,7 @@ static void what_is_made_is_read(void **state)
     assert_true(hash_equal(&own.server, &own.holder.key));
     assert_int_equal(keys_load(keys, &list, NULL, &error), 0);
     assert_int_equal(list.count, 1);
-    assert_true(holder_equal(keys_find(&list, &file.holder.key), &file.holder));
+    assert_true(holder_equal(&keys_find(&list, &file.holder.key)->holder, &file.holder));
     assert_ptr_equal(keys_find_name(&list, "node-1"), &list.items[0]);
     assert_null(keys_find(&list, &own.holder.key));
     key_list_fini(&list);
@@ -138,7 +138,7 @@ static void revoking_takes_one_line(void **state)
     assert_true(keys_changed(keys, &stamp));
     assert_int_equal(keys_load(keys, &list, &stamp, &error), 0);
     assert_int_equal(list.count, 1);
-    assert_true(holder_equal(&list.items[0], &a.holder));
+    assert_true(holder_equal(&list.items[0].holder, &a.holder));
     key_list_fini(&list);
     file = fopen(path, "r");
     assert_non_null(fgets(line, sizeof line, file));
@@ -257,7 +257,20 @@ static void wrong_lines_of_a_list_are_told(void **state)
         {"client a " GOOD "0", "line 1: the public key"},
         {"client a ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~", "line 1: the public key"},
         {"client a ########################################", "line 1: the public key"},
-        {"client a " GOOD " more", "line 1: something follows"},
+        {"client a " GOOD " more", "line 1: what follows the public key"},
+        {"client a " GOOD " expires=soon", "line 1: expires= is not a time"},
+        {"client a " GOOD " expires=2026-02-31T00:00:00Z", "expires= is not a time"},
+        {"client a " GOOD " expires=2026-5-04T00:00:00Z", "expires= is not a time"},
+        {"client a " GOOD " expires=2026-05-04T00:00:00Zx", "expires= is not a time"},
+        {"client a " GOOD " expires=2026-05-04T00:00:00Z expires=2026-05-04T00:00:00Z",
+         "a second expires="},
+        {"client a " GOOD " token=123", "token= is not 16"},
+        {"client a " GOOD " token=0123456789abcdeF", "token= is not 16"},
+        {"client a " GOOD " token=0123456789abcdef token=0123456789abcdef",
+         "a second token="},
+        {"worker a " GOOD " expires=2026-05-04T00:00:00Z\n"
+         "client a rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7",
+         "line 2: the name is there already, with another role"},
         {"worker a " GOOD "\nclient a rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7",
          "line 2: the name is there"},
         {"worker a " GOOD "\nclient b " GOOD, "line 2: the key is there"},
@@ -274,6 +287,10 @@ static void wrong_lines_of_a_list_are_told(void **state)
     }
     check_error(keys_parse("a\0b", 3, "LIST", &list, &error), FARPOOL_EKEY, &error,
                 "not a text");
+    char wide[400];
+    snprintf(wide, sizeof wide, "client a %300s", GOOD);
+    check_error(keys_parse(wide, strlen(wide), "LIST", &list, &error), FARPOOL_EKEY,
+                &error, "line 1: it is too long");
     static const char good[] = " # x\r\n\tclient a " GOOD " \r\n";
     assert_int_equal(keys_parse(good, strlen(good), "LIST", &list, &error), 0);
     assert_int_equal(list.count, 1);
@@ -307,6 +324,7 @@ static void wrong_lines_of_a_key_are_told(void **state)
     try_file(HEAD "secret " SECRET "x\n", "line 4: not a valid \"secret\"");
     try_file(HEAD "secret\n", "line 4: not a valid \"secret\"");
     try_file(HEAD SECRET "\n", "line 4: no field");
+    try_file(HEAD "address tcp://a b\n", "line 4: not a valid \"address\"");
     try_file(HEAD "name a\n", "line 4: a second \"name\"");
     try_file(HEAD "public " PUBLIC "\nserver " PUBLIC "\n", "\"secret\" is missing");
     try_file(HEAD "public " GOOD "\nsecret " SECRET "\nserver " PUBLIC "\n",

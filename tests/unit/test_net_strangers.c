@@ -64,6 +64,30 @@ static void a_client_may_not_say_what_workers_say(void **state)
     check_witness();
 }
 
+/* Whoever enrols has said all that a join token is good for. */
+static void who_enrols_says_nothing_more(void **state)
+{
+    static const enum message_kind kinds[] = {MSG_ENROL, MSG_HELLO_WORKER, MSG_RELAY,
+                                              MSG_PART, MSG_HEARTBEAT};
+    (void)state;
+    join_witness();
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const size_t messages = LISTENER->messages, downs = LISTENER->downs;
+        open_end(DIALER, net_address(LISTENER->net), 'W');
+        TURN_UNTIL(DIALER->ups == 1);
+        say(DIALER, DIALER->link, MSG_ENROL);
+        TURN_UNTIL(LISTENER->messages == messages + 1);
+        struct message *more = message_create(kinds[i]);
+        if (kinds[i] == MSG_RELAY)
+            more->relay.header = payload_copy("x", 1);
+        assert_int_equal(net_send(DIALER->net, DIALER->link, &more), 0);
+        TURN_UNTIL(LISTENER->downs == downs + 1);
+        assert_int_equal(LISTENER->messages, messages + 1);
+        check_witness();
+        close_end(DIALER);
+    }
+}
+
 static void a_coordinator_may_not_relay_to_a_client(void **state)
 {
     (void)state;
@@ -263,6 +287,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_first_message_must_be_a_hello),
         TEST(a_client_may_not_say_what_workers_say),
+        TEST(who_enrols_says_nothing_more),
         TEST(a_coordinator_may_not_relay_to_a_client),
         TEST(garbage_from_zeromq_peers_breaks_their_link_only),
         TEST(random_bytes_break_nothing),

@@ -1,167 +1,290 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_shell_gate.c: the coordinator's list of keys while its file is edited, well and
- * badly: who is let in, and what is said of it when. */
+ * test_shell_gate.c: who the coordinator's gate lets in as its files change, and what it
+ * carries out for the core. */
+#include "common/base/mem.h"
 #include "common/keys/keys.h"
+#include "common/sys/log.h"
 #include "coordinator/gate.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-struct bed {
-    char folder[64], keys[80], list[96], good[96], out[96], log[96];
-    struct gate *gate;
-    uint64_t now_ms;
-    int stderr_fd; /* the real one */
-};
-
-static void add(struct bed *bed, const char *name, struct hash *ret_key)
-{
-    farpool_error error;
-    struct key_file file;
-    assert_int_equal(keys_add(bed->keys, HOLDER_CLIENT, name, bed->out, &error), 0);
-    assert_int_equal(key_load(bed->out, &file, &error), 0);
-    *ret_key = file.holder.key;
-    unlink(bed->out);
-}
+static char folder[64], out[96];
+static struct gate *gate;
+static struct holder asker;
 
 static int set_up(void **state)
 {
-    static struct bed bed;
     farpool_error error;
-    bed = (struct bed){.now_ms = 1000};
-    snprintf(bed.folder, sizeof bed.folder, "/tmp/farpool-gate-XXXXXX");
-    assert_non_null(mkdtemp(bed.folder));
-    snprintf(bed.keys, sizeof bed.keys, "%s/keys", bed.folder);
-    snprintf(bed.list, sizeof bed.list, "%s/authorized", bed.keys);
-    snprintf(bed.good, sizeof bed.good, "%s/good", bed.folder);
-    snprintf(bed.out, sizeof bed.out, "%s/out.key", bed.folder);
-    snprintf(bed.log, sizeof bed.log, "%s/log", bed.folder);
-    assert_int_equal(keys_init(bed.keys, &error), 0);
-    bed.stderr_fd = dup(2);
-    assert_non_null(freopen(bed.log, "a", stderr));
-    *state = &bed;
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/farpool-gate-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    snprintf(out, sizeof out, "%s/out.key", folder);
+    assert_int_equal(keys_init(folder, &error), 0);
+    assert_int_equal(gate_open(folder, 0, &gate, &error), 0);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    const struct bed *bed = *state;
-    char own[128];
-    gate_close(bed->gate);
-    fflush(stderr);
-    dup2(bed->stderr_fd, 2);
-    close(bed->stderr_fd);
-    snprintf(own, sizeof own, "%s/coordinator.key", bed->keys);
-    const char *const files[] = {own, bed->list, bed->good, bed->log};
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
-        unlink(files[i]);
-    rmdir(bed->keys);
-    return rmdir(bed->folder);
+    DIR *directory = opendir(folder);
+    const struct dirent *entry;
+    char path[400];
+    (void)state;
+    gate_close(gate);
+    while ((entry = readdir(directory)) != NULL) {
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        unlink(path);
+    }
+    closedir(directory);
+    assert_int_equal(rmdir(folder), 0);
+    return 0;
 }
 
-static void open_gate(struct bed *bed)
+static enum holder_role role_of(const struct hash *key)
 {
-    farpool_error error;
-    assert_int_equal(gate_open(bed->keys, bed->now_ms, &bed->gate, &error), 0);
-}
-
-static bool lets_in(const struct bed *bed, const struct hash *key)
-{
-    const struct net_keys *keys = gate_keys(bed->gate);
     struct holder holder;
-    return keys->authorize(keys->user, key, &holder);
+    const struct net_keys *keys = gate_keys(gate);
+    return keys->authorize(keys->user, key, &holder) ? holder.role : HOLDER_NONE;
 }
 
-/* Looks after so long; whether links must be looked at again. */
-static bool look(struct bed *bed, uint64_t ms)
+static struct hash make_key(void)
 {
-    bed->now_ms += ms;
-    return gate_look(bed->gate, bed->now_ms);
-}
-
-/* How often the log has this. */
-static int logged(const struct bed *bed, const char *what)
-{
-    char line[2048];
-    int count = 0;
-    fflush(stderr);
-    FILE *log = fopen(bed->log, "r");
-    assert_non_null(log);
-    while (fgets(line, sizeof line, log) != NULL)
-        count += strstr(line, what) != NULL;
-    fclose(log);
-    return count;
-}
-
-static void append(const struct bed *bed, const char *text)
-{
-    FILE *list = fopen(bed->list, "a");
-    assert_non_null(list);
-    fputs(text, list);
-    fclose(list);
-}
-
-static void test_wrong_line(void **state)
-{
-    struct bed *bed = *state;
-    struct hash one, two;
+    struct key_file file;
     farpool_error error;
-    add(bed, "one", &one);
-    open_gate(bed);
-    assert_true(lets_in(bed, &one));
-    assert_int_equal(link(bed->list, bed->good), 0); /* as it was: lists are replaced */
-    add(bed, "two", &two);
-    append(bed, "nonsense\n");
-    assert_false(look(bed, 1000));
-    assert_true(lets_in(bed, &one));  /* whoever was in, is */
-    assert_false(lets_in(bed, &two)); /* and nobody else */
-    assert_int_equal(logged(bed, "keys-unreadable"), 1);
-    assert_int_equal(keys_revoke(bed->keys, "one", &error), FARPOOL_EKEY);
-    /* The good one again, then one without the key. */
-    assert_int_equal(rename(bed->good, bed->list), 0);
-    assert_true(look(bed, 1000));
-    assert_true(lets_in(bed, &one));
-    assert_int_equal(keys_revoke(bed->keys, "one", &error), 0);
-    assert_true(look(bed, 1000));
-    assert_false(lets_in(bed, &one));
-    assert_int_equal(logged(bed, "keys-unreadable"), 1);
+    assert_int_equal(key_make(HOLDER_WORKER, "x", &file, &error), 0);
+    return file.holder.key;
 }
 
-/* At once, every minute, and when something else is wrong. */
-static void test_said_until_mended(void **state)
+/* ------------------------------------------------------------------- asking */
+
+static size_t answers;
+static uint64_t answered;
+static struct coordinator_keys answer;
+
+static void on_done(void *user, uint64_t link, const struct coordinator_keys *keys)
 {
-    struct bed *bed = *state;
-    struct hash one;
-    add(bed, "one", &one);
-    open_gate(bed);
-    append(bed, "nonsense\n");
-    for (int second = 0; second < 60; second++)
-        assert_false(look(bed, 1000));
-    assert_int_equal(logged(bed, "keys-unreadable"), 1);
-    look(bed, 1000);
-    assert_int_equal(logged(bed, "keys-unreadable"), 2);
-    assert_int_equal(logged(bed, "no key that was added or revoked since then"), 2);
-    assert_int_equal(chmod(bed->list, 0666), 0);
-    look(bed, 1000);
-    assert_int_equal(logged(bed, "0666"), 1);
-    assert_int_equal(unlink(bed->list), 0);
-    look(bed, 1000);
-    assert_int_equal(logged(bed, "keys-unreadable"), 4);
-    assert_true(lets_in(bed, &one));
+    (void)user;
+    answers++;
+    answered = link;
+    answer = *keys;
+}
+
+static void ask(struct message *message, uint64_t link, enum holder_role role,
+                const struct hash *key)
+{
+    asker = (struct holder){.role = role, .name = "asker", .key = *key};
+    assert_int_equal(gate_ask(gate, link, &asker, message, 0), 0);
+    message_free(&message);
+}
+
+static int serve(uint64_t now_ms)
+{
+    answers = 0;
+    if (!gate_serve(gate, now_ms, on_done, NULL))
+        return 1;
+    assert_true(answers > 0);
+    return answer.code;
+}
+
+static struct hash make_token(uint32_t expires_s, uint32_t uses, bool ephemeral)
+{
+    const struct hash key = make_key(), admin = {.bytes = {1}};
+    struct message *message = message_create(MSG_TOKEN_MAKE);
+    message->token_make.request = 7;
+    message->token_make.key = key;
+    message->token_make.expires_s = expires_s;
+    message->token_make.uses = uses;
+    message->token_make.ephemeral = ephemeral;
+    ask(message, 3, HOLDER_ADMIN, &admin);
+    assert_int_equal(serve(0), 0);
+    assert_int_equal(answered, 3);
+    assert_int_equal(answer.request, 7);
+    return key;
+}
+
+static void ask_enrol(const struct hash *token, const struct hash *key, uint64_t link)
+{
+    struct message *message = message_create(MSG_ENROL);
+    message->enrol.key = *key;
+    snprintf(message->enrol.node, sizeof message->enrol.node, "n");
+    ask(message, link, HOLDER_TOKEN, token);
+}
+
+static void a_token_made_is_let_in_and_so_is_its_key(void **state)
+{
+    const struct hash token = make_token(60, 2, false), key = make_key();
+    (void)state;
+    assert_int_equal(role_of(&token), HOLDER_TOKEN);
+    assert_int_equal(role_of(&key), HOLDER_NONE);
+    ask_enrol(&token, &key, 4);
+    assert_int_equal(serve(0), 0);
+    assert_string_equal(answer.name, "n");
+    assert_int_equal(answered, 4);
+    assert_int_equal(role_of(&key), HOLDER_WORKER);
+    assert_int_equal(serve(0), 1); /* nothing is left */
+    assert_int_equal(gate_deadline(gate), 1000);
+}
+
+static void all_of_a_batch_are_answered(void **state)
+{
+    const struct hash token = make_token(60, 2, false);
+    struct hash keys[3];
+    (void)state;
+    for (uint64_t i = 0; i < 3; i++) {
+        keys[i] = make_key();
+        ask_enrol(&token, &keys[i], 10 + i);
+    }
+    assert_int_equal(serve(0), FARPOOL_EKEY);
+    assert_int_equal(answers, 3);
+    assert_int_equal(answered, 12);
+    assert_non_null(strstr(answer.text, "as many workers"));
+    assert_int_equal(role_of(&keys[1]), HOLDER_WORKER);
+    assert_int_equal(role_of(&keys[2]), HOLDER_NONE);
+}
+
+/* What a command has just written is known when somebody comes with it. */
+static void what_is_new_is_known_at_once(void **state)
+{
+    farpool_error error;
+    struct key_file file;
+    (void)state;
+    assert_int_equal(keys_add(folder, HOLDER_CLIENT, "anna", out, &error), 0);
+    assert_int_equal(key_load(out, &file, &error), 0);
+    assert_int_equal(role_of(&file.holder.key), HOLDER_CLIENT);
+    assert_true(gate_look(gate, 1)); /* and the others are looked at again */
+    assert_false(gate_look(gate, 2));
+}
+
+static void a_revoked_token_ends_its_keys(void **state)
+{
+    const struct hash token = make_token(60, 2, true), key = make_key();
+    const struct hash admin = {.bytes = {1}};
+    char id[TOKEN_ID_SIZE + 1];
+    (void)state;
+    ask_enrol(&token, &key, 4);
+    assert_int_equal(serve(0), 0);
+    assert_true(answer.left_s > 0 && answer.left_s <= 60);
+    assert_int_equal(role_of(&key), HOLDER_WORKER);
+    struct message *revoke = message_create(MSG_TOKEN_REVOKE);
+    snprintf(revoke->token_revoke.token, sizeof revoke->token_revoke.token, "%s",
+             token_id(&token, id));
+    ask(revoke, 5, HOLDER_ADMIN, &admin);
+    assert_int_equal(serve(0), 0);
+    assert_int_equal(role_of(&key), HOLDER_NONE);
+    assert_true(gate_look(gate, 1));
+    assert_int_equal(role_of(&token), HOLDER_TOKEN); /* to be told why */
+    ask_enrol(&token, &key, 6);
+    assert_int_equal(serve(0), FARPOOL_EKEY);
+    assert_non_null(strstr(answer.text, "was revoked"));
+}
+
+static void write_list(const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/authorized", folder);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+/* A timer of the system's clock; time() may be a tick behind it. */
+static void wait_until(int64_t when_s)
+{
+    const struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)when_s, .tv_nsec = 50000000}};
+    uint64_t fired;
+    const int fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL), 0);
+    assert_int_equal(read(fd, &fired, sizeof fired), sizeof fired);
+    close(fd);
+}
+
+/* The clock is the event: a key ends while nothing else happens. */
+static void an_end_that_comes_is_noticed(void **state)
+{
+    const struct hash key = make_key();
+    char key_line[KEY_TEXT_SIZE], when[WHEN_TEXT_SIZE], text[256];
+    const int64_t end_s = (int64_t)time(NULL) + 2;
+    (void)state;
+    snprintf(text, sizeof text, "worker n %s expires=%s\n", key_text(&key, key_line),
+             when_text(end_s, when));
+    write_list(text);
+    assert_true(gate_look(gate, 1000));
+    assert_int_equal(role_of(&key), HOLDER_WORKER);
+    assert_false(gate_look(gate, 2000));
+    wait_until(end_s);
+    assert_int_equal(role_of(&key), HOLDER_NONE);
+    assert_true(gate_look(gate, 3000));
+    assert_false(gate_look(gate, 4000));
+}
+
+static void a_broken_list_of_tokens_changes_nothing(void **state)
+{
+    const struct hash token = make_token(60, 2, false);
+    char path[128];
+    (void)state;
+    gate_look(gate, 0); /* the token itself */
+    snprintf(path, sizeof path, "%s/tokens", folder);
+    FILE *file = fopen(path, "a");
+    fputs("nonsense\n", file);
+    fclose(file);
+    assert_false(gate_look(gate, 1000));
+    assert_int_equal(role_of(&token), HOLDER_TOKEN); /* to be told that it is so */
+    const struct hash key = make_key();
+    ask_enrol(&token, &key, 4);
+    assert_int_equal(serve(0), FARPOOL_EKEY);
+    assert_non_null(strstr(answer.text, "its log says why"));
+    assert_null(strstr(answer.text, folder));
+    unlink(path);
+    assert_true(gate_look(gate, 2000));
+    assert_int_equal(role_of(&token), HOLDER_NONE);
+}
+
+static void a_locked_folder_is_not_waited_for(void **state)
+{
+    const struct hash token = make_token(60, 2, false), key = make_key();
+    const int fd = open(folder, O_RDONLY | O_DIRECTORY);
+    (void)state;
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    ask_enrol(&token, &key, 4);
+    assert_int_equal(serve(0), 1);
+    assert_int_equal(gate_deadline(gate), 20);
+    assert_int_equal(serve(3000), FARPOOL_ENOTREADY);
+    ask_enrol(&token, &key, 5);
+    assert_int_equal(serve(0), 1);
+    close(fd);
+    assert_int_equal(serve(19), 1);
+    assert_int_equal(serve(20), 0);
+    assert_int_equal(answered, 5);
 }
 
 int main(void)
 {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_wrong_line, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_said_until_mended, set_up, tear_down),
+        TEST(a_token_made_is_let_in_and_so_is_its_key),
+        TEST(all_of_a_batch_are_answered),
+        TEST(what_is_new_is_known_at_once),
+        TEST(a_revoked_token_ends_its_keys),
+        TEST(an_end_that_comes_is_noticed),
+        TEST(a_broken_list_of_tokens_changes_nothing),
+        TEST(a_locked_folder_is_not_waited_for),
     };
+    log_open("test", LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
