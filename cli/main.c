@@ -3,6 +3,7 @@
  * main.c: the farpool command: finds the subcommand. It is itself a Farpool program:
  * `farpool map` opens a pool of processes of this very executable. */
 #include "cli/cli.h"
+#include "common/sys/sys.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -198,6 +199,7 @@ int main(int argc, char **argv)
 {
     if (farpool_init(&argc, &argv))
         return CLI_ERROR;
+    sys_hide_memory(); /* of keys and tokens; not of the pools' processes */
     if (argc < 2) {
         help();
         return CLI_USAGE;

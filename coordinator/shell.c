@@ -507,6 +507,8 @@ static int open_shell(struct shell *shell)
                              .role = 'K',
                              .queue_bytes_max = QUEUE_BYTES_MAX,
                              .seed = sys_random()};
+    if (options->keys != NULL)
+        sys_hide_memory();
     if (options->keys != NULL &&
         gate_open(options->keys, shell->now_ms, &shell->gate, &error) != 0)
         return fail("keys", error.text);

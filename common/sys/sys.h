@@ -37,6 +37,11 @@ void sys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_p
  * 1024. false: not a number, or over UINT64_MAX. */
 bool sys_parse_size(const char *text, uint64_t *ret_size);
 
+/* For a daemon that holds a secret key: it leaves no core file, and nothing of the same
+ * user but root may read its memory, as a pool's process could. What it starts is not
+ * concerned. */
+void sys_hide_memory(void);
+
 /* Raises the soft limit of open files to the hard one; ENOFILES when that is less than
  * `need`, naming both. */
 int sys_need_files(uint64_t need, farpool_error *error);
