@@ -29,17 +29,35 @@ PROCESSES = "2"
 
 
 class Cluster:
-    """A coordinator and two workers of one slot each, on loopback."""
+    """A coordinator and two workers of one slot each, on loopback; also with keys."""
 
-    def __init__(self, build):
+    def __init__(self, build, keys=False):
         self.scratch = tempfile.TemporaryDirectory(prefix="farpool-bench-")
         self.daemons = []
-        log = self.start([f"{build}/farpool-coordinator", "--listen", "tcp://127.0.0.1:*"])
+        self.build = build
+        folder = f"{self.scratch.name}/keys"
+        if keys:
+            self.make_keys("init", folder)
+        log = self.start([f"{build}/farpool-coordinator", "--listen", "tcp://127.0.0.1:*"]
+                         + (["--keys", folder] if keys else []))
         self.address = self.wait_for(log, r"address=(\S+)")
+        self.environment = {"FARPOOL_COORDINATOR": self.address}
+        if keys:
+            self.environment["FARPOOL_KEY"] = self.make_key(folder, "client", "bench")
         for node in ("n1", "n2"):
-            log = self.start([f"{build}/farpool-worker", "--coordinator", self.address,
+            key = ["--key", self.make_key(folder, "worker", node)] if keys else []
+            log = self.start([f"{build}/farpool-worker", "--coordinator", self.address, *key,
                               "--slots", "1", "--name", node, "--cache", f"{self.scratch.name}/{node}"])
             self.wait_for(log, r"(connected|welcome)")
+
+    def make_keys(self, *arguments):
+        subprocess.run([f"{self.build}/farpool", "keys", *arguments], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def make_key(self, folder, role, name):
+        path = f"{self.scratch.name}/{name}.key"
+        self.make_keys("add", folder, role, name, "--out", path)
+        return path
 
     def start(self, command):
         path = f"{self.scratch.name}/{len(self.daemons)}.log"
@@ -89,6 +107,11 @@ def number(value):
     return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}"
 
 
+def spread(values):
+    """The median of some figures, and from where to where they go."""
+    return f"{number(statistics.median(values))} ({number(min(values))}-{number(max(values))})"
+
+
 def main():
     build, rounds = sys.argv[1], int(sys.argv[2])
     here = os.path.dirname(os.path.abspath(__file__))
@@ -102,7 +125,7 @@ def main():
                 peer = [sys.executable, f"{here}/peer_multiprocessing.py", workload, PROCESSES]
                 for side, command, environment in (
                         ("embedded", bench, {"FARPOOL_COORDINATOR": ""}),
-                        ("cluster", bench, {"FARPOOL_COORDINATOR": cluster.address}),
+                        ("cluster", bench, cluster.environment),
                         ("mp.Pool", peer, {})):
                     for name, value in run(command, environment).items():
                         sides[side].setdefault(name, []).append(value)
@@ -121,12 +144,10 @@ def main():
             values = sides[side][name]
             middle = statistics.median(values)
             ratio = middle / peer if more_is_better else peer / middle
-            cells += [f"{number(middle)} ({number(min(values))}-{number(max(values))})",
-                      f"{ratio:.3g}"]
+            cells += [spread(values), f"{ratio:.3g}"]
             if ratio < 1:
                 behind.append(f"{title} ({side})")
-        values = sides["mp.Pool"][name]
-        cells.append(f"{number(peer)} ({number(min(values))}-{number(max(values))})")
+        cells.append(spread(sides["mp.Pool"][name]))
         print("| " + " | ".join(cells) + " |")
     print()
     print("behind multiprocessing.Pool: " + (", ".join(behind) or "nowhere"))

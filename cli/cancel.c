@@ -42,10 +42,8 @@ static int tell(const struct cancel *cancel, const char *pool, uint64_t job)
     uint64_t jobs = 0, tasks = 0;
     farpool_error error;
     if (farpool_cluster_cancel(cancel->address, CLI_ANSWER_MS, pool, job, cancel->kill,
-                               &jobs, &tasks, &error)) {
-        fprintf(stderr, "farpool %s\n", error.text);
-        return CLI_ERROR;
-    }
+                               &jobs, &tasks, &error))
+        return cli_library_error("cancel", &error);
     if (cancel->json)
         return cli_print_json("cancel",
                               json_pack("{s:s, s:I, s:I, s:b}", "pool", pool, "jobs",
@@ -53,13 +51,13 @@ static int tell(const struct cancel *cancel, const char *pool, uint64_t job)
                                         "kill", (int)cancel->kill));
     printf("cancelled %" PRIu64 " job%s of pool %.8s, %" PRIu64
            " task%s waiting or at workers\n",
-           jobs, jobs == 1 ? "" : "s", pool, tasks, tasks == 1 ? "" : "s");
+           jobs, cli_plural(jobs), pool, tasks, cli_plural(tasks));
     return CLI_OK;
 }
 
 static int find_and_tell(const struct cancel *cancel, char **names)
 {
-    farpool_cluster_status *status = cli_get_status(cancel->address);
+    farpool_cluster_status *status = cli_get_status("cancel", cancel->address);
     const farpool_job_status *job = NULL;
     int result = CLI_ERROR;
     if (!status)

@@ -9,7 +9,7 @@
 #include <farpool.h>
 
 /* Exit statuses; `farpool map` also uses 1 to 101 for the number of failed commands. */
-enum { CLI_OK = 0, CLI_USAGE = 254, CLI_ERROR = 255 };
+enum { CLI_OK = 0, CLI_TIMEOUT = 124, CLI_USAGE = 254, CLI_ERROR = 255 };
 
 enum { CLI_ANSWER_MS = 5000 }; /* a coordinator has answered by then */
 
@@ -39,6 +39,14 @@ struct cli_query {
 bool cli_read_query(int argc, char **argv, const char *help, int most,
                     struct cli_query *ret_query, int *ret_status);
 
+/* "farpool COMMAND: ..." on stderr: the one form of all errors. Returns CLI_ERROR. */
+int cli_error(const char *command, const char *format, ...) FARPOOL_PRINTF(2, 3);
+/* The same of what the library says, which names the call that failed first. */
+int cli_library_error(const char *command, const farpool_error *error);
+
+/* "" for 1, else "s". */
+const char *cli_plural(uint64_t count);
+
 /* Says on stderr that the command line is wrong, and where help is. Returns CLI_USAGE. */
 int cli_usage_error(const char *command, const char *format, ...) FARPOOL_PRINTF(2, 3);
 
@@ -60,7 +68,7 @@ void cli_warn_of_loopback(const char *command, const char *address);
 void cli_set_key(const char *path);
 
 /* The cluster's status, or NULL after an error on stderr. */
-farpool_cluster_status *cli_get_status(const char *address);
+farpool_cluster_status *cli_get_status(const char *command, const char *address);
 
 /* A pool by the beginning of its id, or a job of it by its number (the short one that
  * tables show, or in full). NULL after an error on stderr that tells what there is. */

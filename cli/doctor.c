@@ -2,7 +2,7 @@
  *
  * doctor.c: `farpool doctor`: one line a check of this machine and of the way to the
  * coordinator: what was found, and what to do. Clocks are not compared: nothing in
- * Farpool depends on two of them. */
+ * Farpool depends on two of them, keys included. */
 #include "cli/doctor.h"
 #include "cli/cli.h"
 #include "cli/json.h"
@@ -20,8 +20,8 @@ static const char help_text[] =
     "usage: farpool doctor [OPTIONS]\n"
     "\n"
     "Checks whether this machine can be a client or a node, and whether the coordinator\n"
-    "can be reached, speaks the same protocol and has workers. One line a check: ok,\n"
-    "warning or problem, and what to do.\n"
+    "can be reached, takes the key if there is one, speaks the same protocol and has\n"
+    "workers. One line a check: ok, warning or problem, and what to do.\n"
     "\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
     "  -k, --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
@@ -107,6 +107,8 @@ static void look_at_coordinator(struct doctor *doctor, const char *address)
     if (code == FARPOOL_EVERSION) {
         doctor_add(doctor, "protocol", FINDING_PROBLEM,
                    "%s: install the same version on both sides", error.text);
+    } else if (code == FARPOOL_EKEY) {
+        doctor_tell_key(doctor, address, &error);
     } else if (code) {
         doctor_add(doctor, "coordinator", FINDING_PROBLEM,
                    "%s: check the address, and that farpool-coordinator runs there",
@@ -115,6 +117,7 @@ static void look_at_coordinator(struct doctor *doctor, const char *address)
         doctor_add(doctor, "coordinator", FINDING_OK,
                    "reached at %s, up for %" PRIu64 " s", address,
                    status->uptime_ms / 1000);
+        doctor_tell_key(doctor, address, NULL);
         look_at_version(doctor, status);
         look_at_workers(doctor, status);
         farpool_cluster_status_free(status);
@@ -149,7 +152,8 @@ static int examine(const char *address, bool json)
     struct doctor doctor = {.count = 0};
     size_t problems = 0;
     doctor_look_at_machine(&doctor);
-    look_at_coordinator(&doctor, address);
+    if (doctor_look_at_key(&doctor))
+        look_at_coordinator(&doctor, address);
     for (size_t i = 0; i < doctor.count; i++)
         problems += doctor.checks[i].finding == FINDING_PROBLEM;
     if (!json)

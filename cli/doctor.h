@@ -27,4 +27,10 @@ void doctor_add(struct doctor *doctor, const char *name, enum finding finding,
 /* doctor_machine.c: this machine as a client or a node. */
 void doctor_look_at_machine(struct doctor *doctor);
 
+/* doctor_key.c: the key that is used, if any; false: it is none to ask a coordinator
+ * with. And what came of it: error is NULL, or a refusal for the key. */
+bool doctor_look_at_key(struct doctor *doctor);
+void doctor_tell_key(struct doctor *doctor, const char *address,
+                     const farpool_error *error);
+
 #endif

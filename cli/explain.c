@@ -41,7 +41,7 @@ static void print_job(const farpool_job_status *job)
     printf("%.8s %" PRIu64 " %s: ", job->pool, cli_short_job(job), job->function);
     if (job->why[0])
         printf("%" PRIu64 " task%s wait%s: %s\n", job->tasks_waiting,
-               job->tasks_waiting == 1 ? "" : "s", job->tasks_waiting == 1 ? "s" : "",
+               cli_plural(job->tasks_waiting), job->tasks_waiting == 1 ? "s" : "",
                job->reason);
     else
         puts("no task waits");
@@ -72,7 +72,7 @@ static int print(const farpool_cluster_status *status, const struct filter *filt
 static int explain(const char *address, char **names, bool json)
 {
     struct filter filter = {NULL, NULL};
-    farpool_cluster_status *status = cli_get_status(address);
+    farpool_cluster_status *status = cli_get_status("explain", address);
     int result = CLI_ERROR;
     if (!status)
         return CLI_ERROR;

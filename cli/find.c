@@ -31,13 +31,12 @@ const farpool_pool_status *cli_find_pool(const char *command,
     if (count == 1)
         return found;
     if (count == 0)
-        fprintf(stderr,
-                "farpool %s: no pool's id begins with '%s' (there are %zu pools)\n",
-                command, prefix, status->pools_count);
+        cli_error(command, "no pool's id begins with '%s' (there %s %zu pool%s)", prefix,
+                  status->pools_count == 1 ? "is" : "are", status->pools_count,
+                  cli_plural(status->pools_count));
     else
-        fprintf(stderr,
-                "farpool %s: the ids of %zu pools begin with '%s': give more digits\n",
-                command, count, prefix);
+        cli_error(command, "the ids of %zu pools begin with '%s': give more digits",
+                  count, prefix);
     return NULL;
 }
 
@@ -73,14 +72,14 @@ const farpool_job_status *cli_find_job(const char *command,
     if (count == 1)
         return found;
     if (!valid)
-        fprintf(stderr, "farpool %s: '%s' is not the number of a job\n", command, text);
+        cli_error(command, "'%s' is not the number of a job", text);
     else if (count == 0)
-        fprintf(stderr, "farpool %s: pool %.8s has no job %s (it has %" PRIu64 " jobs)\n",
-                command, pool->id, text, pool->jobs);
+        cli_error(command, "pool %.8s has no job %s (it has %" PRIu64 " job%s)", pool->id,
+                  text, pool->jobs, cli_plural(pool->jobs));
     else
-        fprintf(stderr,
-                "farpool %s: %zu jobs of pool %.8s are numbered %s: give the number in "
-                "full, as `farpool jobs --json` shows it\n",
-                command, count, pool->id, text);
+        cli_error(command,
+                  "%zu jobs of pool %.8s are numbered %s: give the number in "
+                  "full, as `farpool jobs --json` shows it",
+                  count, pool->id, text);
     return NULL;
 }

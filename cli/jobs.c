@@ -51,7 +51,7 @@ int cli_jobs(int argc, char **argv)
     int result;
     if (!cli_read_query(argc, argv, help_text, 0, &query, &result))
         return result;
-    farpool_cluster_status *status = cli_get_status(query.address);
+    farpool_cluster_status *status = cli_get_status("jobs", query.address);
     if (!status)
         return CLI_ERROR;
     result = query.json ? print_json(status) : print_text(status);

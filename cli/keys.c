@@ -70,8 +70,8 @@ static const struct option long_options[] = {
 
 int cli_keys_fail(const farpool_error *error)
 {
-    fprintf(stderr, "farpool keys: %s\n", error->text);
-    return error->code == FARPOOL_EINVAL ? CLI_USAGE : CLI_ERROR;
+    const int status = cli_error("keys", "%s", error->text);
+    return error->code == FARPOOL_EINVAL ? CLI_USAGE : status;
 }
 
 static void print_entry(const struct key_entry *entry)

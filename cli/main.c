@@ -3,6 +3,7 @@
  * main.c: the farpool command: finds the subcommand. It is itself a Farpool program:
  * `farpool map` opens a pool of processes of this very executable. */
 #include "cli/cli.h"
+#include "common/sys/sys.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -84,14 +85,48 @@ bool cli_read_query(int argc, char **argv, const char *help_text, int most,
     return false;
 }
 
+static void print_error(const char *command, const char *format, va_list list)
+{
+    fprintf(stderr, "farpool %s: ", command);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+}
+
+int cli_error(const char *command, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    print_error(command, format, list);
+    va_end(list);
+    return CLI_ERROR;
+}
+
+/* "open: no coordinator ...", "drain: no node ...": which call it was is nothing to a
+ * user of a command, whose name stands there already. */
+int cli_library_error(const char *command, const farpool_error *error)
+{
+    static const char *const calls[] = {"open: ", "status: ", "cancel: ", "drain: "};
+    const char *text = error->text;
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
+        if (strncmp(text, calls[i], strlen(calls[i])) == 0) {
+            text += strlen(calls[i]);
+            break;
+        }
+    return cli_error(command, "%s", text);
+}
+
+const char *cli_plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
 int cli_usage_error(const char *command, const char *format, ...)
 {
     va_list list;
-    fprintf(stderr, "farpool %s: ", command);
     va_start(list, format);
-    vfprintf(stderr, format, list);
+    print_error(command, format, list);
     va_end(list);
-    fprintf(stderr, "\nTry: farpool %s --help\n", command);
+    fprintf(stderr, "Try: farpool %s --help\n", command);
     return CLI_USAGE;
 }
 
@@ -151,12 +186,12 @@ void cli_set_key(const char *path)
     setenv("FARPOOL_KEY", path, 1);
 }
 
-farpool_cluster_status *cli_get_status(const char *address)
+farpool_cluster_status *cli_get_status(const char *command, const char *address)
 {
     farpool_cluster_status *status = NULL;
     farpool_error error;
     if (farpool_cluster_get_status(address, CLI_ANSWER_MS, &status, &error)) {
-        fprintf(stderr, "farpool: %s\n", error.text);
+        cli_library_error(command, &error);
         return NULL;
     }
     return status;
@@ -166,6 +201,7 @@ int main(int argc, char **argv)
 {
     if (farpool_init(&argc, &argv))
         return CLI_ERROR;
+    sys_hide_memory(); /* of keys and tokens; not of the pools' processes */
     if (argc < 2) {
         help();
         return CLI_USAGE;

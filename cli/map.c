@@ -301,10 +301,10 @@ static void report(struct map *map, const farpool_bytes *output, uint64_t index)
     if (map->quiet)
         return;
     if (outcome.signal)
-        fprintf(stderr, "farpool: command %" PRIu64 " was ended by signal %d (%s)\n",
+        fprintf(stderr, "farpool map: command %" PRIu64 " was ended by signal %d (%s)\n",
                 index + 1, outcome.signal, strsignal(outcome.signal));
     else
-        fprintf(stderr, "farpool: command %" PRIu64 " failed with exit status %d\n",
+        fprintf(stderr, "farpool map: command %" PRIu64 " failed with exit status %d\n",
                 index + 1, outcome.exit_status);
 }
 
@@ -318,12 +318,12 @@ static void explain_waiting(struct map *map, struct cli_progress *bar)
         strcmp(warning.text, map->warning) != 0) {
         snprintf(map->warning, sizeof map->warning, "%s", warning.text);
         cli_progress_hide(bar);
-        fprintf(stderr, "farpool: %s\n", warning.text);
+        cli_library_error("map", &warning);
     }
     if (map->done == 0 && ++map->waits == WAITS_BEFORE_TOLD &&
         farpool_pool_get_info(map->pool, &info, NULL) == FARPOOL_OK && info.nodes == 0) {
         cli_progress_hide(bar);
-        fputs("farpool: no worker has joined the coordinator yet: waiting for one\n",
+        fputs("farpool map: no worker has joined the coordinator yet: waiting for one\n",
               stderr);
     }
 }
@@ -352,12 +352,11 @@ static int collect(struct map *map, farpool_iterator *iterator)
             map->failed++;
             map->done++;
             if (!map->quiet)
-                fprintf(stderr, "farpool: command %" PRIu64 ": %s\n", index + 1,
+                fprintf(stderr, "farpool map: command %" PRIu64 ": %s\n", index + 1,
                         error.text);
         } else {
             cli_progress_hide(&bar);
-            fprintf(stderr, "farpool: %s\n", error.text);
-            result = CLI_ERROR;
+            result = cli_library_error("map", &error);
             break;
         }
         if (farpool_iterator_progress(iterator, &progress) == FARPOOL_OK)
@@ -377,24 +376,20 @@ static int run(struct map *map)
     options.task_timeout_ms = map->timeout_ms;
     options.files = map->files_count ? map->files : NULL;
     farpool_pool *pool = farpool_open(map->coordinator, &options, &error);
-    if (!pool) {
-        fprintf(stderr, "farpool: %s\n", error.text);
-        return CLI_ERROR;
-    }
+    if (!pool)
+        return cli_library_error("map", &error);
     map->pool = pool;
     farpool_iterator *iterator = (map->unordered ? farpool_imap_unordered : farpool_imap)(
         pool, cli_command_function(), next_command, map, NULL, &error);
     if (iterator)
         result = collect(map, iterator);
     else
-        fprintf(stderr, "farpool: %s\n", error.text);
+        cli_library_error("map", &error);
     farpool_iterator_free(iterator);
     farpool_terminate(pool, NULL);
     farpool_pool_free(pool);
-    if (fflush(stdout) != 0) {
-        fprintf(stderr, "farpool: cannot write the output: %s\n", strerror(errno));
-        return CLI_ERROR;
-    }
+    if (fflush(stdout) != 0)
+        return cli_error("map", "cannot write the output: %s", strerror(errno));
     if (result == CLI_OK && map->failed)
         result = map->failed > FAILED_MAX ? FAILED_MAX + 1 : (int)map->failed;
     return result;

@@ -46,7 +46,7 @@ int cli_nodes(int argc, char **argv)
     }
     if (optind < argc)
         return cli_usage_error("nodes", "'%s' is one argument too many", argv[optind]);
-    farpool_cluster_status *status = cli_get_status(address);
+    farpool_cluster_status *status = cli_get_status("nodes", address);
     if (!status)
         return CLI_ERROR;
     for (size_t i = 0; i < status->nodes_count; i++) {

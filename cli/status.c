@@ -61,10 +61,8 @@ json_t *cli_job_json(const farpool_job_status *job)
 
 int cli_print_json(const char *command, json_t *root)
 {
-    if (!root) {
-        fprintf(stderr, "farpool %s: out of memory\n", command);
-        return CLI_ERROR;
-    }
+    if (!root)
+        return cli_error(command, "out of memory");
     json_dumpf(root, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(root);
@@ -134,10 +132,13 @@ static int print_text(const farpool_cluster_status *status)
         slots += status->nodes[i].slots;
         running += status->nodes[i].tasks_running;
     }
-    printf("coordinator %s, up %" PRIu64 " s: %zu nodes, %" PRIu64 " slots (%" PRIu64
-           " in use), %" PRIu64 " clients, %zu pools, %zu jobs\n",
+    printf("coordinator %s, up %" PRIu64 " s: %zu node%s, %" PRIu64 " slot%s (%" PRIu64
+           " in use), %" PRIu64 " client%s, %zu pool%s, %zu job%s\n",
            status->coordinator_version, status->uptime_ms / 1000, status->nodes_count,
-           slots, running, status->clients, status->pools_count, status->jobs_count);
+           cli_plural(status->nodes_count), slots, cli_plural(slots), running,
+           status->clients, cli_plural(status->clients), status->pools_count,
+           cli_plural(status->pools_count), status->jobs_count,
+           cli_plural(status->jobs_count));
     if (status->nodes_count)
         print_nodes(status);
     if (status->pools_count)
@@ -153,7 +154,7 @@ int cli_status(int argc, char **argv)
     int result;
     if (!cli_read_query(argc, argv, help_text, 0, &query, &result))
         return result;
-    farpool_cluster_status *status = cli_get_status(query.address);
+    farpool_cluster_status *status = cli_get_status("status", query.address);
     if (!status)
         return CLI_ERROR;
     result = query.json ? print_json(status) : print_text(status);

@@ -173,6 +173,11 @@ int farpool_as_completed(farpool_job *const *jobs, size_t count, int64_t timeout
         return FARPOOL_END;
     if (several) {
         code = wait_for_several(&any, until_ms);
+        if (code == 0 &&
+            pool_enter(pool = jobs[any.place]->base.pool, "as_completed", NULL) == 0) {
+            driver_wait_for_output(pool, until_ms);
+            pool_leave(pool);
+        }
     } else if ((code = pool_enter(pool, "as_completed", NULL)) == 0) {
         code = driver_wait(pool, find_ready, &any, until_ms);
         pool_leave(pool);

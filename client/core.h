@@ -91,6 +91,7 @@ enum client_effect_kind {
                            refused it; every unfinished task fails with the same, at
                            the next FLUSH */
     CLIENT_WARNING,     /* code, text, node: one node cannot run it, others can */
+    CLIENT_OUTPUT,      /* message: an OUTPUT, what processes of the pool printed */
     CLIENT_READ_FILE,   /* worker, content, offset, count: answer with a BLOB message that
                            the shell makes and sends itself */
     CLIENT_POOL_ENDED,  /* after CLOSE or TERMINATE: the processes have ended */

@@ -111,10 +111,12 @@ static int send_acks(const struct client_core *core, size_t first, uint32_t coun
     return client_send_message(effects, &message);
 }
 
-/* While tasks are under way more results will come, whose ACKs can go along. */
+/* While tasks are under way more results will come, whose ACKs can go along. Those that
+ * are nearly due go when something else has woken the client. */
 static bool may_wait(const struct client_core *core)
 {
-    return core->now_ms < core->acks_due_ms && core->acked_bytes < ACK_BYTES &&
+    const uint64_t early_ms = core->config.ack_wait_ms / 4;
+    return core->now_ms + early_ms < core->acks_due_ms && core->acked_bytes < ACK_BYTES &&
            core->sent_tasks > 0 && core->state == POOL_RUNNING;
 }
 

@@ -207,7 +207,6 @@ void client_job_settle(struct client_core *core, struct job *job);
 /* Ends the unfinished tasks of [first, end) of one set or both, for one reason. */
 struct job_end {
     uint64_t first, end;
-    bool sent_only;
     int code;
     const char *text, *node;
     uint64_t ret_count;

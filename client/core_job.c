@@ -155,9 +155,8 @@ int client_job_input_end(struct client_core *core, const struct client_event *ev
 static const struct span_item *next_of(const struct job *job, uint64_t at,
                                        const struct job_end *end)
 {
-    const struct span_item *sent = span_set_at_or_after(job->sent, at), *waiting = NULL;
-    if (!end->sent_only)
-        waiting = span_set_at_or_after(job->waiting, at);
+    const struct span_item *sent = span_set_at_or_after(job->sent, at);
+    const struct span_item *waiting = span_set_at_or_after(job->waiting, at);
     const struct span_item *next = sent;
     if (!sent || (waiting && waiting->span.first < sent->span.first))
         next = waiting;
@@ -219,7 +218,7 @@ int client_job_end_tasks(struct client_core *core, struct job *job, struct job_e
 {
     const size_t mark = effects->count;
     int error = cut_ends(job->sent, end->first, end->end);
-    if (!error && !end->sent_only)
+    if (!error)
         error = cut_ends(job->waiting, end->first, end->end);
     if (!error)
         error = tell_failed(job, end, effects);
@@ -232,8 +231,7 @@ int client_job_end_tasks(struct client_core *core, struct job *job, struct job_e
     end->ret_count = drop_tasks(job->sent, end->first, end->end);
     core->sent_tasks += span_set_tasks(job->sent);
     core->sent_bytes += span_set_bytes(job->sent);
-    if (!end->sent_only)
-        end->ret_count += drop_tasks(job->waiting, end->first, end->end);
+    end->ret_count += drop_tasks(job->waiting, end->first, end->end);
     job->failed += end->ret_count;
     client_job_settle(core, job);
     return 0;

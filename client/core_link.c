@@ -139,6 +139,14 @@ static int read_file(const struct message *message, struct client_effects *effec
     return 0;
 }
 
+static int tell_output(const struct message *message, struct client_effects *effects)
+{
+    struct client_effect *effect = client_effects_add(effects, CLIENT_OUTPUT);
+    if (!effect || !(effect->message = message_copy(message)))
+        return FARPOOL_ENOMEM;
+    return 0;
+}
+
 static void take_pool_state(struct client_core *core, const struct message *message)
 {
     core->nodes = message->pool_state.nodes;
@@ -179,6 +187,8 @@ static const struct id *pool_of(const struct message *message)
         return &message->fetch.pool;
     case MSG_CANCEL_JOB:
         return &message->cancel_job.pool;
+    case MSG_OUTPUT:
+        return &message->output.pool;
     default:
         return NULL;
     }
@@ -207,6 +217,8 @@ static int take_pool_message(struct client_core *core, const struct message *mes
     case MSG_CANCEL_JOB:
         client_job_stop(core, message);
         return 0;
+    case MSG_OUTPUT:
+        return tell_output(message, effects);
     default:
         return read_file(message, effects);
     }

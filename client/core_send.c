@@ -10,8 +10,9 @@
  * under way.
  *
  * On a new link the coordinator may be a new one: what is in `sent` goes out again as it
- * was, same attempts, before anything else. Not so a job's that must run no task twice:
- * nobody can tell which of those had begun, so they end. */
+ * was, same attempts, before anything else. Those of a job that must run no task twice
+ * too: the coordinator gives none of them to a worker, but tells (LOST) which of them no
+ * worker has. */
 #include "client/core_internal.h"
 
 #include <stdio.h>
@@ -193,18 +194,6 @@ int client_send_flush(struct client_core *core, struct client_effects *effects)
 
 /* ------------------------------------------------------- on another link */
 
-static int end_once(struct client_core *core, struct job *job,
-                    struct client_effects *effects)
-{
-    struct job_end end = {
-        .end = job->next,
-        .sent_only = true,
-        .code = FARPOOL_ENODELOST,
-        .text =
-            "the coordinator was lost; the task may have run, and must not run twice"};
-    return client_job_end_tasks(core, job, &end, effects);
-}
-
 static int resend_some(struct client_core *core, struct job *job,
                        struct client_effects *effects)
 {
@@ -225,8 +214,6 @@ static int resume_job(struct client_core *core, struct job *job,
                       struct client_effects *effects)
 {
     if (job->told_link != core->link_number) {
-        if (job->options.losses_max == 1)
-            return end_once(core, job, effects);
         const int error = send_open(core, job, true, effects);
         if (error)
             return error;

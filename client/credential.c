@@ -34,7 +34,7 @@ static int read_keys(struct net_keys *ret_keys, bool *ret_given, farpool_error *
 }
 
 int credential_dial(const struct net_config *config, struct net **ret_net,
-                    farpool_error *error)
+                    struct hash *ret_key, farpool_error *error)
 {
     struct net_config with = *config;
     struct net_keys keys = {.authorize = NULL};
@@ -44,6 +44,8 @@ int credential_dial(const struct net_config *config, struct net **ret_net,
         return result;
     with.keys = given ? &keys : NULL;
     result = net_dial(&with, ret_net, error);
+    if (result == 0 && ret_key != NULL)
+        *ret_key = keys.own;
     explicit_bzero(&keys, sizeof keys);
     return result;
 }

@@ -7,9 +7,10 @@
 #include "common/net/net.h"
 
 /* net_dial for a client, with that key if there is one; config->keys is not looked at.
+ * ret_key: the public key, zero if there is none; NULL allowed.
  * Also EKEY (the file, or a worker's key), ESYSTEM, ENOMEM. */
 int credential_dial(const struct net_config *config, struct net **ret_net,
-                    farpool_error *error);
+                    struct hash *ret_key, farpool_error *error);
 
 /* The coordinator's public key, as the key file has it. EKEY: FARPOOL_KEY is not set, or
  * its file is none that a client uses; ESYSTEM, ENOMEM. */

@@ -35,6 +35,11 @@ bool driver_in_callback(const farpool_pool *pool, const struct pool_job *job)
     return pool->called == job && pthread_equal(pool->thread, pthread_self());
 }
 
+bool driver_in_any_callback(const farpool_pool *pool)
+{
+    return pool->called != NULL && driver_in_callback(pool, pool->called);
+}
+
 /* An idle pool is attended to at its deadlines only; not while it finds its coordinator
  * again, since then its processes wait to be claimed. */
 static bool is_cut_off(const farpool_pool *pool)
@@ -59,6 +64,12 @@ static bool has_starts(const farpool_pool *pool)
 {
     return pool->transport != NULL && pool->transport->kind->starts != NULL &&
            pool->transport->kind->starts(pool->transport);
+}
+
+/* Whether the user is to be called on the result thread. */
+static bool has_calls(const farpool_pool *pool)
+{
+    return output_waits(pool) || !TAILQ_EMPTY(&pool->callbacks);
 }
 
 static uint64_t deadline(const farpool_pool *pool)
@@ -164,8 +175,7 @@ static bool take_turn(farpool_pool *pool)
     if (broken != 0 && pool->failure != broken)
         give_up(pool, broken);
     tell(pool);
-    if ((!TAILQ_EMPTY(&pool->callbacks) || has_starts(pool)) && !is_thread(pool) &&
-        pool->thread_runs) {
+    if ((has_calls(pool) || has_starts(pool)) && !is_thread(pool) && pool->thread_runs) {
         pthread_cond_signal(&pool->wanted);
         if (pool->called != NULL && pool->waiters > 0)
             pthread_cond_broadcast(&pool->changed); /* a callback that waits */
@@ -285,7 +295,22 @@ static int drive(farpool_pool *pool, bool (*done)(void *arg), void *arg,
     return code;
 }
 
-int driver_wait(farpool_pool *pool, bool (*done)(void *arg), void *arg, uint64_t until_ms)
+/* What was printed before this is told: it came in front of what was waited for. */
+void driver_wait_for_output(farpool_pool *pool, uint64_t until_ms)
+{
+    const uint64_t came = pool->printed_came;
+
+    while (pool->printed_called < came && pool->thread_runs && !is_thread(pool) &&
+           sys_now_ms() < until_ms) {
+        pthread_cond_signal(&pool->wanted);
+        pool->waiters++;
+        wait_on(pool, &pool->changed, until_ms);
+        pool->waiters--;
+    }
+}
+
+static int wait_until(farpool_pool *pool, bool (*done)(void *arg), void *arg,
+                      uint64_t until_ms)
 {
     while (!done(arg)) {
         if (!pool->driving && pool->transport != NULL)
@@ -301,6 +326,15 @@ int driver_wait(farpool_pool *pool, bool (*done)(void *arg), void *arg, uint64_t
         pool->waiters--;
     }
     return 0;
+}
+
+int driver_wait(farpool_pool *pool, bool (*done)(void *arg), void *arg, uint64_t until_ms)
+{
+    int code = wait_until(pool, done, arg, until_ms);
+
+    if (code == 0)
+        driver_wait_for_output(pool, until_ms);
+    return code;
 }
 
 void driver_kick(farpool_pool *pool)
@@ -339,7 +373,7 @@ static bool thread_is_wanted(void *arg)
 {
     farpool_pool *pool = arg;
 
-    return pool->stop || !TAILQ_EMPTY(&pool->callbacks) || !has_work(pool);
+    return pool->stop || has_calls(pool) || !has_work(pool);
 }
 
 /* Whether it is time to drive; else *ret_until_ms is when to look again. */
@@ -366,7 +400,11 @@ static void serve_once(farpool_pool *pool)
 {
     uint64_t until_ms;
 
-    if (!TAILQ_EMPTY(&pool->callbacks)) {
+    if (output_waits(pool)) {
+        output_call(pool);
+        if (pool->waiters > 0)
+            pthread_cond_broadcast(&pool->changed);
+    } else if (!TAILQ_EMPTY(&pool->callbacks)) {
         run_callback(pool);
     } else if (has_starts(pool)) {
         take_turn(pool);
@@ -390,7 +428,7 @@ static void *serve(void *arg)
     farpool_pool *pool = arg;
 
     pthread_mutex_lock(&pool->mutex);
-    while (!pool->stop || !TAILQ_EMPTY(&pool->callbacks))
+    while (!pool->stop || has_calls(pool))
         serve_once(pool);
     pthread_mutex_unlock(&pool->mutex);
     return NULL;

@@ -79,11 +79,12 @@ static int create_worker(struct embedded *embedded)
     return worker_core_create(&config, sys_now_ms(), &embedded->worker);
 }
 
-static int create_host(struct embedded *embedded, farpool_error *error)
+static int create_host(struct embedded *embedded, bool capture, farpool_error *error)
 {
     char node[NODE_NAME_MAX + 1];
     const struct host_config config = {
         .node = sys_host(node, sizeof node),
+        .capture_output = capture,
         .on_relay = deliver_relay,
         .user = embedded,
         .payload_max = BODY_BYTES_MAX,
@@ -129,7 +130,7 @@ int embedded_open(const struct pool_settings *settings, const struct program *pr
     embedded->slots = settings->processes > 0 ? settings->processes : embedded->cores;
     embedded->wake_fd = -1;
     if ((code = choose_path(embedded, program, error)) != 0 ||
-        (code = create_host(embedded, error)) != 0)
+        (code = create_host(embedded, settings->on_output != NULL, error)) != 0)
         goto fail;
     if ((code = create_coordinator(embedded)) != 0 ||
         (code = create_worker(embedded)) != 0) {

@@ -223,7 +223,10 @@ static int read_next(farpool_iterator *iterator, uint64_t until_ms,
     tell_read(iterator);
     if (iterator_wants_input(iterator))
         iterator_pull(iterator);
-    while ((piece = next_piece(iterator)) == NULL) {
+    for (;;) {
+        driver_wait_for_output(iterator->base.pool, until_ms);
+        if ((piece = next_piece(iterator)) != NULL)
+            return read_one(iterator, piece, ret_output, ret_index, error);
         if (is_over(iterator))
             return read_end(iterator, ret_index, error);
         if (iterator_wants_input(iterator)) {
@@ -234,7 +237,6 @@ static int read_next(farpool_iterator *iterator, uint64_t until_ms,
             return FARPOOL_ETIMEDOUT;
         }
     }
-    return read_one(iterator, piece, ret_output, ret_index, error);
 }
 
 int farpool_next(farpool_iterator *iterator, int64_t timeout_ms,

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * operator.c: what an operator asks of a coordinator about the work of others: to cancel
- * jobs, to drain a node. One question, one ANSWER. */
+ * jobs, to drain a node. One question, one ANSWER; where the connection breaks between
+ * them the question is asked again, and what the first one has done already is no error
+ * of the second one. */
 #include "client/operator.h"
 #include "client/query.h"
 #include "common/base/error.h"
@@ -41,8 +43,11 @@ int operator_ask(const char *call, struct message *question, const char *address
 
     if (code != 0)
         return code;
-    if (outcome.code != 0)
-        return error_set(error, outcome.code, "%s: %s", call, outcome.text);
+    if (outcome.code != 0 && !(query.asked > 1 && outcome.code == FARPOOL_EDRAINED))
+        return error_set(error, outcome.code, "%s: %s%s", call, outcome.text,
+                         query.asked > 1 ? " (asked again since the connection broke: it "
+                                           "may have ended by the first time)"
+                                         : "");
     if (ret_concerned != NULL)
         *ret_concerned = outcome.concerned;
     if (ret_tasks != NULL)

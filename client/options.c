@@ -126,6 +126,20 @@ static int read_shared(const farpool_job_options *options, const char *call,
     return 0;
 }
 
+static int check_output(const farpool_pool_options *options, farpool_error *error)
+{
+    if (options->output != FARPOOL_AUTO && options->output != FARPOOL_OUTPUT_NONE)
+        return error_set(error, FARPOOL_EINVAL,
+                         "open: output is %" PRId64
+                         ", but must be FARPOOL_AUTO or FARPOOL_OUTPUT_NONE (%d)",
+                         options->output, FARPOOL_OUTPUT_NONE);
+    if (options->output == FARPOOL_OUTPUT_NONE && options->on_output != NULL)
+        return error_set(error, FARPOOL_EINVAL,
+                         "open: on_output is set, but output is FARPOOL_OUTPUT_NONE; set "
+                         "one of them");
+    return 0;
+}
+
 static int read_pool_job(const farpool_pool_options *options,
                          struct job_settings *ret_settings, farpool_error *error)
 {
@@ -167,6 +181,7 @@ int options_read_pool(const farpool_pool_options *options,
         (code = check(&rows[1], "open", &tasks_per_process, error)) != 0 ||
         (code = check(&rows[2], "open", &connect_timeout_ms, error)) != 0 ||
         (code = read_pool_job(options, &settings.job, error)) != 0 ||
+        (code = check_output(options, error)) != 0 ||
         (code = check_initializer(options, error)) != 0)
         return code;
     settings.processes = (uint32_t)processes;
@@ -178,6 +193,9 @@ int options_read_pool(const farpool_pool_options *options,
     settings.argument = options->initializer_argument;
     settings.program = options->program;
     settings.files = options->files;
+    settings.output = options->output == FARPOOL_AUTO;
+    settings.on_output = options->on_output;
+    settings.output_user = options->output_user;
     *ret_settings = settings;
     return 0;
 }

@@ -26,6 +26,9 @@ struct pool_settings {
     farpool_bytes argument;   /* borrowed from the caller until open returns */
     const char *program;      /* the same */
     const char *const *files; /* the same */
+    bool output;              /* of processes on workers is brought here */
+    farpool_output_callback on_output;
+    void *output_user;
     struct job_settings job;
 };
 

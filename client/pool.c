@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ACK_WAIT_MS 100  /* of a coordinator's pool */
+#define ACK_WAIT_MS 200  /* of a coordinator's pool */
 #define END_MS_MAX 10000 /* for killed processes to be gone, when a pool is freed */
 
 /* ------------------------------------------------------------------- entering */
@@ -68,7 +68,7 @@ int pool_check_running(farpool_pool *pool, const char *call, farpool_error *erro
 
 /* -------------------------------------------------------------------- opening */
 
-static struct message *make_open(const farpool_pool *pool)
+static struct message *make_open(const farpool_pool *pool, bool output)
 {
     const struct pool_settings *settings = &pool->settings;
     const struct program *program = &pool->program;
@@ -76,7 +76,7 @@ static struct message *make_open(const farpool_pool *pool)
 
     if (open == NULL)
         return NULL;
-    sys_random_id(&open->pool_open.pool);
+    sys_random_id(&open->pool_open.seed);
     open->pool_open.program = program->hash;
     snprintf(open->pool_open.name, sizeof open->pool_open.name, "%.*s", NODE_NAME_MAX,
              program->files[0].about.name);
@@ -85,6 +85,7 @@ static struct message *make_open(const farpool_pool *pool)
     open->pool_open.tasks_per_process = settings->tasks_per_process;
     memcpy(open->pool_open.initializer, settings->initializer,
            sizeof settings->initializer);
+    open->pool_open.output = output;
     open->pool_open.files = program_list(program);
     open->pool_open.files_count = program->count;
     if (settings->argument.size > 0)
@@ -111,7 +112,12 @@ static int create_core(farpool_pool *pool, farpool_error *error)
     int code;
 
     sys_random_id(&config.client);
-    config.pool = config.attach ? *process_pool() : pool->open->pool_open.pool;
+    if (config.attach) {
+        config.pool = *process_pool();
+    } else {
+        sys_pool_id(&pool->transport->key, &pool->open->pool_open.seed, &config.pool);
+        pool->open->pool_open.pool = config.pool;
+    }
     sys_host(config.host, sizeof config.host);
     code = client_core_create(&config, sys_now_ms(), &pool->core);
     return code == 0 ? 0 : error_set(error, code, "open: %s", farpool_error_text(code));
@@ -128,6 +134,7 @@ static farpool_pool *create(const struct pool_settings *settings)
     pool->process = getpid();
     pool->settings = *settings;
     TAILQ_INIT(&pool->callbacks);
+    STAILQ_INIT(&pool->printed);
     LIST_INIT(&pool->watches);
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_condattr_init(&attributes);
@@ -149,6 +156,7 @@ static void finish(farpool_pool *pool)
     pool->core = NULL;
     client_effects_fini(&pool->effects);
     message_free(&pool->open);
+    output_fini(pool);
     program_fini(&pool->program);
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -182,15 +190,16 @@ static bool has_opened(void *arg)
 static int open_transport(farpool_pool *pool, const char *address, bool nested,
                           farpool_error *error)
 {
-    bool embedded = address == NULL;
+    bool embedded = address == NULL, output;
     int code;
 
     if (nested)
         return nested_open(&pool->transport, error);
+    output = embedded ? pool->settings.on_output != NULL : pool->settings.output;
     code = program_open(&pool->settings, !embedded, &pool->program, error);
     if (code != 0)
         return code;
-    if ((pool->open = make_open(pool)) == NULL)
+    if ((pool->open = make_open(pool, output)) == NULL)
         return error_set(error, FARPOOL_ENOMEM, "open: out of memory");
     return embedded
                ? embedded_open(&pool->settings, &pool->program, &pool->transport, error)
@@ -313,13 +322,14 @@ int farpool_terminate(farpool_pool *pool, farpool_error *error)
     return 0;
 }
 
+/* Callbacks too have returned; but for whoever asks inside one, which they wait for. */
 static bool has_ended(void *arg)
 {
     const farpool_pool *pool = arg;
 
     return pool->transport == NULL ||
-           (pool->ended && TAILQ_EMPTY(&pool->callbacks) &&
-            (pool->called == NULL || driver_in_callback(pool, pool->called)));
+           (pool->ended && (driver_in_any_callback(pool) ||
+                            (TAILQ_EMPTY(&pool->callbacks) && pool->called == NULL)));
 }
 
 int farpool_join(farpool_pool *pool, int64_t timeout_ms, farpool_error *error)
@@ -375,6 +385,14 @@ void farpool_pool_free(farpool_pool *pool)
 {
     if (pool_enter(pool, "free", NULL) != 0)
         return;
+    if (driver_in_any_callback(pool)) {
+        pool_leave(pool);
+        fputs(
+            "farpool: free: a pool cannot be freed inside one of its callbacks, which it "
+            "would wait for: nothing was done; free it when the callback has returned\n",
+            stderr);
+        return;
+    }
     end(pool);
     pool_leave(pool);
     driver_stop(pool);

@@ -65,6 +65,12 @@ enum pool_state {
     POOL_TERMINATED, /* stops now */
 };
 
+/* An OUTPUT that nobody was told yet. */
+struct pool_printed {
+    struct message *message;
+    STAILQ_ENTRY(pool_printed) entry;
+};
+
 struct farpool_pool {
     pthread_mutex_t mutex;
     unsigned refs; /* the user's, and each job's and iterator's */
@@ -98,6 +104,11 @@ struct farpool_pool {
     uint64_t left_ns;      /* when a caller last stopped driving with work left */
     TAILQ_HEAD(pool_callbacks, pool_job) callbacks;
     struct pool_job *called; /* whose callback is running */
+    STAILQ_HEAD(pool_printed_list, pool_printed) printed;
+    uint64_t printed_bytes;                /* in it */
+    uint64_t printed_left_out;             /* lines that were too many for it */
+    uint64_t printed_came, printed_called; /* OUTPUTs; told or not */
+    bool calling_printed;                  /* they are being told */
     LIST_HEAD(pool_watches, pool_watch) watches;
 };
 
@@ -126,6 +137,18 @@ void pool_close_job(struct pool_job *job, bool kill);
 /* Has the result thread call job->kind->call_back. */
 void pool_queue_callback(struct pool_job *job);
 
+/* ------------------------------------------------------------------- output.c */
+
+/* Takes the message of an OUTPUT over, to be told by output_call. */
+void output_queue(farpool_pool *pool, struct message **message);
+/* Tells what is queued; on the result thread. The mutex is released meanwhile. */
+void output_call(farpool_pool *pool);
+void output_fini(farpool_pool *pool);
+static inline bool output_waits(const farpool_pool *pool)
+{
+    return !STAILQ_EMPTY(&pool->printed) && !pool->calling_printed;
+}
+
 /* ------------------------------------------------------------------- driver.c */
 
 int driver_start(farpool_pool *pool, farpool_error *error);
@@ -136,13 +159,18 @@ void driver_stop(farpool_pool *pool); /* without the mutex */
 int driver_wait(farpool_pool *pool, bool (*done)(void *arg), void *arg,
                 uint64_t until_ms);
 
+/* Waits until what was printed before now has been told, unless this is the thread that
+ * tells it. */
+void driver_wait_for_output(farpool_pool *pool, uint64_t until_ms);
+
 /* Something was submitted: carries it out at once, or wakes who drives. */
 void driver_kick(farpool_pool *pool);
 
 /* Brings the pool up to date where no thread does it in the background. */
 void driver_look(farpool_pool *pool);
 
-/* Whether this thread is inside that job's callback. */
+/* Whether this thread is inside that job's callback; inside any one. */
 bool driver_in_callback(const farpool_pool *pool, const struct pool_job *job);
+bool driver_in_any_callback(const farpool_pool *pool);
 
 #endif

@@ -93,6 +93,9 @@ static void carry_out(farpool_pool *pool, struct client_effect *effect)
     case CLIENT_WARNING:
         take_warning(pool, effect);
         break;
+    case CLIENT_OUTPUT:
+        output_queue(pool, &effect->message);
+        break;
     case CLIENT_READ_FILE:
         read_file(pool, effect);
         break;

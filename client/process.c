@@ -127,6 +127,7 @@ static void attach(struct process *self)
     self->batch.block = ARENA_NONE;
     signal(SIGTTOU, SIG_IGN); /* its group is never the terminal's own, but may print */
     process_guard(self);
+    process_output_open(self);
     atomic_store(&self->control->state, CHANNEL_ATTACHED);
 }
 
@@ -139,6 +140,7 @@ static _Noreturn void leave(int status)
 static _Noreturn void fail_start(struct process *self, int code, const char *message,
                                  const char *backtrace)
 {
+    process_output_mark(self, 0, 0, 0, UINT64_MAX);
     process_write_failed(self, CHANNEL_START_FAILED, 0, 0, code, message, backtrace);
     process_publish(self);
     leave(1);
@@ -235,6 +237,7 @@ void process_serve(void)
     struct process *self = &process_self;
     attach(self);
     initialise(self);
+    process_output_mark(self, 0, 0, 0, UINT64_MAX);
     atomic_store(&self->control->state, CHANNEL_SERVING);
     write_plain(self, CHANNEL_READY);
     self->worked = true;

@@ -5,6 +5,7 @@
  *   process.c         attaching, the serve loop, the initializer
  *   process_wait.c    sleeping, waking and spinning
  *   process_run.c     running what a give holds
+ *   process_output.c  which task printed what
  *   process_result.c  results and failures on their way out; the out arena
  *   process_relay.c   messages of a client in this process
  *   process_crash.c   crashes and forks
@@ -62,6 +63,16 @@ struct batch {
     uint32_t sizes[CHANNEL_BATCH_TASKS];
 };
 
+/* What the process has printed, as far as the host was told whose it is. */
+struct printing {
+    bool captured;
+    int pipes[2];         /* duplicates of stdout and stderr, whatever becomes of these */
+    uint64_t written[2];  /* bytes told */
+    uint64_t give, first; /* the tasks that have ended since it was looked at, */
+    uint64_t count;       /* if any */
+    uint32_t alone;       /* tasks to be looked at one by one, so that it can be told */
+};
+
 struct scratch {
     uint8_t *bytes;
     size_t capacity;
@@ -83,6 +94,7 @@ struct process {
     bool worked;            /* since it slept last: worth spinning for more */
     uint32_t spin_rest;     /* waits to go before spinning is tried again */
     uint64_t in_touched;    /* the end of the highest input in the in arena */
+    struct printing printing;
 };
 
 /* The one of this operating-system process; its memory is valid once attached. */
@@ -170,6 +182,17 @@ int process_call_args(farpool_task *task);
 
 /* Drops what came for a client that is gone. */
 void process_relay_discard(struct process *self);
+
+/* process_output.c ----------------------------------------------------------------- */
+
+void process_output_open(struct process *self);
+/* Tasks have ended, in this time all together (UINT64_MAX: look in any case): flushes
+ * stdio, and tells the host if something was printed. count 0: it was none's. Before
+ * another task is named, and before their results are published. */
+void process_output_mark(struct process *self, uint64_t give, uint64_t first,
+                         uint32_t count, uint64_t elapsed_ns);
+/* Looks after those that were too short, if there are any. */
+void process_output_settle(struct process *self);
 
 /* process_crash.c ------------------------------------------------------------------ */
 

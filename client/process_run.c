@@ -94,11 +94,15 @@ static uint32_t claim(struct work *work, uint32_t *ret_place)
     }
 }
 
-/* Names the run that begins. The time is written before the name: see host_running. */
-static void name_run(struct process *self, uint64_t give, uint64_t first, uint64_t now_ns)
+/* Names the run that begins. The time is written before the name: see host_running. Where
+ * a long time means that something was printed, what came before does not count. */
+static void name_run(struct process *self, uint64_t give, uint64_t first,
+                     uint64_t *now_ns)
 {
     struct channel_running *running = &self->control->running;
-    atomic_store_explicit(&running->began_ms, now_ns / 1000000, memory_order_relaxed);
+    if (self->printing.captured)
+        *now_ns = process_now_ns();
+    atomic_store_explicit(&running->began_ms, *now_ns / 1000000, memory_order_relaxed);
     running->place = 0;
     atomic_store_explicit(&running->first, first, memory_order_release);
     atomic_store_explicit(&running->give, give, memory_order_release);
@@ -106,12 +110,18 @@ static void name_run(struct process *self, uint64_t give, uint64_t first, uint64
 }
 
 /* The function has returned; a child that it forked, and that returned with it, has
- * nothing to serve. */
-static void end_run(struct process *self)
+ * nothing to serve. The time that it took, and *now_ns. */
+static uint64_t end_run(struct process *self, const struct work *work, uint64_t first,
+                        uint32_t count, uint64_t *now_ns)
 {
     if (process_is_forked())
         _exit(0);
-    atomic_store_explicit(&self->control->running.executing, 0, memory_order_relaxed);
+    const uint64_t began_ns = *now_ns;
+    *now_ns = process_now_ns();
+    const uint64_t elapsed_ns = *now_ns - began_ns;
+    process_output_mark(self, work->give.give, first, count, elapsed_ns);
+    atomic_store_explicit(&self->control->running.executing, 0, memory_order_release);
+    return elapsed_ns;
 }
 
 static void publish_if_due(struct process *self, const struct work *work, uint64_t now_ns)
@@ -169,16 +179,13 @@ static uint32_t run_once(struct process *self, struct work *work, uint32_t place
     self->task.run_written = 0;
     self->task.input = run.inputs;
     self->task.input_size = work->each;
-    name_run(self, work->give.give, self->task.first, *now_ns);
+    name_run(self, work->give.give, self->task.first, now_ns);
     process_set_task(&self->task);
     uint64_t begun = function->run(&run);
     process_set_task(NULL);
-    end_run(self);
-    uint64_t began_ns = *now_ns;
-    *now_ns = process_now_ns();
-    batch->elapsed_ns += *now_ns - began_ns;
     if (begun > count)
         begun = count;
+    batch->elapsed_ns += end_run(self, work, self->task.first, (uint32_t)begun, now_ns);
     batch->count += (uint32_t)begun - (run.failed && begun > 0 ? 1 : 0);
     batch->count -= self->task.run_written;
     return (uint32_t)begun;
@@ -205,8 +212,10 @@ static void run_typed(struct process *self, struct work *work, uint32_t place,
             count--;
             continue;
         }
-        /* A limit of time is one a task, so each is timed by itself. */
-        uint32_t some = work->give.timeout_ms > 0 ? 1 : least(count, room);
+        /* A limit of time is one a task, so each is timed by itself; and who prints is
+         * told by the task. */
+        bool alone = work->give.timeout_ms > 0 || self->printing.alone > 0;
+        uint32_t some = alone ? 1 : least(count, room);
         uint32_t begun = run_once(self, work, place, some, now_ns);
         if (self->task.code != 0 && begun > 0)
             fail_task(self, work, index + begun - 1, self->task.code, self->task.message,
@@ -291,13 +300,12 @@ static void run_each(struct process *self, struct work *work, uint32_t place,
                      uint32_t count, uint64_t *now_ns)
 {
     for (uint32_t end = place + count; place < end; place++) {
-        uint64_t index = work->give.first + place, began_ns = *now_ns;
-        name_run(self, work->give.give, index, began_ns);
+        uint64_t index = work->give.first + place;
+        name_run(self, work->give.give, index, now_ns);
         process_call(self, work, place);
-        end_run(self);
-        *now_ns = process_now_ns();
+        uint64_t elapsed_ns = end_run(self, work, index, 1, now_ns);
         if (self->task.code == 0)
-            process_add_output(self, index, *now_ns - began_ns);
+            process_add_output(self, index, elapsed_ns);
         else if (self->task.place == OUTPUT_ARENA)
             process_free(self, self->task.block);
         if (self->task.code != 0)
@@ -323,6 +331,8 @@ void process_run(struct process *self, const struct ring_record *record)
         else
             run_each(self, &work, place, count, &now_ns);
     }
+    if (self->printing.count > 0)
+        process_output_settle(self);
     /* The room goes back first: the wake-up below then tells the host of both. */
     ring_release(&self->in);
     process_flush(self);

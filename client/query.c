@@ -56,6 +56,7 @@ static void take_message(struct asking *asking, const struct message *message)
     struct query *query = asking->query;
 
     if (message->kind == MSG_WELCOME) {
+        query->asked++;
         send_message(asking, message_copy(query->question));
     } else if (message->kind == MSG_REFUSED) {
         asking->code = message->refused.code;
@@ -128,7 +129,7 @@ static int converse(struct query *query, const char *address, int64_t timeout_ms
         .seed = sys_random(),
     };
     int code = query->keys != NULL ? net_dial(&config, &asking.net, error)
-                                   : credential_dial(&config, &asking.net, error);
+                                   : credential_dial(&config, &asking.net, NULL, error);
 
     if (code != 0)
         return code;

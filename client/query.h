@@ -17,6 +17,8 @@ struct query {
     /* The connection broke in between: what was taken is void, and asked for again. */
     void (*restart)(void *user);
     void *user;
+    uint32_t asked; /* by query_ask: how often the question went out, each time on another
+                       connection, since the last one broke before the answer came */
     /* NULL: as a client, with FARPOOL_KEY. Else with these keys, and the question is the
      * first and only word. */
     const struct net_keys *keys;

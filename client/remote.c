@@ -198,7 +198,7 @@ int remote_open(const char *address, struct transport **ret_transport,
     remote->transport.kind = &remote_kind;
     remote->wake_fd = code = wake_open(error);
     if (code >= 0)
-        code = credential_dial(&config, &remote->net, error);
+        code = credential_dial(&config, &remote->net, &remote->transport.key, error);
     if (code != 0) {
         close_remote(&remote->transport);
         return code;

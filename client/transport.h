@@ -69,6 +69,7 @@ struct transport_kind {
 
 struct transport {
     const struct transport_kind *kind;
+    struct hash key; /* the public key that it dials with; zero: none */
 };
 
 int embedded_open(const struct pool_settings *settings, const struct program *program,

@@ -59,6 +59,7 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     TAILQ_INIT(&core->announced);
     TAILQ_INIT(&core->batches);
     TAILQ_INIT(&core->dirty_jobs);
+    TAILQ_INIT(&core->wishes);
     *ret_core = core;
     return 0;
 }
@@ -82,6 +83,7 @@ void coordinator_core_destroy(struct coordinator_core *core)
             klink_forget(core, core->links);
         klink_destroy(core, core->links);
     }
+    kwish_fini(core);
     mem_free(core);
 }
 
@@ -110,6 +112,7 @@ static void flush(struct coordinator_core *core)
 {
     const int error = flush_part(core);
     klink_flush_dropped(core);
+    kwish_flush(core);
     core->retry_ms = error ? core->now_ms + RETRY_MS : UINT64_MAX;
     core->flushed = !error;
 }

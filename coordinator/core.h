@@ -32,6 +32,9 @@ struct coordinator_config {
     uint32_t silence_ms;       /* default 5000 */
     uint32_t settle_ms;        /* after start, resumed jobs wait so long for workers to
                                   tell what they still hold; default 1500 */
+    /* The id that a pool of this key and seed must have: a pure function, the shell's
+     * since it hashes. NULL: who has a key opens no pool. */
+    void (*pool_id)(const struct hash *key, const struct id *seed, struct id *ret_pool);
 };
 
 /* Fills every limit with its default; the id stays zero. */

@@ -4,7 +4,9 @@
  *
  * A job is cancelled by its client, which owns the tasks: it is told, and says CANCEL and
  * JOB_CLOSE in its own time. Nothing of the job is changed here. A node that is to drain
- * is told, and given no more from now on, as if it had said DRAIN itself. */
+ * is told, and given no more from now on, as if it had said DRAIN itself. Both are told
+ * again when they come back on another link (core_wish.c). A question may be a repeated
+ * one: what was asked for before is no error that changes anything. */
 #include "coordinator/core_internal.h"
 
 #include <inttypes.h>
@@ -63,6 +65,47 @@ static int tell_cancel(struct coordinator_core *core, const struct client *owner
     return ksend(core, owner->link, &copy);
 }
 
+int kadmin_tell_stop(struct coordinator_core *core, const struct client *owner,
+                     const struct wish *wish)
+{
+    struct message *message = message_create(MSG_CANCEL_JOB);
+    if (message) {
+        message->cancel_job.pool = wish->id;
+        message->cancel_job.job = wish->job;
+        message->cancel_job.kill = wish->kill;
+    }
+    return ksend(core, owner->link, &message);
+}
+
+/* The jobs that a question names and their clients have. */
+static bool is_named(const struct job *job, uint64_t number)
+{
+    return job->owner && (!number || job->number == number);
+}
+
+static int make_stops(struct pool *pool, uint64_t number)
+{
+    struct job *job;
+    RB_FOREACH (job, kjob_tree, &pool->jobs)
+        if (is_named(job, number) && kwish_make(&job->stop, &pool->id, job->number))
+            return FARPOOL_ENOMEM;
+    return 0;
+}
+
+/* The step that made them has succeeded, or failed. */
+static void end_stops(struct pool *pool, uint64_t number, bool kill, bool failed)
+{
+    struct job *job;
+    RB_FOREACH (job, kjob_tree, &pool->jobs) {
+        if (failed)
+            kwish_unmake(&job->stop);
+        if (failed || !is_named(job, number))
+            continue;
+        job->stop->fresh = false;
+        job->stop->kill |= kill;
+    }
+}
+
 static void count_job(const struct job *job, struct outcome *outcome)
 {
     outcome->concerned++;
@@ -86,9 +129,9 @@ static int cancel_pool(struct coordinator_core *core, struct pool *pool,
 }
 
 static int cancel(struct coordinator_core *core, const struct holder *holder,
-                  const struct message *message, struct outcome *outcome)
+                  struct pool *pool, const struct message *message,
+                  struct outcome *outcome)
 {
-    struct pool *pool = kpool_find(core, &message->cancel_job.pool);
     const uint64_t number = message->cancel_job.job;
     const struct job *job = pool && number ? kjob_find(pool, number) : NULL;
     if (!pool || pool->state == POOL_CLOSING || !kstatus_may_see(holder, pool)) {
@@ -111,15 +154,23 @@ int kadmin_cancel(struct coordinator_core *core, struct client *client,
                   const struct message *message)
 {
     struct outcome outcome = {.code = 0};
+    const uint64_t number = message->cancel_job.job;
     if (client->state != CLIENT_IDLE)
         return drop_owner(core, client, message);
-    const int error = cancel(core, &client->link->holder, message, &outcome);
-    return error ? error : answer(core, client, message->cancel_job.request, &outcome);
+    struct pool *pool = kpool_find(core, &message->cancel_job.pool);
+    int error = cancel(core, &client->link->holder, pool, message, &outcome);
+    if (!error)
+        error = answer(core, client, message->cancel_job.request, &outcome);
+    if (!error && !outcome.code)
+        error = make_stops(pool, number);
+    if (!outcome.code)
+        end_stops(pool, number, message->cancel_job.kill, error != 0);
+    return error;
 }
 
 /* ------------------------------------------------------------------- DRAIN_NODE */
 
-static int tell_drain(struct coordinator_core *core, const struct worker *worker)
+int kadmin_tell_drain(struct coordinator_core *core, const struct worker *worker)
 {
     struct message *message = message_create(MSG_DRAIN);
     if (message)
@@ -148,25 +199,41 @@ static bool may_drain(const struct holder *holder, struct outcome *outcome)
 static int tell_drains(struct coordinator_core *core, const struct message *message,
                        struct outcome *outcome)
 {
-    bool found = false;
-    const struct worker *worker;
+    uint64_t already = 0, tasks = 0;
+    struct worker *worker;
     TAILQ_FOREACH (worker, &core->joined, entry) {
         if (!is_called(worker, message))
             continue;
-        found = true;
-        if (worker->state != WORKER_READY)
+        if (worker->state != WORKER_READY) {
+            already++;
+            tasks += worker->tasks;
             continue;
-        if (tell_drain(core, worker))
+        }
+        if (kwish_make(&worker->drain, &worker->id, 0) || kadmin_tell_drain(core, worker))
             return FARPOOL_ENOMEM;
         outcome->concerned++;
         outcome->tasks += worker->tasks;
     }
-    if (!found)
-        refuse(outcome, FARPOOL_EINVAL, "no node is called %s", message->drain_node.node);
-    else if (!outcome->concerned)
+    if (outcome->concerned)
+        return 0;
+    if (already)
         refuse(outcome, FARPOOL_EDRAINED, "%s is draining already",
                message->drain_node.node);
+    else
+        refuse(outcome, FARPOOL_EINVAL, "no node is called %s", message->drain_node.node);
+    outcome->concerned = already;
+    outcome->tasks = tasks;
     return 0;
+}
+
+static void end_drain(struct coordinator_core *core, struct worker *worker, bool failed)
+{
+    if (failed)
+        kwish_unmake(&worker->drain);
+    else
+        kworker_drain(core, worker);
+    if (worker->drain)
+        worker->drain->fresh = false;
 }
 
 int kadmin_drain(struct coordinator_core *core, struct client *client,
@@ -177,13 +244,12 @@ int kadmin_drain(struct coordinator_core *core, struct client *client,
     if (client->state != CLIENT_IDLE)
         return drop_owner(core, client, message);
     const bool may = may_drain(&client->link->holder, &outcome);
-    if ((may && tell_drains(core, message, &outcome)) ||
-        answer(core, client, message->drain_node.request, &outcome))
-        return FARPOOL_ENOMEM;
-    if (!may)
-        return 0;
-    TAILQ_FOREACH (worker, &core->joined, entry)
-        if (is_called(worker, message))
-            kworker_drain(core, worker);
-    return 0;
+    int error = may ? tell_drains(core, message, &outcome) : 0;
+    if (!error)
+        error = answer(core, client, message->drain_node.request, &outcome);
+    if (may)
+        TAILQ_FOREACH (worker, &core->joined, entry)
+            if (is_called(worker, message))
+                end_drain(core, worker, error != 0);
+    return error;
 }

@@ -92,6 +92,14 @@ static void check_assigned(const struct job *job, uint64_t *ret_held)
     }
 }
 
+static void check_waiting(const struct job *job)
+{
+    const struct span_item *item = span_set_first(job->waiting);
+    for (; item; item = span_set_next(job->waiting, item))
+        assert(item->tag2 == HELD_NOT ||
+               (item->tag2 == HELD_MAYBE && job->once && job->state == JOB_SETTLING));
+}
+
 /* What each placement counts is what `assigned` has of it. */
 static void check_placements(struct job *job)
 {
@@ -124,6 +132,7 @@ static void check_job(struct job *job)
     span_set_check(job->waiting);
     span_set_check(job->assigned);
     check_assigned(job, &held);
+    check_waiting(job);
     check_placements(job);
     assert(held == job->held);
     assert(kjob_find(job->pool, job->number) == job);
@@ -363,6 +372,28 @@ static void check_hungry(const struct coordinator_core *core, const struct pool 
     }
 }
 
+/* What was passed on and not heard of yet. */
+static void check_wishes(const struct coordinator_core *core)
+{
+    const struct worker *worker;
+    const struct wish *wish;
+    uint32_t count = 0;
+    TAILQ_FOREACH (wish, &core->wishes, entry) {
+        assert(!wish->fresh);
+        count++;
+    }
+    assert(count == core->wishes_count && count <= WISHES_MAX);
+    TAILQ_FOREACH (worker, &core->joined, entry)
+        assert(!worker->drain ||
+               (worker->state == WORKER_DRAINING && !worker->drain->fresh));
+    for (const struct pool *pool = core->pools; pool; pool = pool->hh.next) {
+        struct job *job;
+        struct kjob_tree tree = pool->jobs; /* its macros want one that may change */
+        RB_FOREACH (job, kjob_tree, &tree)
+            assert(!job->stop || (job->owner && !job->stop->fresh));
+    }
+}
+
 void coordinator_core_check(const struct coordinator_core *core)
 {
     struct pool *pool;
@@ -373,6 +404,7 @@ void coordinator_core_check(const struct coordinator_core *core)
     for (const struct client *client = core->clients; client; client = client->hh.next)
         check_client(core, client);
     check_totals(core);
+    check_wishes(core);
     TAILQ_FOREACH (pool, &core->opened, entry) {
         assert(pool->state == POOL_RUNNING);
         if (core->flushed) {

@@ -14,6 +14,7 @@
  *   core_placement.c what a worker has of a job, and every sum over it
  *   core_tasks.c     TASKS, RETURNED, LOST
  *   core_results.c   DONE, FAILED and ACK
+ *   core_output.c    OUTPUT
  *   core_settle.c    a coordinator that was restarted: HELD, what is expected, settling
  *   core_match.c     which pool's tasks go to which worker
  *   core_give.c      how many, and the TASKS message
@@ -22,6 +23,7 @@
  *   core_status.c    STATUS
  *   core_explain.c   why a job's tasks wait
  *   core_admin.c     what an operator asks for: CANCEL_JOB, DRAIN_NODE
+ *   core_wish.c      the same again, when the link was lost before it was heard of
  *   core_keys.c      join tokens: ENROL, TOKEN_MAKE, TOKEN_REVOKE
  *   core_check.c     every invariant
  *
@@ -50,7 +52,7 @@
 #include <bsd/sys/tree.h>
 #include <uthash.h>
 
-#define HORIZON_NS 300000000  /* work that a slot is given ahead */
+#define HORIZON_NS 600000000  /* work that a slot is given ahead */
 #define AHEAD_TASKS 2         /* tasks a slot at least, the running one among them */
 #define UNMEASURED_NS 5000000 /* what a chunk is taken for until one has ended */
 #define TASK_NS_MAX (UINT64_C(1) << 42)
@@ -59,7 +61,7 @@
 #define FADE_TASKS 1024   /* tasks in the fading average of a task's time */
 #define SPREAD_NS 1000000 /* chunks as long as this fill idle slots everywhere first */
 #define BUBBLE_NS 5000000 /* shorter ones are given ahead even at a job's end */
-#define EVEN_NS 50000000  /* less work a slot than this is dealt out at once */
+#define EVEN_NS 200000000 /* less work a slot than this is dealt out at once */
 #define RECALL_NS 1000000 /* less work a slot than this is not called back */
 #define RECALL_WAIT_MS 5  /* but for where nothing has moved for so long */
 #define RECALL_WORKERS 8  /* looked at in one FLUSH */
@@ -69,10 +71,12 @@
 #define RETRY_MS 10         /* after a FLUSH that ran out of memory */
 #define RECENT_FUNCTIONS 8  /* of a pool: what their last jobs have shown */
 #define WORKER_TASKS_MAX (UINT64_C(1) << 24) /* whatever a worker says it takes */
-#define RESUMED_WINDOWS 4    /* windows that a resumed client may fill at first */
-#define KEPT_MAX 65536       /* results of one worker kept while settling */
-#define NESTED_RANK 4096     /* above every priority */
-#define BLOCKED_PER_SLOT 8   /* tasks that wait for nested jobs and do not count */
+#define RESUMED_WINDOWS 4  /* windows that a resumed client may fill at first */
+#define KEPT_MAX 65536     /* results of one worker kept while settling */
+#define NESTED_RANK 4096   /* above every priority */
+#define BLOCKED_PER_SLOT 8 /* tasks that wait for nested jobs and do not count */
+#define WISHES_MAX 1024    /* of workers and jobs that are not here */
+#define WISH_MS 600000
 #define FRESH_LINKS_MAX 4096 /* links beyond those that clients and workers may have */
 
 /*   LINK_FRESH -- hello --> LINK_CLIENT, LINK_WORKER
@@ -125,11 +129,24 @@ struct client {
     uint64_t assigned;     /* tasks of its jobs that a worker has */
     uint64_t ready_jobs;   /* in pool->ready */
     bool hungry;           /* in pool->hungry */
+    uint64_t output_used,
+        output_ms; /* bytes of OUTPUT that it was just sent; as of then */
     TAILQ_ENTRY(client) pool_entry; /* in pool->clients when attached */
     TAILQ_ENTRY(client) hungry_entry;
     UT_hash_handle hh;
 };
 TAILQ_HEAD(kclient_list, client);
+
+/* That a worker drains (job: 0), or that a job of a pool ends. */
+struct wish {
+    struct id id; /* of the worker or the pool */
+    uint64_t job;
+    bool kill;
+    bool fresh;              /* the step that made it may still fail */
+    uint64_t expires_ms;     /* when in core->wishes */
+    TAILQ_ENTRY(wish) entry; /* in core->wishes: its worker or job is not here */
+};
+TAILQ_HEAD(kwish_list, wish);
 
 enum worker_state {
     WORKER_READY, /* in core->load */
@@ -147,7 +164,8 @@ struct worker {
     char node[NODE_NAME_MAX + 1], machine[32], labels[256];
     uint32_t slots;
     uint64_t memory_bytes, tasks_max, bytes_max;
-    bool resumed; /* served another coordinator before: may tell what it holds */
+    bool resumed;       /* served another coordinator before: may tell what it holds */
+    struct wish *drain; /* it was told, and has not said so itself */
     uint64_t joined_ms;
     uint64_t processes, started, running; /* by its last LOAD */
     uint64_t done;
@@ -322,6 +340,7 @@ struct job {
     int32_t priority, rank; /* rank: priority, but nested jobs before all others */
     uint64_t tasks;
     bool once;
+    struct wish *stop; /* its client was told to end it, and has not yet */
     /* Tasks: tag is the placement, tag2 enum held. */
     struct span_set *waiting, *assigned;
     uint64_t held; /* assigned tasks without their input */
@@ -346,6 +365,8 @@ enum held {
     HELD_NOT,
     HELD_INPUTLESS, /* a worker has the task, and its input has not come here (yet) */
     HELD_NEW,       /* the same, while the step that adds it may still fail */
+    HELD_MAYBE,     /* waits, of a once-job: its client had sent it on an earlier link, so
+                       that it may have begun; given to nobody until a worker tells */
 };
 
 enum placement_state {
@@ -414,6 +435,8 @@ struct coordinator_core {
     struct kmember_list announced;
     struct kplacement_list batches;
     struct kjob_list dirty_jobs;
+    struct kwish_list wishes; /* the oldest first */
+    uint32_t wishes_count;
     uint64_t state_ms;  /* when JOB_STATE may be sent next */
     uint64_t recall_ms; /* when a RECALL may be worth while that is not now */
     uint64_t mark;
@@ -614,9 +637,15 @@ RB_PROTOTYPE(kplacement_tree, placement, job_entry, kplacement_compare)
 int ktasks(struct coordinator_core *core, struct client *client, struct message *message);
 int kreturned(struct coordinator_core *core, struct worker *worker,
               const struct message *message);
+/* LOST for what of a once-job is HELD_MAYBE, which ends here. */
+int ktasks_end_maybe(struct coordinator_core *core, struct job *job);
 /* LOST for what a worker has of a job. */
 int ktasks_tell_lost(struct coordinator_core *core, const struct placement *placement,
                      const char *text);
+
+/* core_output.c */
+int koutput(struct coordinator_core *core, struct worker *worker,
+            struct message **message);
 
 /* core_results.c */
 int kresults(struct coordinator_core *core, struct worker *worker,
@@ -686,7 +715,24 @@ void kexplain_begin(const struct coordinator_core *core, struct explain *explain
 void kexplain_job(const struct coordinator_core *core, struct explain *explain,
                   const struct job *job, struct msg_job_info *info);
 
+/* core_wish.c */
+int kwish_make(struct wish **wish, const struct id *id, uint64_t job); /* unless it is */
+void kwish_unmake(struct wish **wish); /* if it is fresh */
+void kwish_free(struct wish **wish);
+/* Its worker or job goes; NULL inside allowed. */
+void kwish_leave(struct coordinator_core *core, struct wish **wish);
+struct wish *kwish_find(const struct coordinator_core *core, const struct id *id,
+                        uint64_t job); /* among those that were left */
+struct wish *kwish_take(struct coordinator_core *core,
+                        struct wish *wish); /* NULL allowed */
+void kwish_flush(struct coordinator_core *core);
+void kwish_fini(struct coordinator_core *core);
+
 /* core_admin.c */
+/* What was asked for before, on another link. */
+int kadmin_tell_drain(struct coordinator_core *core, const struct worker *worker);
+int kadmin_tell_stop(struct coordinator_core *core, const struct client *owner,
+                     const struct wish *wish);
 int kadmin_cancel(struct coordinator_core *core, struct client *client,
                   const struct message *message);
 int kadmin_drain(struct coordinator_core *core, struct client *client,

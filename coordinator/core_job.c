@@ -216,9 +216,13 @@ int kjob_open(struct coordinator_core *core, struct client *client,
                             core->config.jobs_max);
     if (job && make_levels(job, rank_of(client, message)))
         return FARPOOL_ENOMEM;
+    struct wish *stop = kwish_find(core, &message->job_open.pool, message->job_open.job);
+    if (stop && kadmin_tell_stop(core, client, stop))
+        return FARPOOL_ENOMEM;
     if (!job && !(job = kjob_create(core, client->pool, message->job_open.job)))
         return FARPOOL_ENOMEM;
     adopt(core, job, client, message);
+    job->stop = kwish_take(core, stop);
     return 0;
 }
 
@@ -351,6 +355,7 @@ void kjob_destroy(struct coordinator_core *core, struct job *job)
     RB_REMOVE(kjob_tree, &pool->jobs, job);
     pool->jobs_count--;
     core->jobs_count--;
+    kwish_leave(core, &job->stop);
     span_set_destroy(job->waiting);
     span_set_destroy(job->assigned);
     mem_free(job);
@@ -371,6 +376,7 @@ int kjob_close(struct coordinator_core *core, struct client *client,
         return 0;
     if (tell_end(core, job, false))
         return FARPOOL_ENOMEM;
+    kwish_free(&job->stop);
     kjob_destroy(core, job);
     return 0;
 }

@@ -264,6 +264,7 @@ static int worker_message(struct coordinator_core *core, struct worker *worker,
     case MSG_BYE:
         return bye(core, worker->link, *message);
     case MSG_DRAIN:
+        kwish_free(&worker->drain); /* it knows */
         return kworker_drain(core, worker);
     case MSG_LOAD:
         return kworker_load(core, worker, *message);
@@ -280,6 +281,8 @@ static int worker_message(struct coordinator_core *core, struct worker *worker,
         return kpool_closed(core, worker, *message);
     case MSG_FETCH:
         return fetch(core, worker, message);
+    case MSG_OUTPUT:
+        return koutput(core, worker, message);
     default:
         return klink_drop(core, worker->link, FARPOOL_EPROTOCOL,
                           "%s is not for a worker to say at this point",

@@ -2,8 +2,8 @@
  *
  * core_pool.c: pools: opening, joining, closing, failing on a node, their end.
  *
- * A pool is told to a worker with its first tasks there, and again when its share
- * changed. It ends with its client, with kill, everywhere at once; or by POOL_CLOSE, when
+ * A pool is told to a worker with its first tasks there, or with its share where it has a
+ * number of processes, and again when that changed. It ends with its client, with kill, everywhere at once; or by POOL_CLOSE, when
  * every worker that knows it has answered POOL_CLOSED or is gone. Its jobs end first. */
 #include "coordinator/core_internal.h"
 
@@ -109,6 +109,22 @@ static void own(struct coordinator_core *core, struct pool *pool, struct client 
     kpool_renode(core, pool);
 }
 
+/* Whether the id is one of this client's key, which is known without remembering whose
+ * pool is whose: so nobody names another key's pool, also not to a coordinator that was
+ * just started, and the answer does not depend on whether there is such a pool. */
+static bool may_open(const struct coordinator_core *core, const struct client *client,
+                     const struct message *message)
+{
+    const struct holder *holder = &client->link->holder;
+    struct id id;
+    if (holder->role == HOLDER_NONE)
+        return true;
+    if (!core->config.pool_id)
+        return false;
+    core->config.pool_id(&holder->key, &message->pool_open.seed, &id);
+    return id_equal(&id, &message->pool_open.pool);
+}
+
 int kpool_open(struct coordinator_core *core, struct client *client,
                struct message **message)
 {
@@ -116,6 +132,10 @@ int kpool_open(struct coordinator_core *core, struct client *client,
     if (client->state != CLIENT_IDLE || id_is_zero(&id))
         return klink_drop(core, client->link, FARPOOL_EPROTOCOL,
                           "a second pool of one client, or a pool without an id");
+    if (!may_open(core, client, *message))
+        return klink_refuse(core, client->link, FARPOOL_EKEY,
+                            "the pool's id is not one of the key \"%s\"",
+                            client->link->holder.name);
     struct pool *pool = kpool_find(core, &id);
     if (pool && pool->state != POOL_EXPECTED)
         return klink_drop(core, client->link, FARPOOL_EPROTOCOL,
@@ -137,7 +157,7 @@ static bool may_attach(const struct client *client, const struct pool *pool)
 {
     const struct holder *holder = &client->link->holder;
     return holder->role == HOLDER_NONE || holder->role == HOLDER_RELAYED ||
-           hash_equal(&holder->key, &pool->key);
+           (pool && hash_equal(&holder->key, &pool->key));
 }
 
 int kpool_attach(struct coordinator_core *core, struct client *client,
@@ -151,7 +171,8 @@ int kpool_attach(struct coordinator_core *core, struct client *client,
     /* After a restart the pool's own client may come later. */
     const uint64_t grace_ms = (uint64_t)2 * core->config.settle_ms;
     int error = 0;
-    if (!pool && core->now_ms < add_saturated(core->started_ms, grace_ms))
+    if (!pool && may_attach(client, NULL) &&
+        core->now_ms < add_saturated(core->started_ms, grace_ms))
         error = kpool_expect(core, id, &pool);
     if (error == FARPOOL_ENOMEM)
         return error;

@@ -244,7 +244,9 @@ static int expire_jobs(struct coordinator_core *core)
 
 static int settle_job(struct coordinator_core *core, struct job *job)
 {
-    const int error = kresults_flush_kept(core, job);
+    int error = kresults_flush_kept(core, job);
+    if (!error)
+        error = ktasks_end_maybe(core, job);
     if (error)
         return error;
     TAILQ_REMOVE(&core->settling, job, wait_entry);

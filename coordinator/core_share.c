@@ -6,7 +6,8 @@
  * workers' slots allow: everyone up to the same level, or to its slots where it has
  * fewer. A worker that has a share keeps one of at least 1, so that none has to be
  * emptied when others join. Shares are counted again only when workers came, went,
- * drained or failed. */
+ * drained or failed. A worker is told its share at once, before there are tasks: who asks
+ * for n processes finds them started. */
 #include "coordinator/core_internal.h"
 
 uint64_t kpool_nodes(const struct coordinator_core *core, const struct pool *pool)
@@ -124,6 +125,11 @@ static int make_members(struct coordinator_core *core, struct pool *pool)
     return 0;
 }
 
+static bool may_be_told(const struct member *member)
+{
+    return member->state <= MEMBER_OPEN;
+}
+
 static int share(struct coordinator_core *core, struct pool *pool)
 {
     struct member *member;
@@ -135,8 +141,7 @@ static int share(struct coordinator_core *core, struct pool *pool)
         pool->shares -= member->share;
         member->share = member->worker->level;
         kmember_count(core, member);
-        if (member->share && member->share != member->told_share &&
-            (member->state == MEMBER_OPEN || member->state == MEMBER_HELD))
+        if (member->share && member->share != member->told_share && may_be_told(member))
             kmember_announce(core, member);
     }
     return 0;
@@ -159,8 +164,7 @@ static int announce(struct coordinator_core *core)
     struct member *member, *next;
     TAILQ_FOREACH_SAFE (member, &core->announced, announce_entry, next) {
         /* Without a share it must not be told 0, which would be every slot. */
-        const bool told = member->state == MEMBER_OPEN || member->state == MEMBER_HELD;
-        if (!told || (member->pool->processes && !member->share))
+        if (!may_be_told(member) || (member->pool->processes && !member->share))
             kmember_unannounce(core, member);
         else if (kmember_send_open(core, member))
             return FARPOOL_ENOMEM;

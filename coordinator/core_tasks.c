@@ -6,7 +6,11 @@
  * A client keeps to its window, counted from TASKS to the task's end; one that does not
  * is dropped. A task that a worker holds from before a restart is assigned already when
  * the client's copy comes, which then only adds the input: unless the client has gone on
- * to another attempt, which takes its place. */
+ * to another attempt, which takes its place.
+ *
+ * Of a job that must run no task twice, what its client sends again on another link
+ * (before RESUMED) may have begun: it waits until it is known (core_settle.c) whether a
+ * worker has it or its result, and what nobody has then is LOST, and never given. */
 #include "coordinator/core_internal.h"
 
 #include <stdio.h>
@@ -98,8 +102,10 @@ static int add_waiting(struct job *job, const struct msg_span *span, uint64_t fi
                        uint64_t end)
 {
     struct msg_span part;
+    const bool maybe = job->once && job->resumed && !job->owner->resumed;
     int error = span_slice(span, first, (uint32_t)(end - first), &part);
-    if (!error && (error = span_set_add(job->waiting, &part, 0, HELD_NOT)))
+    if (!error &&
+        (error = span_set_add(job->waiting, &part, 0, maybe ? HELD_MAYBE : HELD_NOT)))
         span_fini(&part);
     return error;
 }
@@ -261,7 +267,7 @@ int ktasks(struct coordinator_core *core, struct client *client, struct message 
 
 struct lost {
     const struct job *job;
-    const struct worker *worker;
+    const struct worker *worker; /* NULL: no certain one */
     const char *why;
     struct message *message; /* being filled */
 };
@@ -282,9 +288,13 @@ static int lost_begin(struct lost *lost)
     message->lost.pool = lost->job->pool->id;
     message->lost.job = lost->job->number;
     message->lost.code = FARPOOL_ENODELOST;
-    snprintf(message->lost.node, sizeof message->lost.node, "%s", lost->worker->node);
-    snprintf(message->lost.text, sizeof message->lost.text, "node %s: %s",
-             lost->worker->node, lost->why);
+    if (lost->worker) {
+        snprintf(message->lost.node, sizeof message->lost.node, "%s", lost->worker->node);
+        snprintf(message->lost.text, sizeof message->lost.text, "node %s: %s",
+                 lost->worker->node, lost->why);
+    } else {
+        snprintf(message->lost.text, sizeof message->lost.text, "%s", lost->why);
+    }
     lost->message = message;
     return 0;
 }
@@ -329,6 +339,41 @@ int ktasks_tell_lost(struct coordinator_core *core, const struct placement *plac
         error = lost_send(core, &lost);
     message_free(&lost.message);
     return error;
+}
+
+static int tell_maybe(struct coordinator_core *core, const struct job *job)
+{
+    struct lost lost = {.job = job,
+                        .why =
+                            "the connection to the coordinator was lost, and no worker "
+                            "has the task: it may have run, and must not run twice"};
+    const struct span_item *item = span_set_first(job->waiting);
+    const size_t mark = core->effects->count;
+    int error = 0;
+    for (; item && !error; item = span_set_next(job->waiting, item))
+        error = item->tag2 == HELD_MAYBE ? lost_add(core, &lost, &item->span) : 0;
+    if (!error)
+        error = lost_send(core, &lost);
+    message_free(&lost.message);
+    if (error)
+        keffects_truncate(core->effects, mark);
+    return error;
+}
+
+int ktasks_end_maybe(struct coordinator_core *core, struct job *job)
+{
+    const struct span_item *item = span_set_first(job->waiting);
+    if (!job->once || !job->resumed)
+        return 0;
+    if (tell_maybe(core, job))
+        return FARPOOL_ENOMEM;
+    while (item) {
+        const uint64_t next = item->span.first + item->span.count;
+        if (item->tag2 == HELD_MAYBE)
+            kjob_end_span(core, job, job->waiting, item);
+        item = span_set_at_or_after(job->waiting, next);
+    }
+    return 0;
 }
 
 /* ----------------------------------------------------------------- RETURNED */

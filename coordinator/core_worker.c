@@ -110,6 +110,29 @@ static void join(struct coordinator_core *core, struct worker *worker)
     klink_greet(core, worker->link, LINK_WORKER);
 }
 
+/* It is given no more: what it counts for among the ready ones goes. */
+static void retire(struct coordinator_core *core, struct worker *worker)
+{
+    struct member *member;
+    RB_REMOVE(kload_tree, &core->load, worker);
+    core->nodes--;
+    core->slots -= worker->slots;
+    core->idle_units -= worker->idle;
+    core->renode = true;
+    TAILQ_FOREACH (member, &worker->members, worker_entry) {
+        if (member->state == MEMBER_FAILED) {
+            member->pool->failed_nodes--;
+            member->pool->failed_slots -= worker->slots;
+        }
+        kmatch_withdraw(member);
+    }
+    if (worker->reserved)
+        kworker_unreserve(core, worker->reserved->pool);
+    worker->state = WORKER_DRAINING;
+    TAILQ_FOREACH (member, &worker->members, worker_entry)
+        kmember_count(core, member);
+}
+
 int kworker_hello(struct coordinator_core *core, struct link *link,
                   const struct message *message)
 {
@@ -135,41 +158,25 @@ int kworker_hello(struct coordinator_core *core, struct link *link,
         error = klink_tell_drop(core, old->link, FARPOOL_ECLOSED, why);
     if (!error)
         error = klink_tell_welcome(core, link, false);
+    struct wish *drain =
+        old && old->drain ? old->drain : kwish_find(core, &worker->id, 0);
+    if (!error && drain)
+        error = kadmin_tell_drain(core, worker);
     if (error) {
         HASH_DEL(core->workers, worker);
         mem_free(worker);
         return error;
     }
     if (old)
-        kworker_forget(core, old);
+        kworker_forget(core, old); /* and leave its wish */
     join(core, worker);
+    worker->drain = kwish_take(core, drain);
+    if (drain)
+        retire(core, worker);
     return 0;
 }
 
 /* --------------------------------------------------------- draining, leaving */
-
-/* It is given no more: what it counts for among the ready ones goes. */
-static void retire(struct coordinator_core *core, struct worker *worker)
-{
-    struct member *member;
-    RB_REMOVE(kload_tree, &core->load, worker);
-    core->nodes--;
-    core->slots -= worker->slots;
-    core->idle_units -= worker->idle;
-    core->renode = true;
-    TAILQ_FOREACH (member, &worker->members, worker_entry) {
-        if (member->state == MEMBER_FAILED) {
-            member->pool->failed_nodes--;
-            member->pool->failed_slots -= worker->slots;
-        }
-        kmatch_withdraw(member);
-    }
-    if (worker->reserved)
-        kworker_unreserve(core, worker->reserved->pool);
-    worker->state = WORKER_DRAINING;
-    TAILQ_FOREACH (member, &worker->members, worker_entry)
-        kmember_count(core, member);
-}
 
 int kworker_drain(struct coordinator_core *core, struct worker *worker)
 {
@@ -208,6 +215,7 @@ void kworker_forget(struct coordinator_core *core, struct worker *worker)
     struct member *member;
     if (worker->state == WORKER_READY)
         retire(core, worker);
+    kwish_leave(core, &worker->drain);
     while ((placement = TAILQ_FIRST(&worker->placements))) {
         drop_assigned(core, placement);
         kplacement_destroy(core, placement);

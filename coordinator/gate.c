@@ -3,8 +3,11 @@
  * gate.c: the coordinator's lists of keys and tokens as they are now. Once a second the
  * files' identity, size and times are compared with those of what was read: no inotify,
  * which misses changes on network file systems; and at once when a key is not found,
- * since it may just have been added. Strangers can dial as often as they like, so only so
- * many refusals a second are logged, and the rest is counted.
+ * since it may just have been added. A file that cannot be read, or has a wrong line,
+ * changes nothing: the lists that were read last stay in force, which is said at once and
+ * then every minute, since a revocation may be in what could not be read. Strangers can
+ * dial as often as they like, so only so many refusals a second are logged, and the rest
+ * is counted.
  *
  * Ends of keys and tokens are judged by this machine's clock alone, each time they are
  * asked for; gate_look tells when one has come, so that links are looked at again. */
@@ -21,6 +24,7 @@
 #include <time.h>
 
 #define LOOK_MS 1000
+#define REMIND_MS 60000
 #define LINES_MAX 20 /* refusals logged between two looks */
 
 struct gate {
@@ -28,7 +32,9 @@ struct gate {
     struct key_list list;
     struct token_list tokens;
     struct key_stamp stamp, tokens_stamp;
-    bool broken;   /* a list that is there now cannot be read */
+    bool broken; /* a file that is there now cannot be read; the lists are earlier ones */
+    char wrong[sizeof((farpool_error *)0)->text]; /* what was logged of it last */
+    uint64_t now_ms, remind_ms;                   /* when it is logged again */
     bool reread;   /* read since the last look, and links not looked at */
     int64_t end_s; /* of the key that ends next; INT64_MAX: none does */
     uint64_t look_ms;
@@ -67,16 +73,12 @@ static bool find_holder(const struct gate *gate, const struct hash *key,
     return true;
 }
 
-/* Broken lists let in nobody new; who is there stays, since gate_look then says nothing.
- */
 static bool authorize(void *user, const struct hash *key, struct holder *ret_holder)
 {
     struct gate *gate = user;
-    if (gate->broken)
-        return false;
     if (find_holder(gate, key, ret_holder))
         return true;
-    if (!has_changed(gate) || !read_again(gate))
+    if (gate->broken || !has_changed(gate) || !read_again(gate))
         return false;
     gate->reread = true;
     return find_holder(gate, key, ret_holder);
@@ -161,6 +163,7 @@ int gate_open(const char *folder, uint64_t now_ms, struct gate **ret_gate,
         return error_set(error, FARPOOL_ENOMEM, "out of memory");
     }
     snprintf(gate->folder, sizeof gate->folder, "%s", folder);
+    gate->now_ms = now_ms;
     gate->look_ms = now_ms + LOOK_MS;
     gate->keys.authorize = authorize;
     gate->keys.refused = refused;
@@ -195,14 +198,25 @@ void gate_wipe(struct gate *gate)
         explicit_bzero(gate->keys.secret, sizeof gate->keys.secret);
 }
 
+/* At once, when something else is wrong, and every REMIND_MS. */
+static void say_broken(struct gate *gate, const char *wrong)
+{
+    if (gate->broken && gate->now_ms < gate->remind_ms && strcmp(gate->wrong, wrong) == 0)
+        return;
+    snprintf(gate->wrong, sizeof gate->wrong, "%s", wrong);
+    gate->remind_ms = gate->now_ms + REMIND_MS;
+    log_event(
+        LOG_ERROR, "keys-unreadable",
+        "reason=\"%s\" keys=%zu in-force=\"the list that was read last: no key that "
+        "was added or revoked since then counts\"",
+        wrong, gate->list.count);
+}
+
 static bool read_again(struct gate *gate)
 {
     farpool_error error;
     if (read_lists(gate, &error) != 0) {
-        if (!gate->broken)
-            log_event(LOG_ERROR, "keys-unreadable",
-                      "reason=\"%s\" until=\"it can be read nobody new is let in\"",
-                      error.text);
+        say_broken(gate, error.text);
         gate->broken = true;
         return false;
     }
@@ -214,8 +228,8 @@ static bool read_again(struct gate *gate)
 
 static bool look(struct gate *gate)
 {
-    if (gate->broken || has_changed(gate))
-        return read_again(gate);
+    if ((gate->broken || has_changed(gate)) && read_again(gate))
+        return true;
     if (gate->reread)
         return true;
     if (clock_s() < gate->end_s)
@@ -235,6 +249,7 @@ bool gate_look(struct gate *gate, uint64_t now_ms)
         gate->lines = 0;
         gate->look_ms = now_ms + LOOK_MS;
     }
+    gate->now_ms = now_ms;
     const bool due = look(gate);
     gate->reread = false;
     return due;

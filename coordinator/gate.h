@@ -21,9 +21,8 @@ const struct net_keys *gate_keys(const struct gate *gate);
 void gate_wipe(struct gate *gate); /* the net has its copy of the secret; NULL allowed */
 
 /* Reads the lists again if it is time and a file is another one; true: the links that
- * stand must be looked at again, also because a key has ended. A list that cannot be read
- * lets nobody in, and leaves those who are there alone until it can. NULL allowed, as
- * below. */
+ * stand must be looked at again, also because a key has ended. While one cannot be read,
+ * those that were read last are in force, and the log says so. NULL allowed, as below. */
 bool gate_look(struct gate *gate, uint64_t now_ms);
 uint64_t gate_deadline(const struct gate *gate);
 

@@ -493,6 +493,7 @@ static int open_shell(struct shell *shell)
         return fail("open-files", error.text);
     struct coordinator_config config = options->core;
     sys_random_id(&config.coordinator);
+    config.pool_id = sys_pool_id;
     if (coordinator_core_create(&config, shell->now_ms, &shell->core) != 0)
         return fail("start", "out of memory");
     struct relay_config relay = {config.clients_max, on_relay_message, on_relay_down,
@@ -506,6 +507,8 @@ static int open_shell(struct shell *shell)
                              .role = 'K',
                              .queue_bytes_max = QUEUE_BYTES_MAX,
                              .seed = sys_random()};
+    if (options->keys != NULL)
+        sys_hide_memory();
     if (options->keys != NULL &&
         gate_open(options->keys, shell->now_ms, &shell->gate, &error) != 0)
         return fail("keys", error.text);

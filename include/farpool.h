@@ -341,6 +341,29 @@ FARPOOL_API int farpool_unpack(farpool_task *task, const struct msgpack_object *
 
 typedef struct farpool_pool farpool_pool;
 
+/* A line that a process of a pool printed, on its stdout or stderr; or, with text NULL,
+ * how many were left out there (left_out). Borrowed during the call. */
+typedef struct farpool_output {
+    const char *node;  /* name of the node; "": of several */
+    int pid;           /* of the process there; 0 with text NULL */
+    int fd;            /* 1: stdout, 2: stderr; 0 with text NULL */
+    uint64_t job;      /* its number, as in farpool_job_status; 0 without a task */
+    uint64_t index;    /* of the task that printed it; FARPOOL_NO_INDEX: none did, but the
+                          initializer, or a thread that went on behind its task */
+    uint64_t tasks;    /* 1; more: one of so many from index on, too short to tell which;
+                          0 without a task */
+    uint32_t attempt;  /* of that task, from 1; 0 without one */
+    const char *text;  /* the line as it was printed, any byte but a newline in it; longer
+                          ones than 16 KiB come in pieces. Not terminated by a 0 */
+    size_t size;       /* bytes of it */
+    uint64_t left_out; /* lines of this pool there, in front of the next one */
+} farpool_output;
+
+typedef void (*farpool_output_callback)(void *user, const farpool_output *output);
+
+/* As farpool_pool_options.output: nothing that is printed is brought here. */
+#define FARPOOL_OUTPUT_NONE 1
+
 /* Options of a pool. Always begin with FARPOOL_POOL_OPTIONS, then set what differs:
  *     farpool_pool_options options = FARPOOL_POOL_OPTIONS;
  *     options.processes = 4; */
@@ -364,7 +387,24 @@ typedef struct farpool_pool_options {
                                  they are in the current folder of each process;
                                  NULL: none */
     int64_t connect_timeout_ms; /* >= 1; AUTO: 5000 */
+    int64_t output;             /* what processes print; AUTO: it comes here, see below;
+                                   FARPOOL_OUTPUT_NONE: not from workers */
+    farpool_output_callback on_output; /* NULL: written to stdout and stderr */
+    void *output_user;                 /* its first argument */
 } farpool_pool_options;
+
+/* What processes print: on workers, lines of their stdout and stderr come to the program
+ * that opened the pool, while tasks run. Those of a task come before a call that waits
+ * for its result returns, as far as its process was alive at its end: stdio is flushed
+ * when a task returns. on_output is called for each, on the pool's own thread, and no
+ * other callback meanwhile; it may submit, and may wait for what it submits, but not for
+ * a thread that waits for results of this pool. Without it they are written to stdout and
+ * stderr, each as a line of its own behind "[NODE INDEX] ", with control characters
+ * replaced. It is all best effort: lines may be lost with a connection or a process, none
+ * comes twice; and who prints more than about 1 MB a second is cut, and told how many
+ * lines were left out. Embedded, processes have the program's own stdout and stderr,
+ * unless on_output is set. Of a pool opened inside a task this is ignored: its processes
+ * are those of the outer pool. */
 
 /* Where processes of a pool run: on a worker each starts in a folder of its own, with the
  * pool's files, removed when it ends; TMPDIR is that folder. Embedded, they start in the
@@ -378,7 +418,8 @@ typedef struct farpool_pool_options {
     {                                                                                    \
         sizeof(farpool_pool_options), FARPOOL_AUTO, NULL, {NULL, 0}, FARPOOL_AUTO,       \
             FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,        \
-            FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, FARPOOL_AUTO                         \
+            FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, FARPOOL_AUTO, FARPOOL_AUTO, NULL,    \
+            NULL                                                                         \
     }
 
 /* Opens a pool, as Pool().
@@ -409,14 +450,16 @@ FARPOOL_API int farpool_close(farpool_pool *pool, farpool_error *error);
 FARPOOL_API int farpool_terminate(farpool_pool *pool, farpool_error *error);
 
 /* Waits until all is done and the processes have ended; only after farpool_close or
- * farpool_terminate, else EOPEN. As Pool.join. */
+ * farpool_terminate, else EOPEN. As Pool.join. Waits for callbacks too; inside one of the
+ * same pool only for the processes, since the others come after it. */
 FARPOOL_API int farpool_join(farpool_pool *pool, int64_t timeout_ms,
                              farpool_error *error);
 
 /* Frees the pool; NULL is allowed. A pool that was not closed or terminated is
  * terminated first, and told on stderr when it had work left; one that was closed ends
  * its work first, as farpool_join. Jobs and iterators of the pool stay readable until
- * they are freed themselves. Not from a callback. */
+ * they are freed themselves. Not inside a callback of the
+ * same pool, which it would wait for: there it does nothing but say so on stderr. */
 FARPOOL_API void farpool_pool_free(farpool_pool *pool);
 
 /* How the pool stands. */

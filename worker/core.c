@@ -18,8 +18,8 @@ void worker_config_init(struct worker_config *config)
     config->bytes_max = 256ull << 20;
     config->result_bytes_max = 256ull << 20;
     config->given_bytes_max = 1 << 20;
-    config->given_ahead_us = 32000;
-    config->results_wait_ms = 50;
+    config->given_ahead_us = 100000;
+    config->results_wait_ms = 100;
     config->start_timeout_ms = 30000;
     config->start_failures_max = 3;
     config->processes_idle_max = 32;
@@ -82,6 +82,11 @@ uint64_t worker_after(uint64_t ms, uint64_t delay_ms)
     return delay_ms > UINT64_MAX - ms ? UINT64_MAX : ms + delay_ms;
 }
 
+uint64_t worker_tick(uint64_t ms, uint64_t period_ms)
+{
+    return period_ms == 0 ? ms : worker_after(ms, period_ms - ms % period_ms);
+}
+
 int worker_core_create(const struct worker_config *config, uint64_t now_ms,
                        struct worker_core **ret_core)
 {
@@ -96,7 +101,7 @@ int worker_core_create(const struct worker_config *config, uint64_t now_ms,
     core->config = *config;
     core->now_ms = now_ms;
     core->load_ms = now_ms;
-    core->drained_ms = UINT64_MAX;
+    core->drained_ms = core->output_due_ms = UINT64_MAX;
     core->result_window = config->result_bytes_max;
     core->next_process = 1;
     TAILQ_INIT(&core->pools);
@@ -132,10 +137,10 @@ static void flush(struct worker_core *core)
 {
     static int (*const parts[])(struct worker_core *) = {
         worker_flush_link_first, worker_flush_processes, worker_flush_watch,
-        worker_flush_results,    worker_flush_programs,  worker_flush_pools,
-        worker_flush_returns,    worker_flush_feed,      worker_flush_take_back,
-        worker_flush_pool_ends,  worker_flush_drain,     worker_flush_load,
-        worker_flush_link_last,
+        worker_flush_output,     worker_flush_results,   worker_flush_programs,
+        worker_flush_pools,      worker_flush_returns,   worker_flush_feed,
+        worker_flush_take_back,  worker_flush_pool_ends, worker_flush_drain,
+        worker_flush_load,       worker_flush_link_last,
     };
     core->again = false;
     if (core->state == CORE_STOPPED)
@@ -165,6 +170,7 @@ static int dispatch(struct worker_core *core, struct worker_event *event)
     case WORKER_PROCESS_BLOCKED:
     case WORKER_PROCESS_UNBLOCKED:
     case WORKER_PROCESS_TAKEN:
+    case WORKER_PROCESS_OUTPUT:
     case WORKER_PROCESS_SAMPLED:
     case WORKER_PROCESS_GONE:
         return worker_process_event(core, event);
@@ -215,6 +221,7 @@ uint64_t worker_core_deadline(const struct worker_core *core)
     deadline = earliest(deadline, worker_processes_deadline(core));
     deadline = earliest(deadline, worker_watch_deadline(core));
     deadline = earliest(deadline, worker_results_deadline(core));
+    deadline = earliest(deadline, worker_output_deadline(core));
     if (core->drained_ms != UINT64_MAX)
         deadline = earliest(deadline, worker_after(core->drained_ms, ACK_WAIT_MS));
     const struct pool *pool;

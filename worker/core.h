@@ -28,8 +28,8 @@ struct worker_config {
     uint64_t bytes_max;        /* input bytes held; default 256 MiB */
     uint64_t result_bytes_max; /* results not yet ACKed, until WELCOME tells another */
     uint64_t given_bytes_max;  /* input bytes given to one process ahead; default 1 MiB */
-    uint32_t given_ahead_us;   /* work given ahead to one process; default 32000 */
-    uint32_t results_wait_ms;  /* for others to go with, while enough is queued; 50 */
+    uint32_t given_ahead_us;   /* work given ahead to one process; default 100000 */
+    uint32_t results_wait_ms;  /* for others to go with, while enough is queued; 100 */
     uint32_t start_timeout_ms; /* a process that is not ready by then is killed; 30000 */
     uint32_t start_failures_max; /* in a row, before the pool fails here; default 3 */
     uint32_t processes_idle_max; /* of all pools together, kept warm beyond the slots */
@@ -51,6 +51,10 @@ enum worker_event_kind {
     WORKER_PROCESS_TAKEN,     /* process, give, first, count: not begun, taken back. One
                                  event a range; the last of an answer has count 0.
                                  Not at a GONE: the core takes back what is left */
+    WORKER_PROCESS_OUTPUT,    /* process, fd, output, output_bytes: whole lines, each with
+                                 its end; count: who printed them: none of its tasks (0),
+                                 the task first of give, or one of so many from it on. In
+                                 front of the results of these */
     WORKER_PROCESS_SAMPLED, /* process, running, first (index), give, began_ms, share_ppm
                              */
     WORKER_PROCESS_GONE,    /* process: it has ended and its results were all reported;
@@ -80,6 +84,9 @@ struct worker_event {
     uint64_t share_ppm;
     int pid, code, exit_status, signal;
     const char *text, *backtrace; /* borrowed; NULL: none */
+    int fd;                       /* 1: stdout, 2: stderr */
+    const char *output;           /* borrowed, not terminated */
+    size_t output_bytes;
 };
 
 enum worker_effect_kind {
@@ -147,6 +154,10 @@ int worker_core_step(struct worker_core *core, struct worker_event *event,
                      struct worker_effects *effects);
 uint64_t worker_core_deadline(const struct worker_core *core); /* UINT64_MAX: none */
 void worker_core_check(const struct worker_core *core); /* asserts every invariant */
+
+/* The next multiple of the period behind ms (0: ms). What may be late is put off to these
+ * ticks, so that one wake-up serves all of it. */
+uint64_t worker_tick(uint64_t ms, uint64_t period_ms);
 
 struct worker_counts {
     uint64_t pools, processes, running, held, unacked;

@@ -9,6 +9,7 @@
 
 struct sums {
     uint64_t held_tasks, held_bytes, jobs, processes, results, result_bytes, sent_bytes;
+    uint64_t output_bytes;
     uint64_t unsent;
     uint32_t counts[PROCESS_STATES], pools;
 };
@@ -156,6 +157,7 @@ static void check_results(struct pool *pool, struct sums *sums)
 {
     uint64_t counted = 0, tasks = 0;
     struct result *result;
+    sums->output_bytes += pool->output.text_bytes;
     RB_FOREACH (result, worker_results, &pool->results) {
         assert(result->pool == pool && result->seq < pool->next_seq && result->count > 0);
         assert((result->code != 0) == (result->kind == MSG_FAILED));
@@ -240,6 +242,7 @@ void worker_core_check(const struct worker_core *const_core)
     assert(sums.held_tasks == core->held_tasks && sums.held_bytes == core->held_bytes);
     assert(sums.processes == core->total && sums.results == core->unacked);
     assert(sums.result_bytes == core->unacked_bytes);
+    assert(sums.output_bytes == core->output_bytes);
     assert(sums.sent_bytes == core->sent_bytes);
     for (int state = 0; state < PROCESS_STATES; state++)
         assert(sums.counts[state] == core->counts[state]);

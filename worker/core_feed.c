@@ -133,6 +133,17 @@ static uint32_t to_chunk(const struct piece *piece, uint32_t count)
     return (uint32_t)least(piece->count, (uint64_t)count + chunk - over);
 }
 
+/* A fair part of what is left, so that the end of a job is even: half of it, or all where
+ * little is left, since what lies at one process can be taken back for another. */
+static uint64_t fair_part(const struct worker_core *core, const struct job *job)
+{
+    const uint64_t processes = worker_running_max(core, job->pool);
+    const uint64_t task_ns = worker_task_ns(job);
+    const bool little = task_ns > 0 && job->queued_tasks <= EVEN_NS / task_ns * processes;
+    const uint64_t parts = little || processes == 1 ? processes : 2 * processes;
+    return (job->queued_tasks + parts - 1) / parts;
+}
+
 /* How many of a piece's first tasks the process gets now; 0: none. */
 static uint32_t tasks_to_give(const struct worker_core *core,
                               const struct process *process, const struct piece *piece)
@@ -142,12 +153,10 @@ static uint32_t tasks_to_give(const struct worker_core *core,
     if (process->given_pieces >= PIECES_AHEAD_MAX ||
         (!empty && job->recall != RECALL_NONE))
         return 0;
-    /* A fair part of what is left, so that the end of a job is even. */
-    const uint64_t part = job->queued_tasks / (2 * worker_running_max(core, job->pool));
     const uint64_t limit =
         job->limit > process->given_tasks ? job->limit - process->given_tasks : 0;
     uint64_t count = least(tasks_by_time(core, process, job), limit);
-    count = least(count, part > 0 ? part : 1);
+    count = least(count, fair_part(core, job));
     count = least(count, piece->count);
     const uint64_t room = core->config.given_bytes_max > process->given_bytes
                               ? core->config.given_bytes_max - process->given_bytes

@@ -15,6 +15,7 @@
  *   core_slot.c     the slot's number that each has
  *   core_feed.c     starting processes and giving them tasks
  *   core_watch.c    task timeouts, cancelled tasks that run, LOAD
+ *   core_output.c   what processes print
  *   core_result.c   results until they are ACKed
  *   core_check.c    every invariant
  *
@@ -42,6 +43,9 @@
 #define SURPLUS_IDLE_MS 1000  /* how long an idle process beyond the share may stay */
 #define START_PAUSE_MS 1000   /* after failed starts, while others of the pool live */
 #define KILL_SAMPLE_MS 10     /* looking whether a task to be killed runs by now */
+#define PATIENCE_MS 10        /* results do not wait for less than this, */
+#define PATIENCE_TASKS 8      /* nor for fewer tasks of a slot */
+#define EVEN_NS 50000000      /* less work a process than this is dealt out at once */
 #define AHEAD_ONE_NS 5000000  /* tasks shorter than this have one waiting behind them */
 #define CLAIM_NS 50000        /* work that a process claims at a time */
 #define CLAIM_MAX 1024
@@ -236,6 +240,24 @@ struct recent_function {
 RB_HEAD(worker_results, result);
 RB_HEAD(worker_done_tasks, result);
 
+/* Lines of one task, or of none, and of one of its process's two streams. */
+struct printed {
+    uint64_t job, first;
+    uint32_t count, attempt, pid, fd, lines, bytes;
+};
+
+/* What processes of a pool have printed and nobody was told yet. */
+struct output {
+    bool wanted;
+    uint8_t *text; /* of the pieces, one behind the other */
+    size_t text_bytes, text_capacity;
+    struct printed *pieces;
+    size_t pieces_count, pieces_capacity;
+    uint64_t left_out;               /* lines */
+    uint64_t allowance, refilled_ms; /* bytes it may take in */
+    uint64_t due_ms;                 /* when it goes at the latest; UINT64_MAX: nothing */
+};
+
 struct pool {
     struct id id;
     enum pool_state state;
@@ -265,6 +287,7 @@ struct pool {
     struct worker_results results;
     struct worker_done_tasks done_tasks;
     uint64_t results_count;
+    struct output output;
     struct recent_function recent[RECENT_FUNCTIONS];
     uint32_t recent_next;
     RB_ENTRY(pool) by_id;   /* unless forgotten */
@@ -291,7 +314,7 @@ struct result {
     int code, exit_status, signal, pid;
     char *message, *backtrace;
     uint64_t bytes;
-    uint64_t due_ms; /* unsent: waits for others until then */
+    uint64_t since_ms; /* unsent: since when; 0: it is late already */
     RB_ENTRY(result) by_seq;
     RB_ENTRY(result) by_task;
     TAILQ_ENTRY(result) link;
@@ -328,12 +351,17 @@ struct worker_core {
     uint64_t held_tasks, held_bytes; /* queued and given */
 
     struct result_list unsent;
+    uint64_t results_due_ms; /* the unsent ones wait for others until then */
     uint64_t sent_bytes, unacked_bytes, unacked;
+
+    uint64_t output_bytes;  /* held, of all pools */
+    uint64_t output_due_ms; /* not later than the earliest of them; UINT64_MAX: none */
 
     bool load_changed;
     bool load_urgent; /* what is blocked has changed: others wait for that */
     bool load_asked;  /* how far the long tasks are, for the LOAD that is due */
     uint64_t load_ms;
+    uint64_t told_processes, told_started;
 };
 
 RB_PROTOTYPE(worker_pieces, piece, by_index, worker_piece_compare)
@@ -489,7 +517,16 @@ void worker_results_drop(struct worker_core *core, struct pool *pool);
 void worker_results_drop_job(struct worker_core *core, struct pool *pool, uint64_t job);
 void worker_ack(struct worker_core *core, const struct message *message);
 bool worker_results_full(const struct worker_core *core);
+bool worker_results_due(const struct worker_core *core); /* the next FLUSH sends some */
 uint64_t worker_results_deadline(const struct worker_core *core);
 int worker_flush_results(struct worker_core *core);
+
+/* core_output.c */
+void worker_output_init(const struct worker_core *core, struct pool *pool, bool wanted);
+void worker_output_take(struct worker_core *core, struct process *process,
+                        const struct worker_event *event);
+int worker_flush_output(struct worker_core *core);
+uint64_t worker_output_deadline(const struct worker_core *core);
+void worker_output_fini(struct worker_core *core, struct pool *pool);
 
 #endif

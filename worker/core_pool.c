@@ -75,7 +75,8 @@ bool worker_pool_usable(const struct worker_core *core, const struct pool *pool)
 
 /* ----------------------------------------------------------------------- opening */
 
-static struct pool *create_pool(struct message *message)
+static struct pool *create_pool(const struct worker_core *core,
+                                const struct message *message)
 {
     struct pool *pool = mem_alloc(sizeof *pool);
     if (pool == NULL)
@@ -85,6 +86,7 @@ static struct pool *create_pool(struct message *message)
     pool->tasks_per_process = message->pool_open.tasks_per_process;
     memcpy(pool->initializer, message->pool_open.initializer, sizeof pool->initializer);
     pool->eager = true;
+    worker_output_init(core, pool, message->pool_open.output);
     TAILQ_INIT(&pool->closed);
     for (int state = 0; state < PROCESS_STATES; state++)
         TAILQ_INIT(&pool->processes[state]);
@@ -130,7 +132,7 @@ static int open_new(struct worker_core *core, struct message *message)
 {
     char text[512];
     const int code = refuse_pool(core, message, text, sizeof text);
-    struct pool *pool = create_pool(message);
+    struct pool *pool = create_pool(core, message);
     if (pool == NULL)
         return FARPOOL_ENOMEM;
     if (code == 0 && worker_program_attach(core, pool, message) != 0) {
@@ -320,6 +322,7 @@ void worker_pool_free(struct worker_core *core, struct pool *pool)
         RB_REMOVE(worker_pools, &core->pools_by_id, pool);
     TAILQ_REMOVE(&core->pools, pool, link);
     core->pools_count--;
+    worker_output_fini(core, pool);
     payload_unref(&pool->argument);
     mem_free(pool);
 }

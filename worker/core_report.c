@@ -274,6 +274,9 @@ int worker_process_event(struct worker_core *core, struct worker_event *event)
     case WORKER_PROCESS_UNBLOCKED:
         on_blocked(core, process, event->kind == WORKER_PROCESS_BLOCKED);
         return 0;
+    case WORKER_PROCESS_OUTPUT:
+        worker_output_take(core, process, event);
+        return 0;
     case WORKER_PROCESS_SAMPLED:
         return worker_sampled(core, process, event);
     default:

@@ -99,7 +99,7 @@ void worker_result_keep(struct worker_core *core, struct pool *pool,
         core->next_seq = pool->next_seq;
     result->bytes = size_of(result);
     result->state = RESULT_UNSENT;
-    result->due_ms = worker_after(core->now_ms, core->config.results_wait_ms);
+    result->since_ms = core->now_ms;
     RB_INSERT(worker_results, &pool->results, result);
     RB_INSERT(worker_done_tasks, &pool->done_tasks, result);
     pool->results_count++;
@@ -150,7 +150,7 @@ void worker_result_resend(struct worker_core *core, struct result *result)
     if (result->state == RESULT_UNSENT)
         return;
     result->state = RESULT_UNSENT;
-    result->due_ms = 0;
+    result->since_ms = 0;
     core->sent_bytes -= result->bytes;
     TAILQ_INSERT_TAIL(&core->unsent, result, link);
 }
@@ -331,48 +331,70 @@ static int send_batch(struct worker_core *core, const struct batch *batch)
     return 0;
 }
 
-/* Whether more than that is queued of the job: results_wait_ms twice on every slot. The
- * coordinator gives more long before that is gone, so nobody waits for these results. */
-static bool has_much(const struct worker_core *core, const struct result *result)
+/* How long results of a job may wait: half of what its queue here will take, unless few
+ * would come in that time. The coordinator gives more before the queue is gone, so nobody
+ * waits for just these. */
+static uint64_t patience_ms(const struct worker_core *core, const struct result *result)
 {
     const struct job *job = worker_job_find(result->pool, result->job);
     const uint64_t task_ns = job ? worker_task_ns(job) : 0;
-    const uint64_t much_ns = UINT64_C(2000000) * core->config.results_wait_ms *
-                             worker_running_max(core, result->pool);
-    return task_ns > 0 && job->queued_tasks > much_ns / task_ns;
+    const uint64_t half = UINT64_C(2) * worker_running_max(core, result->pool);
+    if (task_ns == 0 || job->queued_tasks < half * PATIENCE_TASKS)
+        return 0;
+    const uint64_t wait_ms = job->queued_tasks / half > UINT64_MAX / task_ns
+                                 ? UINT64_MAX
+                                 : job->queued_tasks / half * task_ns / 1000000;
+    return wait_ms < PATIENCE_MS ? 0 : wait_ms;
 }
 
-/* Whether all that is unsent may wait for more to go with it. */
-static bool may_wait(const struct worker_core *core)
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Until when all that is unsent may wait for more to go with it; 0: not at all. */
+static uint64_t wait_until(const struct worker_core *core)
 {
     const struct result *result = TAILQ_FIRST(&core->unsent), *before = NULL;
+    const uint64_t since_ms = result->since_ms;
+    uint64_t until_ms = worker_tick(since_ms, core->config.results_wait_ms);
     uint64_t bytes = 0;
     uint32_t count = 0;
-    if (result->due_ms <= core->now_ms || core->state != CORE_WORKING)
-        return false;
+    if (core->state != CORE_WORKING || core->unacked_bytes >= core->result_window / 2)
+        return 0;
     for (; result != NULL; before = result, result = TAILQ_NEXT(result, link)) {
         bytes += result->bytes;
         if (++count == SPANS_MAX || bytes >= BATCH_BYTES)
-            return false;
-        if ((before == NULL || !belongs(before, result)) && !has_much(core, result))
-            return false;
+            return 0;
+        if (before == NULL || !belongs(before, result))
+            until_ms = least(until_ms, worker_after(since_ms, patience_ms(core, result)));
+        if (until_ms <= core->now_ms)
+            return 0;
     }
-    return true;
+    return until_ms;
+}
+
+bool worker_results_due(const struct worker_core *core)
+{
+    return core->link == LINK_UP && !TAILQ_EMPTY(&core->unsent) && wait_until(core) == 0;
 }
 
 uint64_t worker_results_deadline(const struct worker_core *core)
 {
-    const struct result *first = TAILQ_FIRST(&core->unsent);
     /* What is late waits for the window, and an ACK opens that. */
-    return core->link == LINK_UP && first != NULL && first->due_ms > core->now_ms
-               ? first->due_ms
+    return core->link == LINK_UP && !TAILQ_EMPTY(&core->unsent) &&
+                   core->results_due_ms > core->now_ms
+               ? core->results_due_ms
                : UINT64_MAX;
 }
 
 int worker_flush_results(struct worker_core *core)
 {
     struct batch batch;
-    if (core->link != LINK_UP || TAILQ_EMPTY(&core->unsent) || may_wait(core))
+    if (core->link != LINK_UP || TAILQ_EMPTY(&core->unsent))
+        return 0;
+    core->results_due_ms = wait_until(core);
+    if (core->results_due_ms > 0)
         return 0;
     while (core->link == LINK_UP && !TAILQ_EMPTY(&core->unsent)) {
         collect(core, &batch);

@@ -135,6 +135,7 @@ void worker_load_forget(struct worker_core *core)
 {
     struct pool *pool;
     core->load_changed = core->load_urgent = true;
+    core->told_processes = core->told_started = UINT64_MAX;
     TAILQ_FOREACH (pool, &core->pools, link) {
         struct job *job;
         RB_FOREACH (job, worker_jobs, &pool->jobs)
@@ -204,6 +205,20 @@ static bool is_news(const struct job *job)
            job->share_ppm != job->told_share_ppm;
 }
 
+static bool has_news(struct worker_core *core)
+{
+    bool news =
+        core->total != core->told_processes || core->started != core->told_started;
+    struct pool *pool;
+    TAILQ_FOREACH (pool, &core->pools, link) {
+        struct job *job;
+        count_running(pool);
+        RB_FOREACH (job, worker_jobs, &pool->jobs)
+            news = news || is_news(job);
+    }
+    return news;
+}
+
 /* Jobs whose load changed, or that still run something; the rest of a long list follows
  * with the next LOAD. */
 static uint32_t list_jobs(struct worker_core *core, struct msg_job_load *loads)
@@ -213,7 +228,6 @@ static uint32_t list_jobs(struct worker_core *core, struct msg_job_load *loads)
     core->load_changed = false;
     TAILQ_FOREACH (pool, &core->pools, link) {
         struct job *job;
-        count_running(pool);
         RB_FOREACH (job, worker_jobs, &pool->jobs) {
             if (!is_news(job) && job->running == 0)
                 continue;
@@ -233,6 +247,10 @@ static uint32_t list_jobs(struct worker_core *core, struct msg_job_load *loads)
 
 static int send_load(struct worker_core *core)
 {
+    if (!has_news(core)) {
+        core->load_changed = false;
+        return 0;
+    }
     struct message *message = worker_message(core, MSG_LOAD);
     struct msg_job_load *loads = message ? mem_alloc(LIST_MAX * sizeof *loads) : NULL;
     if (loads == NULL) {
@@ -241,6 +259,8 @@ static int send_load(struct worker_core *core)
     }
     message->load.processes = core->total;
     message->load.started = core->started;
+    core->told_processes = core->total;
+    core->told_started = core->started;
     message->load.jobs = loads;
     message->load.jobs_count = list_jobs(core, loads);
     worker_send(core, message);
@@ -257,7 +277,7 @@ static bool any_runs(const struct worker_core *core)
 /* That a task is blocked, or goes on, is told at once: the coordinator counts on it. */
 int worker_flush_load(struct worker_core *core)
 {
-    const bool due = core->now_ms >= worker_after(core->load_ms, LOAD_PERIOD_MS);
+    const bool due = core->now_ms >= worker_tick(core->load_ms, LOAD_PERIOD_MS);
     if (core->link != LINK_UP)
         return 0;
     if (core->load_urgent) {
@@ -297,7 +317,7 @@ static uint64_t nearest_due(const struct worker_core *core)
 uint64_t worker_watch_deadline(const struct worker_core *core)
 {
     const uint64_t nearest = nearest_due(core);
-    const uint64_t load_ms = worker_after(core->load_ms, LOAD_PERIOD_MS);
+    const uint64_t load_ms = worker_tick(core->load_ms, LOAD_PERIOD_MS);
     const bool load = core->link == LINK_UP && (core->load_changed || any_runs(core)) &&
                       !any_sampling(core);
     return load && load_ms < nearest ? load_ms : nearest;

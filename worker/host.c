@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define EPOLL_EVENTS 64
-#define LOOK_MS 20 /* host_deadline */
+#define LOOK_MS 50 /* host_deadline */
 
 struct worker_event host_event(const struct host *host,
                                const struct host_process *process,
@@ -265,8 +265,7 @@ static void look_at(struct host *host, uint64_t number)
     if (process == NULL)
         return; /* UINT64_MAX: a bell, which only has to wake */
     struct pollfd exit = {.fd = process->pidfd, .events = POLLIN};
-    host_output_read(host, process, &process->pipes[0]);
-    host_output_read(host, process, &process->pipes[1]);
+    process->printing = true;
     if (process->pidfd >= 0 && poll(&exit, 1, 0) == 1)
         process->exited = true;
 }
@@ -295,10 +294,16 @@ static void deliver_sample(struct host *host, struct host_process *process)
 static void poll_process(struct host *host, struct host_process *process)
 {
     bool ended = process->exited || process->state == PROCESS_UNBORN;
+    const bool printing = process->printing && process->map != NULL;
+    const struct host_owner owner = host_output_owner(process);
+    if (printing)
+        host_output_read(host, process);
     if (process->state < PROCESS_ENDING)
         host_drain(host, process);
     if (host->merge.process != NULL)
         return; /* no memory for what it published: nothing may overtake that */
+    if (printing)
+        host_output_tell(host, process, &owner);
     if (ended && process->state < PROCESS_ENDING && ring_ready(&process->out))
         return; /* no memory for the rest */
     if (ended) {
@@ -360,8 +365,8 @@ uint64_t host_deadline(const struct host *host)
 {
     const struct host_process *process, *next;
     HASH_ITER (hh, host->processes, process, next)
-        if (may_be_quiet(process))
-            return host->now_ms + LOOK_MS;
+        if (may_be_quiet(process) || process->printing)
+            return worker_tick(host->now_ms, LOOK_MS);
     return UINT64_MAX;
 }
 

@@ -28,9 +28,8 @@ struct host_resource {
 
 struct host_config {
     const char *node;    /* told to the functions */
-    bool capture_output; /* daemon: stdout and stderr of processes go through pipes, line
-                            by line, to on_output; embedded: they are inherited */
-    void (*on_output)(void *user, uint64_t process, int pid, int fd, const char *line);
+    bool capture_output; /* stdout and stderr of processes go through pipes, and come as
+                            WORKER_PROCESS_OUTPUT; else they are inherited */
     /* A message of a client inside a process (nested pools): frames to pass on to the
      * coordinator; references are the callee's. */
     void (*on_relay)(void *user, uint64_t process, struct frames *frames);

@@ -55,6 +55,7 @@ static void fill_control(struct channel_control *control, const struct host *hos
     control->payload_max = host->config.payload_max;
     control->spin = host->config.spin;
     control->parent = (uint32_t)getpid();
+    control->captured = host->config.capture_output;
     control->pool = *pool;
     memcpy(control->node, host->node, sizeof control->node);
     for (unsigned i = 0; i < CHANNEL_CANCELS; i++)

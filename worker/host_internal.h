@@ -34,7 +34,7 @@
 #define uthash_nonfatal_oom(element) ((element)->hashed = false)
 #include <uthash.h>
 
-#define HOST_LINE_BYTES 4096   /* a longer line of output is cut */
+#define HOST_LINE_BYTES 16384  /* a longer line of output is cut */
 #define HOST_STDERR_BYTES 4096 /* kept of a process that is not ready yet */
 
 /* A mapping of shared memory; lives as long as the process's host or any output in it. */
@@ -85,10 +85,17 @@ struct relay_in {
 };
 
 struct host_pipe {
-    int fd;     /* -1: closed or never there */
-    int number; /* 1: stdout, 2: stderr */
-    size_t filled;
-    char line[HOST_LINE_BYTES];
+    int fd;        /* -1: closed or never there */
+    int number;    /* 1: stdout, 2: stderr */
+    uint64_t read; /* bytes in all */
+    size_t filled; /* the last of them, not told yet */
+    char text[HOST_LINE_BYTES + 1];
+};
+
+/* Whose output it is: of one of `count` tasks (0: of none). */
+struct host_owner {
+    uint64_t give, first;
+    uint64_t count;
 };
 
 enum process_state {
@@ -122,6 +129,7 @@ struct host_process {
     bool sample;      /* an answer is due */
     uint32_t cancels; /* ranges written so far */
     struct host_pipe pipes[2];
+    bool printing;                           /* look at its pipes */
     char stderr_text[HOST_STDERR_BYTES + 1]; /* the last of it, until READY */
     size_t stderr_bytes;
     char program[256]; /* for texts */
@@ -271,9 +279,18 @@ void host_violate(struct host_process *process, const char *what);
 
 /* host_output.c ------------------------------------------------------------------- */
 
-void host_output_read(struct host *host, struct host_process *process,
-                      struct host_pipe *pipe);
-/* Reads what is left, tells an unfinished line, and closes both. */
+/* What the process does now, to be compared with what it does later. */
+struct host_owner host_output_owner(const struct host_process *process);
+/* Reads what there is, as far as there is room. */
+void host_output_read(struct host *host, struct host_process *process);
+/* Tells it, but for an unfinished line: behind host_drain. `before` is of the time before
+ * it was read; if the process does something else now, it is known later. */
+void host_output_tell(struct host *host, struct host_process *process,
+                      const struct host_owner *before);
+/* The process tells up to where its output is of these tasks. */
+void host_output_take(struct host *host, struct host_process *process,
+                      const struct channel_printed *printed);
+/* Reads what is left, tells it as that of the task it was in, and closes both. */
 void host_output_finish(struct host *host, struct host_process *process);
 
 /* host_relay.c -------------------------------------------------------------------- */

@@ -354,6 +354,17 @@ static int take_plain(struct host *host, struct host_process *process, uint16_t 
     return 1;
 }
 
+static int take_printed(struct host *host, struct host_process *process,
+                        const struct ring_record *record)
+{
+    struct channel_printed printed;
+    if (!host->config.capture_output || record->length < sizeof printed)
+        return FARPOOL_EPROTOCOL;
+    memcpy(&printed, record->body, sizeof printed);
+    host_output_take(host, process, &printed);
+    return 1;
+}
+
 static int take_relay(struct host *host, struct host_process *process,
                       const struct ring_record *record)
 {
@@ -381,6 +392,8 @@ static int take_record(struct host *host, struct host_process *process,
     case CHANNEL_RELAY:
     case CHANNEL_RELAY_PART:
         return take_relay(host, process, record);
+    case CHANNEL_PRINTED:
+        return take_printed(host, process, record);
     case CHANNEL_IDLE:
         if (TAILQ_EMPTY(&process->gives))
             host_map_trim_in(process->map, &process->in_arena);

@@ -139,21 +139,29 @@ static void log_process(const struct worker_event *event)
                   event->signal);
 }
 
+/* Its client is told as well: here it is for who looks for what went wrong. */
+static void log_output(const struct worker_event *event)
+{
+    const char *name = event->fd == STDERR_FILENO ? "stderr" : "stdout";
+    const char *at = event->output, *end = at + event->output_bytes;
+    while (log_level() >= LOG_DEBUG && at < end) {
+        const char *line_end = memchr(at, '\n', (size_t)(end - at));
+        log_event(LOG_DEBUG, name, "process=%llu pid=%d line=\"%.*s\"",
+                  (unsigned long long)event->process, event->pid, (int)(line_end - at),
+                  at);
+        at = line_end + 1;
+    }
+}
+
 static void on_host(void *user, struct worker_event *event)
 {
     struct shell *shell = user;
     log_process(event);
+    if (event->kind == WORKER_PROCESS_OUTPUT)
+        log_output(event);
     if (event->kind == WORKER_PROCESS_GONE)
         shell_relay_gone(shell, event->process);
     shell_step(shell, event);
-}
-
-static void on_output(void *user, uint64_t process, int pid, int fd, const char *line)
-{
-    struct shell *shell = user;
-    (void)process;
-    log_event(LOG_INFO, fd == STDERR_FILENO ? "stderr" : "stdout",
-              "node=%s pid=%d line=\"%s\"", shell->options->core.node, pid, line);
 }
 
 /* ------------------------------------------------------------------------ loop */
@@ -258,7 +266,6 @@ static int open_host(struct shell *shell, farpool_error *error)
     const struct worker_place *place = &shell->options->place;
     struct host_config config = {.node = shell->options->core.node,
                                  .capture_output = true,
-                                 .on_output = on_output,
                                  .on_relay = shell_relay_send,
                                  .user = shell,
                                  .payload_max = BODY_BYTES_MAX,

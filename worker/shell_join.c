@@ -67,6 +67,8 @@ static int dial_with_token(struct shell *shell, farpool_error *error)
 
 int shell_join_dial(struct shell *shell, farpool_error *error)
 {
+    if (shell->options->join != NULL || shell->options->key != NULL)
+        sys_hide_memory();
     if (shell->options->join != NULL)
         return dial_with_token(shell, error);
     shell->join_ended = true;

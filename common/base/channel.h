@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define CHANNEL_MAGIC 0x6c6f6f7072616664u
-#define CHANNEL_VERSION 1u
+#define CHANNEL_VERSION 2u
 /* In the environment of a process: "version:memory:bell:parent:generation", where memory
  * and bell are file descriptors (the shared memory, the host's eventfd). */
 #define CHANNEL_ENVIRONMENT "FARPOOL_PROCESS"
@@ -57,6 +57,14 @@ struct channel_cancel {
     _Atomic uint64_t give, first, count;
 };
 
+/* How far the host has read what the process printed. Written by the host; `turn` is odd
+ * while it reads, so that the process can tell what it has written in all: what was read
+ * and what is left in the pipe. */
+struct channel_output {
+    _Atomic uint32_t turn;
+    _Atomic uint64_t read[2]; /* bytes of stdout and stderr */
+};
+
 enum channel_state { CHANNEL_STARTING, CHANNEL_ATTACHED, CHANNEL_SERVING };
 
 struct channel_control {
@@ -65,6 +73,7 @@ struct channel_control {
     uint32_t version, generation;
     uint64_t payload_max;
     uint32_t spin, parent;
+    uint32_t captured; /* stdout and stderr are pipes that the host reads */
     struct id pool;
     char node[NODE_NAME_MAX + 1];
 
@@ -73,6 +82,7 @@ struct channel_control {
     _Alignas(64) _Atomic uint32_t host_asleep; /* set by the host, cleared by who rings */
     _Alignas(64) _Atomic uint32_t closing; /* by the host: end when the ring is empty */
     struct channel_cancel cancels[CHANNEL_CANCELS];
+    _Alignas(64) struct channel_output output;
     _Alignas(64) struct channel_running running;
     _Atomic uint32_t state;       /* enum channel_state; by the process */
     _Atomic uint32_t crash_bytes; /* how much crash text there is */
@@ -130,6 +140,7 @@ enum channel_record {
     CHANNEL_IDLE,       /* out: nothing to do for a while: the in arena may be trimmed */
     CHANNEL_RELAY,      /* relay, out: struct channel_relay: a message begins */
     CHANNEL_RELAY_PART, /* relay, out: the next bytes of it */
+    CHANNEL_PRINTED,    /* out: struct channel_printed: up to here tasks printed */
 };
 
 #define CHANNEL_INLINE UINT64_MAX /* as an offset: the bytes are in the record */
@@ -178,6 +189,14 @@ struct channel_failed {
     uint64_t give, index;
     int32_t code;
     uint32_t message_bytes, backtrace_bytes;
+};
+
+/* What was printed since the record before this one, by one of these tasks (count 0: by
+ * none). Written before their results are. */
+struct channel_printed {
+    uint64_t give, first;
+    uint64_t count;
+    uint64_t written[2]; /* bytes of stdout and stderr, in all; UINT64_MAX: not known */
 };
 
 /* A message begins: its frames' sizes; their bytes follow in CHANNEL_RELAY_PARTs. */

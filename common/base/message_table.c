@@ -80,6 +80,19 @@ static bool run_valid(uint64_t first, uint64_t count)
     return count >= 1 && first <= UINT64_MAX - count;
 }
 
+static bool printed_valid(const struct msg_printed *printed)
+{
+    const struct payload *text = printed->text;
+    uint32_t lines = 0;
+    if (text == NULL || text->size == 0 || text->size > OUTPUT_BYTES_MAX ||
+        printed->fd == 0 || printed->first > UINT64_MAX - printed->count)
+        return false;
+    const uint8_t *at = text->data, *end = at + text->size;
+    for (; at < end && (at = memchr(at, '\n', (size_t)(end - at))) != NULL; at++)
+        lines++;
+    return at == end && lines == printed->lines;
+}
+
 static bool file_name_valid(const char *name)
 {
     return name[0] && !strchr(name, '/') && strcmp(name, ".") != 0 &&
@@ -107,6 +120,8 @@ const char *message_record_wrong(const struct message_record *record, const void
         const struct msg_file *file = values;
         return file_name_valid(file->name) ? NULL : "a file name that is none";
     }
+    case RECORD_KIND_printed:
+        return printed_valid(values) ? NULL : "lines that are none";
     default:
         return NULL;
     }

@@ -5,13 +5,14 @@
  *     farpool-join-1.SERVER.SECRET.ADDRESS.CHECK
  *
  * SERVER and SECRET are 32 bytes in base64url; ADDRESS is as it is, but that _ stands for
- * the brackets around an IPv6 host; CHECK is the CRC-32 of all before it: a line that was
- * cut short or mistyped is told as such, and not dialled. No shell sees more in it than a
- * word. */
+ * the brackets around an IPv6 host; CHECK is 32 bits of the BLAKE2b of all before it: a
+ * line that was cut short or mistyped is told as such, and not dialled. No shell sees
+ * more in it than a word. */
 #include "common/base/error.h"
 #include "common/base/mem.h"
 #include "common/keys/keys_internal.h"
 
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <zmq.h>
@@ -20,54 +21,34 @@
 #define FAMILY "farpool-join-"
 #define KEY_DIGITS 43 /* 32 bytes */
 #define CHECK_DIGITS 8
+#define BASE64 sodium_base64_VARIANT_URLSAFE_NO_PADDING
 #define TOKEN_FILE_BYTES_MAX 4096
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-static const char digits[] = LETTERS "-_";
 static const char blanks[] = " \t\r\n";
 
 /* ------------------------------------------------------------------- coding */
 
 static void print_bytes(const uint8_t bytes[32], char text[KEY_DIGITS + 1])
 {
-    uint32_t bits = 0;
-    unsigned count = 0;
-    char *at = text;
-    for (size_t i = 0; i < 32; i++) {
-        bits = bits << 8 | bytes[i];
-        for (count += 8; count >= 6; count -= 6)
-            *at++ = digits[bits >> (count - 6) & 63u];
-    }
-    *at++ = digits[bits << (6 - count) & 63u];
-    *at = '\0';
+    sodium_bin2base64(text, KEY_DIGITS + 1, bytes, 32, BASE64);
 }
 
 static bool parse_bytes(const char *text, uint8_t ret_bytes[32])
 {
-    uint32_t bits = 0;
-    unsigned count = 0;
-    size_t made = 0;
-    for (size_t i = 0; i < KEY_DIGITS; i++) {
-        const char *digit = text[i] != '\0' ? strchr(digits, text[i]) : NULL;
-        if (digit == NULL)
-            return false;
-        bits = bits << 6 | (uint32_t)(digit - digits);
-        count += 6;
-        if (count >= 8)
-            ret_bytes[made++] = (uint8_t)(bits >> (count -= 8));
-    }
-    return (bits & ((1u << count) - 1u)) == 0; /* one text for one key */
+    size_t size = 0;
+    return sodium_base642bin(ret_bytes, 32, text, KEY_DIGITS, NULL, &size, NULL,
+                             BASE64) == 0 &&
+           size == 32;
 }
 
-static uint32_t checksum(const char *text, size_t size)
+/* The first bytes of BLAKE2b-128 of the text. */
+static void find_check(const char *text, size_t size, char ret_check[CHECK_DIGITS + 1])
 {
-    uint32_t sum = UINT32_MAX;
-    for (size_t i = 0; i < size; i++) {
-        sum ^= (uint8_t)text[i];
-        for (int bit = 0; bit < 8; bit++)
-            sum = sum >> 1 ^ (sum & 1u ? UINT32_C(0xedb88320) : 0);
-    }
-    return ~sum;
+    unsigned char hash[crypto_generichash_blake2b_BYTES_MIN];
+    crypto_generichash_blake2b(hash, sizeof hash, (const unsigned char *)text, size, NULL,
+                               0);
+    sodium_bin2hex(ret_check, CHECK_DIGITS + 1, hash, CHECK_DIGITS / 2);
 }
 
 static bool find_public(const uint8_t secret[32], struct hash *ret_key)
@@ -133,8 +114,8 @@ void token_print(const struct token *token, char text[TOKEN_TEXT_SIZE])
     change_brackets(address, "[]", "__");
     const int size =
         snprintf(text, TOKEN_TEXT_SIZE, HEAD "%s.%s.%s", server, secret, address);
-    snprintf(text + size, TOKEN_TEXT_SIZE - (size_t)size, ".%08x",
-             (unsigned)checksum(text, (size_t)size));
+    find_check(text, (size_t)size, text + size + 1);
+    text[size] = '.';
     explicit_bzero(secret, sizeof secret);
 }
 
@@ -151,7 +132,7 @@ static const char *read_token(const char *text, size_t size, struct token *token
         return "it is of another version than " FAMILY "1";
     if (size <= least || size >= TOKEN_TEXT_SIZE)
         return "it is not whole: paste all of the line";
-    snprintf(sum, sizeof sum, "%08x", (unsigned)checksum(text, size - CHECK_DIGITS - 1));
+    find_check(text, size - CHECK_DIGITS - 1, sum);
     if (text[size - CHECK_DIGITS - 1] != '.' ||
         memcmp(text + size - CHECK_DIGITS, sum, CHECK_DIGITS) != 0)
         return "it is not whole, or mistyped: paste all of the line";

@@ -111,6 +111,7 @@ static bool may_pass(enum message_kind small, enum message_kind large)
     case MSG_LOAD:
     case MSG_FETCH:
     case MSG_BLOB:
+    case MSG_OUTPUT:
     case MSG_STATUS_GET:
     case MSG_STATUS:
         return true;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * hash.c: BLAKE2b-256 of bytes and of files, by libsodium. A file is read in pieces, so
+ * hash.c: BLAKE2b-256 of bytes and of files, by libsodium, and the ids of pools that are
+ * made of it. A file is read in pieces, so
  * its size does not matter; a file that changes while it is read gives the hash of what
  * was read, and the size tells how much that was. */
 #include "common/base/error.h"
@@ -16,6 +17,16 @@ void sys_hash(const void *data, size_t size, struct hash *ret_hash)
 {
     crypto_generichash_blake2b(ret_hash->bytes, sizeof ret_hash->bytes, data, size, NULL,
                                0);
+}
+
+void sys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_pool)
+{
+    unsigned char both[sizeof key->bytes + sizeof seed->bytes];
+    struct hash hash;
+    memcpy(both, key->bytes, sizeof key->bytes);
+    memcpy(both + sizeof key->bytes, seed->bytes, sizeof seed->bytes);
+    sys_hash(both, sizeof both, &hash);
+    memcpy(ret_pool->bytes, hash.bytes, sizeof ret_pool->bytes);
 }
 
 /* Adds the whole file; 0 or an errno. */

@@ -117,6 +117,8 @@ void notify_status(struct notify *notify, const char *format, ...)
 {
     char status[NOTIFY_STATUS_MAX];
     va_list arguments;
+    if (notify->fd < 0)
+        return; /* nobody to tell */
     va_start(arguments, format);
     vsnprintf(status, sizeof status, format, arguments);
     va_end(arguments);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
@@ -104,6 +105,11 @@ bool sys_parse_size(const char *text, uint64_t *ret_size)
     }
     *ret_size = (uint64_t)value << shift;
     return true;
+}
+
+void sys_hide_memory(void)
+{
+    prctl(PR_SET_DUMPABLE, 0);
 }
 
 int sys_need_files(uint64_t need, farpool_error *error)

@@ -29,10 +29,18 @@ char *sys_machine(char *text, size_t size);
 int sys_hash_file(const char *path, struct hash *ret_hash, uint64_t *ret_size,
                   farpool_error *error);
 void sys_hash(const void *data, size_t size, struct hash *ret_hash);
+/* The id of a pool that the holder of a public key opens: 128 bits of BLAKE2b-256 over
+ * key and seed, so that nobody else can name that pool (docs/security.md). */
+void sys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_pool);
 
 /* A number of bytes as people give it: a whole number, with K, M, G or T for powers of
  * 1024. false: not a number, or over UINT64_MAX. */
 bool sys_parse_size(const char *text, uint64_t *ret_size);
+
+/* For a daemon that holds a secret key: it leaves no core file, and nothing of the same
+ * user but root may read its memory, as a pool's process could. What it starts is not
+ * concerned. */
+void sys_hide_memory(void);
 
 /* Raises the soft limit of open files to the hard one; ENOFILES when that is less than
  * `need`, naming both. */

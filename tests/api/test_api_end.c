@@ -4,6 +4,7 @@
 #include "tests/api/fixture.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -290,6 +291,80 @@ static void unclosed_pool_with_work_left_is_reported(void **state)
     farpool_job_free(job);
 }
 
+/* What a callback that ends its own pool has seen. */
+struct ended {
+    farpool_pool *pool;
+    bool joins;
+    bool refused;
+    int code;
+    atomic_int calls;
+};
+
+static void end_own_pool(farpool_job *job, void *user)
+{
+    struct ended *ended = user;
+
+    if (atomic_fetch_add(&ended->calls, 1) > 0)
+        return;
+    if (ended->joins) {
+        ended->code = farpool_close(ended->pool, NULL);
+        if (ended->code == 0)
+            ended->code = farpool_join(ended->pool, DEADLINE_MS, NULL);
+        return;
+    }
+    stderr_begin();
+    farpool_pool_free(ended->pool);
+    ended->refused =
+        strstr(stderr_end(), "farpool: free: a pool cannot be freed inside one of its "
+                             "callbacks") != NULL;
+    farpool_job_free(job);
+}
+
+static void free_in_a_callback_is_refused(void **state)
+{
+    struct ended ended = {.pool = fixture_open(NULL)};
+    farpool_job_options options = FARPOOL_JOB_OPTIONS;
+    farpool_error error;
+    int64_t output;
+
+    (void)state;
+    options.callback = end_own_pool;
+    options.user = &ended;
+    assert_non_null(farpool_apply_async(ended.pool, square, 2, &options, &error));
+    /* The pool goes on, and is freed by whom it belongs to. */
+    assert_code(farpool_apply(ended.pool, square, 5, &output, &error), 0, &error);
+    assert_int_equal(output, 25);
+    fixture_close(ended.pool);
+    assert_int_equal(ended.calls, 1);
+    assert_true(ended.refused);
+}
+
+/* The second job's callback can only come when the first one's has returned. */
+static void join_in_a_callback_does_not_wait_for_others(void **state)
+{
+    struct ended ended = {.pool = fixture_open_processes(1), .joins = true, .code = 1};
+    gate input = make_gate();
+    farpool_job_options options = FARPOOL_JOB_OPTIONS;
+    farpool_error error;
+    farpool_job *first, *second;
+
+    (void)state;
+    options.callback = end_own_pool;
+    options.user = &ended;
+    first = farpool_apply_async(ended.pool, pass, input, &options, &error);
+    second = farpool_apply_async(ended.pool, square, 3, &options, &error);
+    sign_wait(&input.begun);
+    sign_post(&input.go, 1);
+    assert_code(farpool_job_get(first, DEADLINE_MS, &error), 0, &error);
+    assert_code(farpool_job_get(second, DEADLINE_MS, &error), 0, &error);
+    assert_int_equal(ended.code, 0);
+    assert_int_equal(ended.calls, 2);
+    farpool_job_free(first);
+    farpool_job_free(second);
+    assert_code(farpool_join(ended.pool, DEADLINE_MS, &error), 0, &error);
+    farpool_pool_free(ended.pool);
+}
+
 static void unclosed_pool_without_work_is_not(void **state)
 {
     farpool_pool *pool = fixture_open(NULL);
@@ -366,6 +441,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(use_after_terminate_is_refused),
     cmocka_unit_test(unclosed_pool_with_work_left_is_reported),
     cmocka_unit_test(unclosed_pool_without_work_is_not),
+    cmocka_unit_test(free_in_a_callback_is_refused),
+    cmocka_unit_test(join_in_a_callback_does_not_wait_for_others),
     cmocka_unit_test(shutdown_with_a_full_queue),
     cmocka_unit_test(free_a_job_that_runs),
     cmocka_unit_test(open_and_close_many_times),

@@ -101,6 +101,21 @@ RECORDS(FUZZ_RECORD)
         MESSAGE_##KIND(FUZZ_MESSAGE_FIELD, FUZZ_MESSAGE_LIST) break;                     \
     }
 
+/* Lines that are some, most of the time. */
+static inline void fuzz_fill_lines(struct fuzz_input *bytes, struct message *output)
+{
+    for (uint32_t i = 0; i < output->output.pieces_count; i++) {
+        struct msg_printed *piece = &output->output.pieces[i];
+
+        if (fuzz_take(bytes) % 8 == 0)
+            continue;
+        payload_unref(&piece->text);
+        piece->text = payload_copy("x\n\n", 3);
+        piece->lines = 2;
+        piece->fd = 1;
+    }
+}
+
 static inline struct message *fuzz_fill(struct fuzz_input *bytes, enum message_kind kind)
 {
     struct message *message = message_create(kind);
@@ -112,6 +127,8 @@ static inline struct message *fuzz_fill(struct fuzz_input *bytes, enum message_k
     default:
         break;
     }
+    if (kind == MSG_OUTPUT)
+        fuzz_fill_lines(bytes, message);
     return message;
 }
 

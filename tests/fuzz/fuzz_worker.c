@@ -260,6 +260,26 @@ static void end(struct daemon *daemon, struct process *process)
     step(daemon, &event);
 }
 
+/* Of the task that runs, of another one, or of none. */
+static void print(struct daemon *daemon, const struct process *process)
+{
+    static const char text[] = "a line\nb\n\n\nfive\n";
+    const uint8_t how = fuzz_take(&daemon->bytes);
+    struct worker_event event = {.kind = WORKER_PROCESS_OUTPUT,
+                                 .process = process->number,
+                                 .pid = 5,
+                                 .fd = 1 + how % 2,
+                                 .output = text,
+                                 .output_bytes = how % 4 < 2 ? 7 : sizeof text - 1};
+
+    if (process->gives_count && how % 8 > 1) {
+        event.give = process->gives[0].give;
+        event.first = process->gives[0].first + process->gives[0].next + how / 64;
+        event.count = 1 + how / 8 % 3;
+    }
+    step(daemon, &event);
+}
+
 static void act_process(struct daemon *daemon)
 {
     uint8_t what = fuzz_take(&daemon->bytes);
@@ -271,6 +291,8 @@ static void act_process(struct daemon *daemon)
     drop_done(process);
     if (what % 8 == 0) {
         end(daemon, process);
+    } else if (what % 8 == 3) {
+        print(daemon, process);
     } else if (!process->ready) {
         event.kind = WORKER_PROCESS_READY;
         process->ready = true;

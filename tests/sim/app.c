@@ -132,7 +132,7 @@ void sim_app_start(struct sim *sim, int place)
 
     prepare(sim, app);
     app->open = message_create(MSG_POOL_OPEN);
-    app->config.pool = app->open->pool_open.pool = sim_id(sim);
+    sim_keys_name_pool(sim, app);
     app->config.open = app->open;
     snprintf(app->open->pool_open.name, sizeof app->open->pool_open.name, "p%d", place);
     snprintf(app->open->pool_open.machine, sizeof app->open->pool_open.machine, "x86_64");
@@ -142,6 +142,7 @@ void sim_app_start(struct sim *sim, int place)
         app->open->pool_open.tasks_per_process = sim_between(sim, 1, 20);
     if (sim_chance(sim, 3))
         snprintf(app->open->pool_open.initializer, FUNCTION_NAME_MAX, "init%d", place);
+    app->open->pool_open.output = !sim_chance(sim, 3);
     app->initializer_fails = sim->plan.initializer_fails &&
                              app->open->pool_open.initializer[0] && sim_chance(sim, 2);
     sim_program_fill(sim, app);

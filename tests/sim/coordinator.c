@@ -111,6 +111,12 @@ static void carry_out(struct sim *sim, struct coordinator_effect *effect)
         snprintf(who, sizeof who, "K>%c%d (%llu)", link->worker ? 'W' : 'C', link->place,
                  (unsigned long long)effect->link);
         sim_trace_message(sim, who, effect->message);
+        if (effect->message->kind == MSG_WELCOME)
+            link->welcomed_us = sim->now_us;
+        if (effect->message->kind == MSG_LOST && link->place < APPS_MAX)
+            sim_outcome_check_lost(sim, &sim->apps[link->place], effect->message);
+        if (link->place == SQUATTER_PLACE)
+            sim_keys_check_squatter(sim, effect->message);
         if (effect->message->kind == MSG_REFUSED &&
             is_blame(effect->message->refused.code))
             sim_fail(sim, "the coordinator refuses an honest peer: %s",
@@ -164,7 +170,11 @@ void sim_coordinator_look(struct sim *sim)
     struct coordinator_effects *effects = &coordinator->effects;
 
     while (sim_queue_pop(&coordinator->inbox, &event)) {
-        if (sim_link_find(sim, event.link)->dropped) {
+        const struct link *link = sim_link_find(sim, event.link);
+        const struct holder holder = sim_keys_holder(sim, link);
+
+        event.holder = &holder;
+        if (link->dropped) {
             message_free(&event.message);
             continue;
         }

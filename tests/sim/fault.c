@@ -180,6 +180,8 @@ static void strike_app(struct sim *sim, enum sim_fault fault)
         sim_app_kill(sim, place);
     if (fault == FAULT_CLIENT_PAUSE)
         pause_actor(sim, &app->actor, 3000000);
+    if (fault == FAULT_SQUAT)
+        sim_keys_squat(sim, app);
     if (fault == FAULT_CANCEL_TASKS && job)
         cancel_tasks(sim, app, job);
     if (fault == FAULT_FREE_JOB && job)
@@ -205,7 +207,7 @@ static void operate(struct sim *sim, struct message *question)
         message_free(&question);
         return;
     }
-    link = sim_link_operator(sim);
+    link = sim_link_outsider(sim, OPERATOR_PLACE);
     hello->hello_client.protocol = PROTOCOL_VERSION;
     hello->hello_client.client = sim_id(sim);
     sim_coordinator_push(sim, link, hello);
@@ -291,6 +293,7 @@ static void configure(struct sim *sim)
     struct coordinator_config *config = &sim->coordinator.config;
 
     coordinator_config_init(config);
+    config->pool_id = sim_keys_pool_id;
     config->heartbeat_ms = (uint32_t)sim_between(sim, 200, 1000);
     config->silence_ms = config->heartbeat_ms * (uint32_t)sim_between(sim, 3, 5) + 500;
     config->settle_ms = (uint32_t)sim_between(sim, 300, 1500);
@@ -330,6 +333,7 @@ void sim_plan_make(struct sim *sim)
 
     plan->encode = sim_chance(sim, 2);
     plan->nested = sim_chance(sim, 4);
+    plan->keys = sim_chance(sim, 2);
     plan->faults_until_us = sim_between(sim, 1000000, 8000000);
     configure(sim);
     sim_coordinator_start(sim);
@@ -339,6 +343,10 @@ void sim_plan_make(struct sim *sim)
         sim_at(sim, sim_chance(sim, 3) ? sim_dice(sim, 2000000) : 0, start_app, i, 0, 0);
     if (!sim->options.quiet)
         choose_faults(sim);
+    if (sim->options.broken == BREAK_LEND_KEY) {
+        plan->keys = true;
+        sim_at(sim, plan->faults_until_us / 2, strike, FAULT_SQUAT, 0, 0);
+    }
 }
 
 void sim_plan_print(const struct sim *sim)
@@ -349,9 +357,10 @@ void sim_plan_print(const struct sim *sim)
     for (int i = 0; i < FAULTS; i++)
         if (plan->enabled[i])
             printf(" %s", fault_names[i]);
-    printf("%s%s%s%s%s; messages are %s\n", plan->oom ? " (memory runs out)" : "",
+    printf("%s%s%s%s%s%s; messages are %s\n", plan->oom ? " (memory runs out)" : "",
            plan->starts_fail ? " (processes fail to start)" : "",
            plan->programs_fail ? " (programs cannot be stored)" : "",
            plan->initializer_fails ? " (initializers fail)" : "",
-           plan->nested ? " (nested pools)" : "", plan->encode ? "encoded" : "moved");
+           plan->nested ? " (nested pools)" : "", plan->keys ? " (keys)" : "",
+           plan->encode ? "encoded" : "moved");
 }

@@ -23,6 +23,7 @@ static void begin_serving(struct sim *sim, uint64_t place, uint64_t number,
         sim_process_die(sim, node, process, FARPOOL_ELIBRARY, 127, 0);
     } else {
         process->state = PROCESS_SERVING;
+        sim_output_print(sim, node, process, NULL);
         sim_process_report(sim, node, process, WORKER_PROCESS_READY);
         sim_process_advance(sim, node, process);
     }

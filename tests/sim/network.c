@@ -164,6 +164,11 @@ static bool is_sabotaged(struct sim *sim, const struct message *message)
         sim->broke = true;
         return true;
     }
+    if (sim->options.broken == BREAK_DROP_OUTPUT && !sim->broke &&
+        message->kind == MSG_OUTPUT) {
+        sim->broke = true;
+        return true;
+    }
     return sim->options.broken == BREAK_HOLD_ACKS && message->kind == MSG_ACK;
 }
 
@@ -239,12 +244,12 @@ static void connect_peer(struct sim *sim, bool worker, int place)
     }
 }
 
-uint64_t sim_link_operator(struct sim *sim)
+uint64_t sim_link_outsider(struct sim *sim, int place)
 {
     struct link *link = sim_alloc(sizeof *link);
 
     link->number = sim->links.count + 1;
-    link->place = OPERATOR_PLACE;
+    link->place = place;
     sim_queue_push(&sim->links, &link, sizeof link);
     return link->number;
 }

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#define TELL_US 500000 /* WELCOME and HELD, at their slowest */
+
 static void end_task(struct sim *sim, struct app *app, struct job *job, uint64_t index,
                      enum task_end end, int code)
 {
@@ -61,6 +63,7 @@ static void take_done(struct sim *sim, struct app *app,
         const uint8_t *data;
         size_t size;
 
+        sim_output_check_done(sim, app, job, output.first + i);
         end_task(sim, app, job, output.first + i, TASK_DONE, 0);
         span_task(&output, i, &data, &size);
         check_output(sim, job, output.first + i, data, size);
@@ -93,9 +96,7 @@ static bool may_fail(const struct app *app, const struct job *job, uint64_t inde
     case FARPOOL_EPROCESSLOST:
         return task->blames && task->losts >= job->options.losses_max;
     case FARPOOL_ENODELOST:
-        /* Nobody can tell what of a once-job had begun when a link was lost. */
-        return task->losts >= job->options.losses_max ||
-               (job->options.losses_max == 1 && app->welcomes > 1);
+        return task->losts >= job->options.losses_max;
     case FARPOOL_ETASKTIMEOUT:
         return job->options.timeout_ms && task->failures > retries &&
                (behaviour == BEHAVE_HANG ||
@@ -121,6 +122,56 @@ static void fail_task(struct sim *sim, struct app *app, struct job *job, uint64_
                  job->app, (unsigned long long)job->number, (unsigned long long)index,
                  code, (int)sim_job_behaviour(job, index), task->blames, task->losts,
                  job->options.losses_max, task->failures, job->options.retries);
+}
+
+/* Whether a worker has had time, and a sound link, to tell this coordinator what it has.
+ */
+static bool has_told(struct sim *sim, const struct node *node)
+{
+    const struct link *link = sim_link_find(sim, node->link);
+
+    return node->actor.alive && link && link->welcomed_us && link->lanes[0].open &&
+           link->lanes[1].open && !link->lanes[0].deaf && !link->lanes[1].deaf &&
+           link->welcomed_us + TELL_US < sim->now_us &&
+           link->lag_until_us < link->welcomed_us &&
+           node->actor.paused_until_us < link->welcomed_us;
+}
+
+static void check_not_running(struct sim *sim, const struct process *process,
+                              const struct message *message)
+{
+    const struct give *give = sim_queue_at(&process->gives, 0);
+    const uint64_t index = give->span.first + give->next;
+
+    for (uint32_t i = 0; i < message->lost.ranges_count; i++) {
+        const struct msg_range *range = &message->lost.ranges[i];
+
+        if (give->job->number == message->lost.job && index >= range->first &&
+            index - range->first < range->count && give->span.attempt == range->attempt)
+            sim_fail(sim, "task %llu of job %llx runs, and is told to be lost",
+                     (unsigned long long)index, (unsigned long long)message->lost.job);
+    }
+}
+
+/* What is nowhere since the coordinator was restarted is at no worker that has told: so
+ * a once-job loses no more than that. (A client that comes back to the same coordinator
+ * has had its processes killed by that one.) */
+void sim_outcome_check_lost(struct sim *sim, const struct app *app,
+                            const struct message *message)
+{
+    if (message->lost.node[0] || app->greetings != 1)
+        return;
+    for (int i = 0; i < NODES_MAX; i++) {
+        const struct node *node = &sim->nodes[i];
+
+        for (size_t k = 0; has_told(sim, node) && k < node->processes.count; k++) {
+            const struct process *process =
+                *(struct process **)sim_queue_at(&node->processes, k);
+
+            if (process->running && !process->killed && process->gives.count)
+                check_not_running(sim, process, message);
+        }
+    }
 }
 
 void sim_job_take_failed(struct sim *sim, struct app *app,

@@ -177,6 +177,8 @@ static void end_well(struct sim *sim, struct node *node, struct process *process
                      struct give *give)
 {
     add_output(sim, process, give);
+    if (sim_chance(sim, 2))
+        sim_output_print(sim, node, process, give);
     process->running = false;
     process->pending++;
     process->pending_ns += 1000 * (sim->now_us - process->began_us);
@@ -198,6 +200,7 @@ static void end_badly(struct sim *sim, struct node *node, struct process *proces
                                  .backtrace = "main\nwork",
                                  .pid = 77};
 
+    sim_output_print(sim, node, process, give);
     publish(sim, node, process);
     sim_node_push(sim, node, &event, 0);
     process->running = false;
@@ -249,6 +252,8 @@ static void begin_task(struct sim *sim, struct node *node, struct process *proce
     process->running = true;
     process->cancel_marked = false;
     process->began_us = sim->now_us;
+    if (sim_chance(sim, 4))
+        sim_output_print(sim, node, process, give);
     enum behaviour behaviour = sim_job_behaviour(give->job, index);
     if (behaviour == BEHAVE_NEST) {
         process->nested = sim_app_start_nested(sim, node, process);

@@ -30,7 +30,10 @@
     X(DUPLICATE, "duplicate", "one CLIENT_DONE reaches the program twice")               \
     X(CORRUPT, "corrupt", "one output has a wrong byte")                                 \
     X(BEGIN_TWICE, "begin-twice", "a process begins a task of a once-job twice")         \
-    X(HOLD_ACKS, "hold-acks", "the network loses every ACK")
+    X(HOLD_ACKS, "hold-acks", "the network loses every ACK")                             \
+    X(REPEAT_OUTPUT, "repeat-output", "one OUTPUT reaches the program twice")            \
+    X(DROP_OUTPUT, "drop-output", "the network loses one OUTPUT on a live link")         \
+    X(LEND_KEY, "lend-key", "who names another's pool has its client's key")
 
 enum sim_break {
     BREAK_NONE,
@@ -58,6 +61,7 @@ enum sim_break {
     X(FREE_JOB, "a client gives a job up")                                               \
     X(OPERATOR_CANCEL, "an operator cancels a job, or all of a pool")                    \
     X(OPERATOR_DRAIN, "an operator has a worker drain")                                  \
+    X(SQUAT, "somebody with another key opens or attaches to a client's pool")           \
     X(CLOSE, "a client closes its pool")                                                 \
     X(TERMINATE, "a client terminates its pool")
 
@@ -103,6 +107,7 @@ struct link {
     struct lane lanes[2]; /* TO_COORDINATOR, TO_PEER */
     bool dropped;         /* by the coordinator: it wants to hear nothing more of it */
     uint64_t lag_us, lag_until_us;
+    uint64_t welcomed_us; /* a worker's: when WELCOME was sent to it */
 };
 
 /* ------------------------------------------------------------------ actors */
@@ -190,6 +195,8 @@ struct app {
     uint64_t link;      /* 0: none */
     bool dialing;
     uint64_t welcomes;
+    uint64_t greeter, greetings;   /* which start of the coordinator welcomed it last, and
+                                      how often */
     uint64_t tasks_max, bytes_max; /* of the last WELCOME */
     uint64_t under_way_tasks, under_way_bytes;
     bool ready, closing, terminated, failed, pool_ended;
@@ -295,6 +302,7 @@ struct plan {
     bool enabled[FAULTS];
     bool encode; /* messages cross the network as frames */
     bool oom;    /* an allocation fails now and then */
+    bool keys;   /* everybody has a key */
     bool starts_fail, programs_fail, initializer_fails, nested;
     uint64_t faults_until_us;
 };
@@ -310,7 +318,9 @@ struct sim {
     struct node nodes[NODES_MAX];
     struct app apps[APPS_MAX];
     struct queue links; /* struct link *, number - 1 is its place */
+    struct queue lines; /* struct line *, what was printed */
     uint32_t next_tag;
+    int lender;   /* with BREAK_LEND_KEY: whose key a squatter has */
     bool settled; /* faults are over */
     bool finished;
     bool starts_failed; /* a process ended before it was ready */
@@ -350,8 +360,8 @@ void *sim_alloc(size_t size); /* zeroed, never NULL */
 
 struct link *sim_link_find(struct sim *sim, uint64_t number);
 /* A link whose other end only speaks: what is sent to it is lost. */
-enum { OPERATOR_PLACE = 99 };
-uint64_t sim_link_operator(struct sim *sim);
+enum { SQUATTER_PLACE = 98, OPERATOR_PLACE = 99 };
+uint64_t sim_link_outsider(struct sim *sim, int place);
 /* Connects after a while, again and again until the coordinator is there. */
 void sim_link_dial(struct sim *sim, bool worker, int place);
 /* Sends; takes the message over. */
@@ -362,6 +372,17 @@ void sim_link_close(struct sim *sim, uint64_t number, int other_lane);
 void sim_link_cut(struct sim *sim, struct link *link, bool silent);
 void sim_links_cut_all(struct sim *sim);
 void sim_links_fini(struct sim *sim);
+
+/* keys.c --------------------------------------------------------------------------- */
+
+/* Whose key a link has. */
+struct holder sim_keys_holder(const struct sim *sim, const struct link *link);
+void sim_keys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_pool);
+/* The id and seed of an app's new pool. */
+void sim_keys_name_pool(struct sim *sim, struct app *app);
+void sim_keys_squat(struct sim *sim, const struct app *app);
+/* What a squatter is told. */
+void sim_keys_check_squatter(struct sim *sim, const struct message *message);
 
 /* coordinator.c -------------------------------------------------------------------- */
 
@@ -404,6 +425,18 @@ void sim_process_kill(struct sim *sim, struct node *node, struct process *proces
 void sim_processes_fini(struct sim *sim, struct node *node);
 /* The nested job of a task is over. */
 void sim_process_unblock(struct sim *sim, const struct app *nested);
+
+/* output.c: what processes print. ---------------------------------------------------- */
+
+/* The task that runs (give NULL: none) prints a line. */
+void sim_output_print(struct sim *sim, struct node *node, const struct process *process,
+                      const struct give *give);
+void sim_output_take(struct sim *sim, const struct app *app,
+                     const struct message *message);
+/* The task's result came: what it printed must have come before. */
+void sim_output_check_done(struct sim *sim, const struct app *app, const struct job *job,
+                           uint64_t index);
+void sim_output_fini(struct sim *sim);
 
 /* program.c: files and the caches of the nodes. ------------------------------------- */
 
@@ -462,6 +495,9 @@ void sim_job_begin(struct sim *sim, struct job *job, uint64_t index, uint32_t at
 
 void sim_job_take_done(struct sim *sim, struct app *app,
                        const struct client_effect *effect);
+/* A LOST on its way to an app. */
+void sim_outcome_check_lost(struct sim *sim, const struct app *app,
+                            const struct message *message);
 void sim_job_take_failed(struct sim *sim, struct app *app,
                          const struct client_effect *effect);
 void sim_job_take_ended(struct sim *sim, struct app *app, uint64_t number);

@@ -115,6 +115,8 @@ void sim_window_received(struct sim *sim, struct app *app, const struct message 
     switch (message->kind) {
     case MSG_WELCOME:
         app->welcomes++;
+        app->greetings = app->greeter == sim->coordinator.starts ? app->greetings + 1 : 1;
+        app->greeter = sim->coordinator.starts;
         app->tasks_max = message->welcome.tasks_max;
         app->bytes_max = message->welcome.bytes_max;
         break;

@@ -88,6 +88,25 @@ static inline void random_run(uint64_t *rng, uint64_t *first, uint64_t *count)
         *first = UINT64_MAX - *count;
 }
 
+static inline void random_printed(uint64_t *rng, struct msg_printed *printed)
+{
+    char text[64];
+    size_t used = 0;
+    printed->fd = 1 + (uint32_t)rng_below(rng, 2);
+    printed->lines = 1 + (uint32_t)rng_below(rng, 4);
+    if (printed->first > UINT64_MAX - printed->count)
+        printed->first -= printed->count;
+    for (uint32_t i = 0; i < printed->lines; i++) {
+        for (uint64_t n = rng_below(rng, 10); n > 0; n--) {
+            const char byte = (char)rng_below(rng, 256);
+            text[used++] = byte == '\n' ? '\0' : byte;
+        }
+        text[used++] = '\n';
+    }
+    payload_unref(&printed->text);
+    printed->text = payload_copy(text, used);
+}
+
 /* What the rules of records ask for beyond bounds. */
 static inline void random_obey(uint64_t *rng, enum record_kind kind, void *values)
 {
@@ -117,6 +136,9 @@ static inline void random_obey(uint64_t *rng, enum record_kind kind, void *value
         struct msg_file *file = values;
         snprintf(file->name, sizeof file->name, "file-%u",
                  (unsigned)rng_below(rng, 1000));
+    } else if (kind == RECORD_KIND_printed) {
+        struct msg_printed *printed = values;
+        random_printed(rng, printed);
     }
 }
 

@@ -285,6 +285,13 @@ static inline struct message *job_resumed(uint8_t pool, uint64_t job)
     return message;
 }
 
+static inline struct message *resumed(uint8_t pool)
+{
+    struct message *message = message_create(MSG_RESUMED);
+    message->resumed.pool = make_id(pool);
+    return message;
+}
+
 static inline struct message *job_close(uint8_t pool, uint64_t job)
 {
     struct message *message = message_create(MSG_JOB_CLOSE);

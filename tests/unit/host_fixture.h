@@ -47,21 +47,34 @@ struct fixture {
     struct told *told;
     size_t told_count, told_capacity;
     size_t read; /* events looked at */
-    char output[65536];
+    char output[65536], owned[65536];
+    uint64_t output_bytes;
     struct frames relayed[16];
     size_t relayed_count;
 };
 
 static const struct hash fixture_program = {{1, 2, 3}};
 
-static inline void fixture_output(void *user, uint64_t process, int pid, int fd,
-                                  const char *line)
+/* Each line as PROCESS/FD:LINE, and with whose it is as PROCESS/FD/FIRST+COUNT:LINE, or
+ * PROCESS/FD/-:LINE. */
+static inline void fixture_output(struct fixture *fixture,
+                                  const struct worker_event *event)
 {
-    struct fixture *fixture = user;
-    size_t used = strlen(fixture->output);
-    (void)pid;
-    snprintf(fixture->output + used, sizeof fixture->output - used, "%d/%d:%s\n",
-             (int)process, fd, line);
+    const char *at = event->output, *end = at + event->output_bytes;
+    char owner[64] = "-";
+    assert_int_equal(end[-1], '\n');
+    if (event->count > 0)
+        snprintf(owner, sizeof owner, "%d+%u", (int)event->first, event->count);
+    while (at < end) {
+        const char *line_end = memchr(at, '\n', (size_t)(end - at));
+        size_t used = strlen(fixture->output), owned = strlen(fixture->owned);
+        snprintf(fixture->output + used, sizeof fixture->output - used, "%d/%d:%.*s\n",
+                 (int)event->process, event->fd, (int)(line_end - at), at);
+        snprintf(fixture->owned + owned, sizeof fixture->owned - owned, "%d/%d/%s:%.*s\n",
+                 (int)event->process, event->fd, owner, (int)(line_end - at), at);
+        at = line_end + 1;
+    }
+    fixture->output_bytes += event->output_bytes;
 }
 
 static inline void fixture_relay(void *user, uint64_t process, struct frames *frames)
@@ -75,6 +88,10 @@ static inline void fixture_relay(void *user, uint64_t process, struct frames *fr
 static inline void fixture_deliver(void *user, struct worker_event *event)
 {
     struct fixture *fixture = user;
+    if (event->kind == WORKER_PROCESS_OUTPUT) {
+        fixture_output(fixture, event);
+        return;
+    }
     if (fixture->told_count == fixture->told_capacity) {
         fixture->told_capacity = fixture->told_capacity * 2 + 64;
         fixture->told =
@@ -95,7 +112,6 @@ static inline void fixture_open_config(struct fixture *fixture, struct host_conf
 {
     farpool_error error;
     config.node = "here";
-    config.on_output = fixture_output;
     config.on_relay = fixture_relay;
     config.user = fixture;
     memset(fixture, 0, sizeof *fixture);

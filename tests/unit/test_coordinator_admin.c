@@ -164,6 +164,111 @@ static void test_drain(void **state)
     script_forget(script);
 }
 
+/* A worker that comes back on a new link; the DRAIN that it is told there, or none. */
+static uint64_t returns(struct script *script, uint8_t id, bool told_again)
+{
+    const uint64_t link = add_worker(script, id, 1);
+    if (told_again)
+        script_take(script, link, MSG_DRAIN);
+    assert_true(script_is_quiet(script, link));
+    return link;
+}
+
+/* The link ends before the worker has said that it drains. */
+static void test_drain_is_said_again(void **state)
+{
+    struct script *script = *state;
+    uint64_t worker = add_worker(script, 10, 1);
+    const uint64_t client = add_pool(script, 1, 1), watcher = add_client(script, 9);
+    script_say(script, watcher, drain_node("node10"));
+    script_take(script, worker, MSG_DRAIN);
+    answered(script, watcher, 4, 1, 0);
+    script_down(script, worker);
+    worker = returns(script, 10, true);
+    /* And again: the old link is still thought to stand. */
+    worker = returns(script, 10, true);
+    script_say_last(script, client, tasks(1, 1, 0, 1));
+    assert_int_equal(script_given(script, worker), 0);
+    /* It has heard: from now on it says so itself. */
+    script_say(script, worker, message_create(MSG_DRAIN));
+    script_down(script, worker);
+    script_forget(script);
+    worker = returns(script, 10, false);
+    script_say(script, worker, message_create(MSG_DRAIN));
+    /* A fresh daemon of that name is another worker. */
+    struct message *fresh = hello_worker(script, 11, 1);
+    snprintf(fresh->hello_worker.node, sizeof fresh->hello_worker.node, "node10");
+    const uint64_t other = ++script->links;
+    script_say(script, other, fresh);
+    script_take(script, other, MSG_WELCOME);
+    script_flush(script);
+    assert_int_equal(script_given(script, other), 1);
+    script_forget(script);
+}
+
+static void test_drain_wish_ends(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 1), watcher = add_client(script, 9);
+    script_say(script, watcher, drain_node("node10"));
+    script_take(script, worker, MSG_DRAIN);
+    script_down(script, worker);
+    script_pass(script, 600000);
+    script_forget(script);
+    returns(script, 10, false);
+}
+
+/* The client's link ends before it has closed the job. */
+static void test_cancel_is_said_again(void **state)
+{
+    struct script *script = *state;
+    uint64_t client = add_pool(script, 1, 2);
+    const uint64_t watcher = add_client(script, 9);
+    script_say(script, watcher, cancel_job(1, 2, true));
+    told(script, client, 2, true);
+    answered(script, watcher, 3, 1, 0);
+    script_say(script, watcher, cancel_job(1, 2, false)); /* no less than before */
+    told(script, client, 2, false);
+    answered(script, watcher, 3, 1, 0);
+    script_down(script, client);
+    client = add_client(script, 1);
+    script_say(script, client, pool_open(1, 0));
+    script_say(script, client, job_resumed(1, 1));
+    assert_true(script_is_quiet(script, client));
+    script_say(script, client, job_resumed(1, 2));
+    told(script, client, 2, true);
+    script_say(script, client, job_close(1, 2));
+    script_down(script, client);
+    client = add_client(script, 1);
+    script_say(script, client, pool_open(1, 0));
+    script_say(script, client, job_resumed(1, 2));
+    assert_true(script_is_quiet(script, client));
+}
+
+/* Each allocation of a question fails once: no half-made wish is left. */
+static void test_questions_without_memory(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 1), client = add_pool(script, 1, 2);
+    const uint64_t watcher = add_client(script, 9);
+    for (int question = 0; question < 2; question++) {
+        int error = FARPOOL_ENOMEM;
+        for (size_t i = 1; error; i++) {
+            struct message *message =
+                question ? drain_node("node10") : cancel_job(1, 0, true);
+            struct coordinator_event event = {
+                .kind = COORDINATOR_MESSAGE, .link = watcher, .message = message};
+            mem_fail_after(i);
+            error = script_step(script, &event);
+            mem_fail_after(0);
+            message_free(&event.message);
+        }
+    }
+    script_take(script, worker, MSG_DRAIN);
+    told(script, client, 0, true);
+    script_forget(script);
+}
+
 static void test_drain_all_of_a_name(void **state)
 {
     struct script *script = *state;
@@ -323,6 +428,10 @@ int main(void)
         SCRIPT_TEST(test_cancel_nothing),
         SCRIPT_TEST(test_cancel_before_the_client_is_back),
         SCRIPT_TEST(test_drain),
+        SCRIPT_TEST(test_drain_is_said_again),
+        SCRIPT_TEST(test_drain_wish_ends),
+        SCRIPT_TEST(test_cancel_is_said_again),
+        SCRIPT_TEST(test_questions_without_memory),
         SCRIPT_TEST(test_drain_all_of_a_name),
         SCRIPT_TEST(test_why_no_workers),
         SCRIPT_TEST(test_why_busy),

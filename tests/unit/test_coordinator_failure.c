@@ -174,13 +174,6 @@ static void test_job_closed(void **state)
 
 /* ----------------------------------------------------------- a new coordinator */
 
-static struct message *resumed(uint8_t pool)
-{
-    struct message *message = message_create(MSG_RESUMED);
-    message->resumed.pool = make_id(pool);
-    return message;
-}
-
 static uint64_t client_returns(struct script *script, uint64_t first, uint32_t count)
 {
     const uint64_t client = add_client(script, 1);

@@ -183,7 +183,9 @@ static void test_shares(void **state)
         for (uint8_t node = 0; node < 4 && cases[i].slots[node]; node++)
             add_worker(&script, 10 + node, cases[i].slots[node]);
         const uint64_t workers = script.links;
-        add_limited(&script, 1, cases[i].processes);
+        /* Told before there are tasks, so that the processes are started. */
+        const uint64_t client = add_client(&script, 1);
+        script_say(&script, client, pool_open(1, cases[i].processes));
         script_flush(&script);
         for (uint64_t link = 1; link <= workers; link++)
             assert_int_equal(told_share(&script, link), cases[i].shares[link - 1]);

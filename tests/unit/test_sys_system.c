@@ -10,10 +10,12 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -201,6 +203,41 @@ static void sizes_are_read(void **state)
 }
 
 /* In a process of its own: a hard limit cannot be raised again. */
+/* Whose a process's memory is, as /proc tells it. */
+static uid_t owner_of_memory(bool hide)
+{
+    struct stat status;
+    char path[64];
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        if (getuid() == 0 && setuid(65534) != 0)
+            _exit(1);
+        prctl(PR_SET_DUMPABLE, 1); /* as after exec: setuid has hidden it too */
+        if (hide)
+            sys_hide_memory();
+        close(ends[1]); /* done */
+        pause();
+        _exit(0);
+    }
+    close(ends[1]);
+    assert_int_equal(read(ends[0], path, 1), 0);
+    close(ends[0]);
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)child);
+    assert_int_equal(stat(path, &status), 0);
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    return status.st_uid;
+}
+
+static void memory_is_hidden(void **state)
+{
+    (void)state;
+    assert_int_equal(owner_of_memory(false), getuid() == 0 ? 65534 : getuid());
+    assert_int_equal(owner_of_memory(true), 0);
+}
+
 static void open_files_are_raised_or_refused(void **state)
 {
     (void)state;
@@ -304,6 +341,7 @@ int main(void)
         cmocka_unit_test(this_machine_has_cores_and_memory),
         cmocka_unit_test(affinity_limits_cores),
         cmocka_unit_test(sizes_are_read),
+        cmocka_unit_test(memory_is_hidden),
         cmocka_unit_test(open_files_are_raised_or_refused),
         cmocka_unit_test(ids_and_clock_differ),
         cmocka_unit_test(a_log_line_is_one_line),

@@ -51,7 +51,7 @@ static uint64_t given_at(struct fake *f, uint64_t task_ns)
 {
     uint64_t most = 0;
     fake_start_busy(f, 2, 10000);
-    for (int round = 0; round < 20; round++)
+    for (int round = 0; round < 50; round++)
         for (uint64_t n = 1; n <= 2; n++) {
             fake_finish(f, n, 1, task_ns);
         }
@@ -66,11 +66,11 @@ static void work_ahead_by_task_time(void **state)
 {
     assert_int_equal(given_at(*state, 50000000), 1);
     assert_int_equal(given_at(*state, 5000000), 1);
-    /* 32 ms of work, topped up when half of it is gone. */
+    /* 100 ms of work, topped up when half of it is gone. */
     const uint64_t tasks_ns[] = {4000000, 2000000, 1000000};
     for (size_t i = 0; i < sizeof tasks_ns / sizeof *tasks_ns; i++) {
         const uint64_t given = given_at(*state, tasks_ns[i]),
-                       most = 32000000 / tasks_ns[i];
+                       most = 100000000 / tasks_ns[i];
         assert_true(given >= most / 2 && given <= most);
     }
 }
@@ -120,19 +120,19 @@ static void bytes_bound_what_is_given(void **state)
     struct fake *f = *state;
     fake_start(f, 1);
     f->config.given_bytes_max = 1 << 20;
-    fake_tasks(f, 1, 1, 0, 1000);
+    fake_tasks(f, 1, 1, 0, 100000);
     fake_settle(f);
     for (int i = 0; i < 12; i++) { /* learns that tasks take nothing */
         fake_done(f, 1, UINT32_MAX, 10, 0);
         fake_settle(f);
     }
     run_dry(f);
-    fake_tasks_with(f, 5000, 64, NULL, payload_create(64 * 262144)); /* 256 KiB each */
+    fake_tasks_with(f, 200000, 64, NULL, payload_create(64 * 262144)); /* 256 KiB each */
     fake_settle(f);
     assert_true(fake_given(f, 1) >= 1 && fake_given(f, 1) <= 4);
     /* One that is larger than the bound passes alone. */
     run_dry(f);
-    fake_tasks_with(f, 9000, 2, NULL, payload_create(2 * (3 << 20)));
+    fake_tasks_with(f, 300000, 2, NULL, payload_create(2 * (3 << 20)));
     fake_settle(f);
     assert_int_equal(fake_given(f, 1), 1);
 }

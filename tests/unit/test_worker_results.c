@@ -4,14 +4,15 @@
  * queued that nobody waits for these: docs/scheduling.md, "Results". */
 #include "tests/unit/worker_script.h"
 
-enum { WAIT_MS = 50 };
+enum { WAIT_MS = 100 }; /* results_wait_ms */
 
-/* Runs some tasks of a millisecond, all of them told; `queued` more are there. */
+/* Runs some tasks of a millisecond, all of them told; `queued` more are there. It is a
+ * tick of WAIT_MS then. */
 static void run_some(struct fake *f, uint32_t queued)
 {
     fake_start_busy(f, 1, queued + 20);
     fake_finish(f, 1, 20, 1000000);
-    fake_pass(f, WAIT_MS);
+    fake_pass(f, WAIT_MS - f->now % WAIT_MS);
     fake_settle(f);
     fake_forget(f);
 }
@@ -31,11 +32,50 @@ static void wait_while_much_is_queued(void **state)
     assert_int_equal(done->done.results_count, 2);
 }
 
+/* Whenever the first of them came. */
+static void wait_for_a_tick(void **state)
+{
+    struct fake *f = *state;
+    run_some(f, 1000);
+    const uint64_t due_ms = f->now + WAIT_MS;
+    fake_pass(f, WAIT_MS - 30);
+    fake_finish(f, 1, 1, 1000000);
+    assert_int_equal(worker_core_deadline(f->core), due_ms);
+}
+
+static void wait_for_half_of_what_is_queued(void **state)
+{
+    struct fake *f = *state;
+    run_some(f, 160); /* of which at most 100 are given */
+    fake_finish(f, 1, 1, 1000000);
+    const uint64_t due_ms = worker_core_deadline(f->core);
+    assert_int_equal(fake_sent(f, MSG_DONE), 0);
+    assert_true(due_ms >= f->now + 30 && due_ms < f->now + WAIT_MS);
+    fake_pass(f, due_ms - f->now);
+    assert_int_equal(fake_sent(f, MSG_DONE), 1);
+}
+
 static void go_at_once_when_little_is_queued(void **state)
 {
     struct fake *f = *state;
-    run_some(f, 90); /* less than WAIT_MS twice */
+    run_some(f, 30);
     fake_finish(f, 1, 1, 1000000);
+    assert_int_equal(fake_sent(f, MSG_DONE), 1);
+}
+
+/* What follows is not begun until they are ACKed. */
+static void go_at_once_when_half_the_window_is_full(void **state)
+{
+    struct fake *f = *state;
+    run_some(f, 1000);
+    fake_welcome(f, 2, 1 << 20);
+    fake_settle(f);
+    fake_forget(f);
+    fake_done(f, 1, 1, 1000000, 1 << 18);
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_DONE), 0);
+    fake_done(f, 1, 1, 1000000, 1 << 18);
+    fake_settle(f);
     assert_int_equal(fake_sent(f, MSG_DONE), 1);
 }
 
@@ -65,7 +105,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FAKE_TEST(wait_while_much_is_queued),
+        FAKE_TEST(wait_for_a_tick),
+        FAKE_TEST(wait_for_half_of_what_is_queued),
         FAKE_TEST(go_at_once_when_little_is_queued),
+        FAKE_TEST(go_at_once_when_half_the_window_is_full),
         FAKE_TEST(go_at_once_when_they_fill_a_message),
         FAKE_TEST(go_at_once_in_a_drain),
     };

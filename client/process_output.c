@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * process_output.c: which task printed what, where the host reads stdout and stderr
+ * through pipes. stdout is buffered by lines, so that they are seen while a task runs.
+ * When a task has ended stdio is flushed; if the pipes have then had more bytes written
+ * to them than before, a record tells the host how many, and whose they are.
+ *
+ * How many bytes were written in all, by whatever means, is what the host has read and
+ * what is left in the pipe. Asking takes two system calls, so a task that was too short
+ * to have printed anything is only looked at together with those behind it. */
+#include "client/process_internal.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PRINT_NS 300    /* a write to a pipe takes longer */
+#define YIELDS 20       /* tries, before it sleeps: the host may have lost its core */
+#define SLEEP_NS 50000  /* between two tries */
+#define TRIES_MAX 20000 /* about a second: then it does without */
+#define ALONE 256       /* tasks behind one that printed that are looked at one by one */
+
+void process_output_open(struct process *self)
+{
+    struct printing *printing = &self->printing;
+    printing->captured = self->control->captured != 0;
+    if (!printing->captured)
+        return;
+    for (int which = 0; which < 2; which++)
+        printing->pipes[which] = fcntl(which + 1, F_DUPFD_CLOEXEC, self->bell);
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+    printing->alone = ALONE;
+}
+
+/* false: it changed while we looked, or the host is reading. */
+static bool look(struct process *self, uint64_t written[2])
+{
+    struct channel_output *output = &self->control->output;
+    uint32_t turn = atomic_load_explicit(&output->turn, memory_order_acquire);
+    if (turn % 2 == 1)
+        return false;
+    for (int which = 0; which < 2; which++) {
+        int left = 0;
+        written[which] = UINT64_MAX;
+        if (ioctl(self->printing.pipes[which], FIONREAD, &left) == 0)
+            written[which] =
+                atomic_load_explicit(&output->read[which], memory_order_acquire) +
+                (uint64_t)left;
+    }
+    return atomic_load_explicit(&output->turn, memory_order_relaxed) == turn;
+}
+
+static void find_written(struct process *self, uint64_t written[2])
+{
+    for (int tries = 0; tries < TRIES_MAX; tries++) {
+        const struct timespec pause = {.tv_nsec = SLEEP_NS};
+        if (look(self, written))
+            return;
+        if (tries < YIELDS)
+            sched_yield();
+        else
+            nanosleep(&pause, NULL);
+    }
+    written[0] = written[1] = UINT64_MAX;
+}
+
+static void tell(struct process *self, const uint64_t written[2])
+{
+    struct printing *printing = &self->printing;
+    struct channel_printed *printed = process_reserve(self, sizeof *printed);
+    *printed = (struct channel_printed){.give = printing->give,
+                                        .first = printing->first,
+                                        .count = printing->count,
+                                        .written = {written[0], written[1]}};
+    ring_commit(&self->out, CHANNEL_PRINTED, sizeof *printed);
+    process_publish_quietly(self);
+    memcpy(printing->written, written, sizeof printing->written);
+}
+
+static bool flush_stdio(void)
+{
+    bool any = __fpending(stdout) > 0 || __fpending(stderr) > 0;
+    if (any) {
+        fflush(stdout);
+        fflush(stderr);
+    }
+    return any;
+}
+
+void process_output_settle(struct process *self)
+{
+    struct printing *printing = &self->printing;
+    uint64_t written[2];
+    find_written(self, written);
+    if (memcmp(written, printing->written, sizeof written) != 0) {
+        tell(self, written);
+        printing->alone = ALONE;
+    } else if (printing->alone > 0 && printing->count > 0) {
+        printing->alone--;
+    }
+    printing->count = 0;
+}
+
+void process_output_mark(struct process *self, uint64_t give, uint64_t first,
+                         uint32_t count, uint64_t elapsed_ns)
+{
+    struct printing *printing = &self->printing;
+    if (!printing->captured)
+        return;
+    if (printing->count == 0 || printing->give != give ||
+        printing->first + printing->count != first) {
+        printing->give = give;
+        printing->first = first;
+        printing->count = 0;
+    }
+    printing->count += count;
+    if (flush_stdio() || printing->alone > 0 || elapsed_ns >= PRINT_NS)
+        process_output_settle(self);
+}
