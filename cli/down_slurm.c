@@ -83,7 +83,7 @@ static bool look(struct up_state *state, bool now)
     if (!up_slurm_look(&queue))
         return false;
     setenv("FARPOOL_KEY", state->key, 1);
-    farpool_cluster_status *status = now ? NULL : cli_get_status(state->address);
+    farpool_cluster_status *status = now ? NULL : cli_get_status("down", state->address);
     for (size_t i = state->jobs_count; i-- > 0;) {
         const struct up_queued *job = up_slurm_find(&queue, state->jobs[i].id);
         if (job) {

@@ -282,7 +282,7 @@ static bool fill_state(const struct up_options *options, struct up_state *state)
     if (!set_key(state))
         return false;
     /* Before anything is started: whether somebody is there, and takes the key. */
-    farpool_cluster_status *status = cli_get_status(state->address);
+    farpool_cluster_status *status = cli_get_status("up", state->address);
     farpool_cluster_status_free(status);
     return status != NULL;
 }

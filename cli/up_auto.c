@@ -45,7 +45,7 @@ static void say(const char *format, ...)
 static bool look_at_tasks(struct automatic *automatic)
 {
     struct up_load *load = &automatic->load;
-    farpool_cluster_status *status = cli_get_status(automatic->state->address);
+    farpool_cluster_status *status = cli_get_status("up", automatic->state->address);
     uint64_t done = 0;
     if (!status)
         return false;

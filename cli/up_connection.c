@@ -34,7 +34,8 @@ void up_session_close(const struct up_session *session)
         cli_words_add(&words, "exit");
         cli_words_add(&words, "--");
         cli_words_add(&words, "%s", session->state->hosts[i].host);
-        struct cli_run run = {.arguments = words.items, .timeout_ms = CLOSE_MS};
+        struct cli_run run = {
+            .arguments = words.items, .timeout_ms = CLOSE_MS, .to_its_end = true};
         cli_run(&run);
         cli_run_fini(&run);
         cli_words_fini(&words);

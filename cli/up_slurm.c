@@ -76,7 +76,7 @@ static void tell_silence(const struct waiting *waiting, uint64_t up)
 static bool all_are_there(struct waiting *waiting, bool runs)
 {
     uint64_t slots = 0;
-    farpool_cluster_status *status = cli_get_status(waiting->state->address);
+    farpool_cluster_status *status = cli_get_status("up", waiting->state->address);
     const uint64_t up = status ? up_count_nodes(waiting->state, status, &slots) : 0;
     farpool_cluster_status_free(status);
     if (up >= waiting->nodes)

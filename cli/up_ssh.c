@@ -232,7 +232,7 @@ static int finish(struct crew *crew)
 {
     struct up_state *state = crew->state;
     uint64_t slots = 0, nodes = 0;
-    farpool_cluster_status *status = cli_get_status(state->address);
+    farpool_cluster_status *status = cli_get_status("up", state->address);
     for (size_t i = 0; status && i < state->hosts_count; i++)
         for (size_t n = 0; n < status->nodes_count; n++)
             if (state->hosts[i].worker.pid &&
