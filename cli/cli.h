@@ -23,6 +23,8 @@ int cli_cancel(int argc, char **argv);
 int cli_drain(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_keys(int argc, char **argv);
+int cli_up(int argc, char **argv);
+int cli_down(int argc, char **argv);
 int cli_token(int argc, char **argv);
 int cli_join(int argc, char **argv);
 

@@ -9,15 +9,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
 
-enum { READ_SIZE = 65536, ARGUMENTS_MAX = 65536 };
+enum { READ_SIZE = 65536, ARGUMENTS_MAX = 65536, OUTLIVE_MS = 200 };
 
 /* What one of the command's outputs has brought so far. */
 struct capture {
@@ -146,6 +148,17 @@ static int reply(farpool_task *task, int status, const struct capture captures[2
     return FARPOOL_OK;
 }
 
+/* Who ends a whole job (Slurm, the OOM killer of a cgroup) signals the command and this
+ * process. That must not look like a command that failed: when this process goes too, the
+ * task is lost, and is run again elsewhere. */
+static void outlive(int status)
+{
+    const struct timespec pause = {.tv_nsec = OUTLIVE_MS * 1000000L};
+    if (WIFSIGNALED(status) &&
+        (WTERMSIG(status) == SIGTERM || WTERMSIG(status) == SIGKILL))
+        nanosleep(&pause, NULL);
+}
+
 static int run_command(farpool_task *task)
 {
     struct capture captures[2] = {{.fd = -1}, {.fd = -1}};
@@ -169,6 +182,8 @@ static int run_command(farpool_task *task)
     if (!code)
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
         }
+    if (!code)
+        outlive(status);
     if (!result)
         result = reply(task, status, captures);
     for (int i = 0; i < 2; i++) {

@@ -25,6 +25,8 @@ static const struct command {
     {"cancel", "cancel a job, or all jobs of a pool", cli_cancel},
     {"drain", "have a node finish what it runs and leave", cli_drain},
     {"doctor", "check this machine's set-up", cli_doctor},
+    {"up", "start workers on nodes, by ssh or Slurm", cli_up},
+    {"down", "end what `farpool up` started", cli_down},
     {"keys", "make, list and revoke the keys of a cluster", cli_keys},
     {"token", "make a token with which workers join", cli_token},
     {"join", "use a token: make a worker's key file", cli_join},

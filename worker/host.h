@@ -22,6 +22,8 @@ struct host;
 struct host_resource {
     char name[HOST_RESOURCE_NAME_MAX + 1]; /* letters, digits, _ */
     uint32_t count;                        /* 1 to HOST_RESOURCE_COUNT_MAX */
+    const char *ids; /* for gpu, what the devices are called instead of 0, 1 ...: so many
+                        texts with commas between; NULL: so; borrowed */
 };
 
 struct host_config {

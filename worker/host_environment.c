@@ -162,6 +162,33 @@ static bool add_library_path(const struct host *host, const char *folder,
                folder[0] != '\0' && old[0] != '\0' ? ":" : "", old);
 }
 
+/* What the devices from first to before end are called, with commas between; NULL: out of
+ * memory. */
+static char *list_devices(const char *ids, uint64_t first, uint64_t end)
+{
+    size_t used = 0;
+    const size_t room =
+        (size_t)(end - first) * INDEX_BYTES + (ids != NULL ? strlen(ids) : 0) + 1;
+    char *list = mem_alloc(room);
+    for (uint64_t i = 0; ids != NULL && i < first; i++)
+        ids += strcspn(ids, ",") + (ids[strcspn(ids, ",")] == ',');
+    for (uint64_t i = first; list != NULL && i < end; i++) {
+        if (i > first)
+            list[used++] = ',';
+        if (ids == NULL) {
+            used += (size_t)snprintf(list + used, room - used, "%u", (unsigned)i);
+            continue;
+        }
+        const size_t length = strcspn(ids, ",");
+        memcpy(list + used, ids, length);
+        used += length;
+        ids += length + (ids[length] == ',');
+    }
+    if (list != NULL)
+        list[used] = '\0';
+    return list;
+}
+
 /* The indexes of a slot's share: all of them are some slot's, and none is two slots'
  * unless there are fewer of them than slots. */
 static bool add_resource(const struct host *host, const struct host_resource *resource,
@@ -171,22 +198,19 @@ static bool add_resource(const struct host *host, const struct host_resource *re
     uint64_t first = slot % slots * count / slots,
              end = (slot % slots + 1) * count / slots;
     char name[sizeof "FARPOOL_RESOURCE_" + HOST_RESOURCE_NAME_MAX];
-    size_t used = 0;
     if (first == end)
         end++;
-    const size_t room = (size_t)(end - first) * INDEX_BYTES + 1;
-    char *list = mem_alloc(room);
-    if (list == NULL)
-        return false;
-    for (uint64_t i = first; i < end; i++)
-        used += (size_t)snprintf(list + used, room - used, "%s%u", i > first ? "," : "",
-                                 (unsigned)i);
+    char *list = list_devices(NULL, first, end);
+    char *devices = list_devices(resource->ids, first, end);
     resource_variable(resource, name, sizeof name);
-    bool added = add(variables, sizeof name + room + 1, "%s=%s", name, list);
+    bool added = list != NULL && devices != NULL &&
+                 add(variables, sizeof name + strlen(list) + 1, "%s=%s", name, list);
     if (strcmp(resource->name, "gpu") == 0)
         for (size_t i = 0; added && gpu_names[i] != NULL; i++)
-            added = add(variables, sizeof name + room + 1, "%s=%s", gpu_names[i], list);
+            added = add(variables, sizeof name + strlen(devices) + 1, "%s=%s",
+                        gpu_names[i], devices);
     mem_free(list);
+    mem_free(devices);
     return added;
 }
 

@@ -32,13 +32,22 @@ static const char help[] =
     "                             (default: FARPOOL_JOIN, a file)\n"
     "  -s, --slots N              tasks that run at a time (default: the cores that\n"
     "                             this process may use, here %u)\n"
-    "  -n, --name NODE            name of the node (default: the host name)\n"
-    "      --labels K=V,...       told to clients with the node\n"
+    "  -n, --name NODE            name of the node (default: the host name, or Slurm's\n"
+    "                             name of the node)\n"
+    "      --labels K=V,...       told to clients with the node; may be repeated\n"
     "      --memory BYTES         memory of the node, as told to clients; K, M, G\n"
     "                             or T may follow (default: what this process may\n"
     "                             use)\n"
     "      --cache FOLDER         where programs are kept (default: farpool in\n"
     "                             XDG_CACHE_HOME or ~/.cache)\n"
+    "\n"
+    "When it drains by itself, as at SIGTERM:\n"
+    "      --until TIME           at 2030-12-31T23:59:00, +SECONDS from now, or so\n"
+    "                             many (-SECONDS) before the end of the Slurm job;\n"
+    "                             none: never\n"
+    "                             (default: a minute before the end of the Slurm job\n"
+    "                             that it is in, less for short ones)\n"
+    "      --idle SECONDS         when there was nothing to do for so long\n"
     "\n"
     "Where the processes run, and what they are told:\n"
     "      --scratch FOLDER       each process starts in a new folder below this one,\n"
@@ -74,7 +83,9 @@ enum {
     OPTION_PASS,
     OPTION_SET,
     OPTION_BIND,
-    OPTION_RESOURCES
+    OPTION_RESOURCES,
+    OPTION_UNTIL,
+    OPTION_IDLE
 };
 
 static const struct option table[] = {
@@ -91,6 +102,8 @@ static const struct option table[] = {
     {"set", required_argument, NULL, OPTION_SET},
     {"bind", required_argument, NULL, OPTION_BIND},
     {"resources", required_argument, NULL, OPTION_RESOURCES},
+    {"until", required_argument, NULL, OPTION_UNTIL},
+    {"idle", required_argument, NULL, OPTION_IDLE},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
@@ -147,11 +160,14 @@ static bool labels_are_pairs(const char *text)
 
 static int read_labels(struct worker_config *core)
 {
-    if (strlen(optarg) >= sizeof core->labels || !is_plain(optarg, "._-:/=,+") ||
-        !labels_are_pairs(optarg))
+    const size_t used = strlen(core->labels);
+    if (used + 1 + strlen(optarg) >= sizeof core->labels ||
+        !is_plain(optarg, "._-:/=,+") || !labels_are_pairs(optarg))
         return worker_wrong_option("labels", optarg,
-                                   "key=value,key=value of at most 255 bytes is wanted");
-    snprintf(core->labels, sizeof core->labels, "%s", optarg);
+                                   "key=value,key=value of at most 254 bytes in all is "
+                                   "wanted");
+    snprintf(core->labels + used, sizeof core->labels - used, "%s%s",
+             used > 0 && optarg[0] != '\0' ? "," : "", optarg);
     return -1;
 }
 
@@ -200,6 +216,10 @@ static int read_option(int option, struct worker_options *options)
         return worker_read_bind(optarg, &options->place);
     case OPTION_RESOURCES:
         return worker_read_resources(optarg, &options->place);
+    case OPTION_UNTIL:
+        return worker_read_until(optarg, &options->site);
+    case OPTION_IDLE:
+        return worker_read_idle(optarg, &options->site);
     case 'v':
         options->level = options->level < LOG_DEBUG ? LOG_DEBUG : LOG_TRACE;
         return -1;
@@ -232,6 +252,7 @@ static void fill_defaults(struct worker_options *options)
     options->core.memory_bytes = sys_memory_bytes();
     sys_host(options->core.node, sizeof options->core.node);
     sys_machine(options->core.machine, sizeof options->core.machine);
+    worker_site_defaults(&options->core, &options->site);
 }
 
 int worker_read_options(int argc, char **argv, struct worker_options *ret_options)
@@ -254,7 +275,8 @@ int worker_read_options(int argc, char **argv, struct worker_options *ret_option
                 argv[optind]);
         return EXIT_USAGE;
     }
-    if ((exit_code = worker_place_finish(&options.core, &options.place)) != -1)
+    if ((exit_code = worker_site_gpus(&options.place)) != -1 ||
+        (exit_code = worker_place_finish(&options.core, &options.place)) != -1)
         return exit_code;
     if ((exit_code = worker_read_join(&options, address_given)) != -1)
         return exit_code;

@@ -180,6 +180,7 @@ static void run_batch(struct shell *shell)
     host_poll(shell->host, shell->now_ms, on_host, shell);
     shell_reap_orphans(shell);
     shell_step_answers(shell);
+    shell_look_at_site(shell);
     struct worker_event flush = {.kind = WORKER_FLUSH, .now_ms = shell->now_ms};
     shell_step(shell, &flush);
     shell_carry_out(shell);
@@ -220,6 +221,8 @@ static long wait_ms(const struct shell *shell)
         deadline = host_deadline(shell->host);
     if (notify_deadline(&shell->notify) < deadline)
         deadline = notify_deadline(&shell->notify);
+    if (shell_site_deadline(shell) < deadline)
+        deadline = shell_site_deadline(shell);
     uint64_t told = shell->dialled_ms + ABSENT_MS;
     if (shell->link == 0 && !shell->absence_told && told < deadline)
         deadline = told;

@@ -42,6 +42,19 @@ int worker_place_finish(struct worker_config *core, struct worker_place *place);
 /* Says on stderr which option is wrong and what is wanted; EXIT_USAGE. */
 int worker_wrong_option(const char *name, const char *value, const char *want);
 
+/* When the worker drains by itself; monotonic, 0: never. */
+struct worker_site {
+    uint64_t until_ms; /* at that time */
+    uint64_t idle_ms;  /* after so long without work */
+};
+
+/* Inside a job of Slurm: its name of the node, the job's cores and its end. */
+void worker_site_defaults(struct worker_config *core, struct worker_site *site);
+int worker_read_until(const char *value, struct worker_site *site);
+int worker_read_idle(const char *value, struct worker_site *site);
+/* Once all options are read: the job's GPUs, unless --resources tells them. */
+int worker_site_gpus(struct worker_place *place);
+
 struct worker_options {
     struct worker_config core; /* its id is made by worker_run */
     const char *address;       /* of the coordinator; borrowed */
@@ -50,6 +63,7 @@ struct worker_options {
     struct token *join; /* to be used, and then wiped; NULL: none, or the key is there */
     const char *cache;  /* folder, NULL: the user's; borrowed */
     struct worker_place place;
+    struct worker_site site;
     enum log_level level;
 };
 

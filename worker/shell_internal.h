@@ -3,7 +3,8 @@
  * shell_internal.h: what the files of the worker's shell share: shell.c is the loop and
  * its start and end, shell_effects.c carries out effects, shell_relay.c passes on
  * messages of clients inside processes, shell_signals.c hears signals and reaps orphans,
- * shell_join.c dials: with the worker's key, or first with a join token.
+ * shell_join.c dials: with the worker's key, or first with a join token; shell_site.c
+ * drains by itself, at a time or when there is nothing to do.
  */
 #ifndef FARPOOL_WORKER_SHELL_INTERNAL_H
 #define FARPOOL_WORKER_SHELL_INTERNAL_H
@@ -60,6 +61,7 @@ struct shell {
     int signals; /* signalfd */
     enum stage stage;
     uint64_t now_ms;
+    uint64_t idle_since_ms; /* nothing to do since then; 0: there is */
 };
 
 /* shell.c */
@@ -87,9 +89,15 @@ static inline bool shell_is_joining(const struct shell *shell)
 void shell_join_event(struct shell *shell, struct net_event *event);
 void shell_join_finish(struct shell *shell); /* after each batch */
 
+/* shell_site.c */
+void shell_look_at_site(struct shell *shell);            /* in each batch */
+uint64_t shell_site_deadline(const struct shell *shell); /* UINT64_MAX: none */
+
 /* shell_signals.c */
 int shell_open_signals(struct shell *shell, farpool_error *error);
 void shell_take_signals(struct shell *shell);
+/* Drains; when it drains already: stops. */
+void shell_stop_further(struct shell *shell, const char *why);
 void shell_reap_orphans(struct shell *shell);
 
 #endif

@@ -32,7 +32,7 @@ int shell_open_signals(struct shell *shell, farpool_error *error)
                      strerror(errno));
 }
 
-static void stop_further(struct shell *shell)
+void shell_stop_further(struct shell *shell, const char *why)
 {
     struct worker_event event = {.kind = WORKER_DRAIN, .now_ms = shell->now_ms};
     if (shell->stage == SERVING) {
@@ -44,7 +44,7 @@ static void stop_further(struct shell *shell)
     } else {
         return;
     }
-    event.text = "told by a signal";
+    event.text = why;
     log_event(LOG_INFO, event.kind == WORKER_DRAIN ? "draining" : "stopping",
               "reason=\"%s\"", event.text);
     shell_step(shell, &event);
@@ -57,7 +57,7 @@ void shell_take_signals(struct shell *shell)
         if (info.ssi_signo == SIGCHLD)
             shell->reap_due = true;
         else
-            stop_further(shell);
+            shell_stop_further(shell, "told by a signal");
     }
 }
 

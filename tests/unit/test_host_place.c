@@ -269,7 +269,8 @@ static void variables_are_passed_withheld_and_set(void **state)
 
 static void resources_are_shared_out_by_slot(void **state)
 {
-    static const struct host_resource resources[] = {{"gpu", 5}, {"fast_disk", 3}};
+    static const struct host_resource resources[] = {{.name = "gpu", .count = 5},
+                                                     {.name = "fast_disk", .count = 3}};
     const struct host_config config = {
         .slots = 3, .resources = resources, .resources_count = 2};
     static const char *const wanted[] = {"here|0|0|0|0|0|", "here|1|1,2|1|1,2|1,2|",
@@ -285,6 +286,27 @@ static void resources_are_shared_out_by_slot(void **state)
         assert_memory_equal(text, wanted[slot], strlen(wanted[slot]));
     }
     unsetenv("CUDA_VISIBLE_DEVICES");
+    fixture_close(&fixture);
+}
+
+/* Devices that are not called 0, 1 ...: the index is told as it is, the device by name.
+ */
+static void devices_have_names(void **state)
+{
+    static const struct host_resource resources[] = {
+        {.name = "gpu", .count = 3, .ids = "7,GPU-8f,MIG-1"}};
+    const struct host_config config = {
+        .slots = 2, .resources = resources, .resources_count = 1};
+    static const char *const wanted[] = {"here|0|0||7|7|", "here|1|1,2||GPU-8f,MIG-1|"};
+    char text[2048];
+    struct fixture fixture;
+    (void)state;
+    fixture_open_config(&fixture, config, "/proc/self/exe", NULL);
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        start_at(&fixture, slot + 1, slot);
+        ask(&fixture, slot + 1, "tell_variables", text, sizeof text);
+        assert_memory_equal(text, wanted[slot], strlen(wanted[slot]));
+    }
     fixture_close(&fixture);
 }
 
@@ -319,7 +341,8 @@ static void each_process_is_bound_to_its_slots_core(void **state)
 
 static void every_allocation_may_fail(void **state)
 {
-    static const struct host_resource resources[] = {{"gpu", 4}};
+    static const struct host_resource resources[] = {
+        {.name = "gpu", .count = 4, .ids = "2,5,11,12"}};
     static const char *const set[] = {"A=b", "LD_LIBRARY_PATH=/lib", NULL};
     const struct host_config config = {.node = "here",
                                        .slots = 2,
@@ -371,6 +394,7 @@ int main(int argc, char **argv)
         PLACE_TEST(a_folder_that_cannot_be_made_is_named),
         PLACE_TEST(variables_are_passed_withheld_and_set),
         PLACE_TEST(resources_are_shared_out_by_slot),
+        PLACE_TEST(devices_have_names),
         PLACE_TEST(each_process_is_bound_to_its_slots_core),
         PLACE_TEST(every_allocation_may_fail),
         PLACE_TEST(a_full_disk_is_named), /* last: it goes into a mount namespace */

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * up.h: what the files of `farpool up` and `farpool down` share: what was asked for, what
+ * was started where, and the file that remembers it (docs/clusters.md). */
+#ifndef FARPOOL_CLI_UP_H
+#define FARPOOL_CLI_UP_H
+
+#include "cli/run.h"
+
+#include <farpool.h>
+#include <jansson.h>
+
+enum { UP_NAME_MAX = 31, UP_PATH_MAX = 1024, UP_HOSTS_MAX = 10000, UP_JOBS_MAX = 1000 };
+
+/* A process on some machine: its id is taken again one day, with its start never. */
+struct up_process {
+    int64_t pid; /* 0: none */
+    uint64_t start;
+};
+
+/* A host that is reached by ssh, and the worker there. */
+struct up_host {
+    char host[256], user[64]; /* user "": whoever ssh says */
+    uint32_t port, slots;     /* 0: not told */
+    char node[64];            /* name of its worker */
+    /* What became of it. */
+    struct up_process worker, tunnel; /* the tunnel is on this machine */
+    char log[UP_PATH_MAX];            /* the worker's, there */
+    bool copied, tried_tunnel;
+    char text[512]; /* why it failed; "": it did not */
+};
+
+/* A job of Slurm. */
+struct up_job {
+    char id[32];
+    bool base; /* one of those that --auto keeps; without --idle */
+    unsigned
+        unseen; /* looks of `farpool down`: it runs, and none of its workers is there */
+};
+
+/* What was started under a name: the file NAME.json. */
+struct up_state {
+    char name[UP_NAME_MAX + 1], kind[8]; /* ssh, slurm */
+    char address[256], key[UP_PATH_MAX]; /* the coordinator's; "": no key */
+    char token[17];                      /* its id; "": none */
+    char ssh[512];                       /* the command */
+    struct up_host *hosts;               /* the state's own */
+    size_t hosts_count;
+    struct up_job *jobs; /* the state's own */
+    size_t jobs_count;
+    char shared[UP_PATH_MAX];       /* folder of the jobs' files */
+    struct up_process auto_process; /* submits jobs, with --detach */
+};
+
+struct up_options {
+    const char *hosts, *hosts_file; /* --ssh */
+    const char *ssh;                /* command */
+    bool tunnel, slurm, detach;
+    int64_t nodes, auto_min, auto_max, idle_s, at_once, slots, days; /* -1: not told */
+    const char *shared, *name, *worker, *address;
+    struct cli_words worker_options, sbatch_options;
+};
+
+/* Says on stderr what went wrong; returns false, so that a function can end with it. */
+bool up_fail(const char *format, ...) FARPOOL_PRINTF(1, 2);
+
+/* ------------------------------------------------------------------- up_hosts.c */
+
+/* [USER@]HOST[:PORT][/SLOTS], separated by commas or white space; "#" begins a comment
+ * that ends with its line. false: ret_text says what is wrong with which. */
+bool up_parse_hosts(const char *list, struct up_host **ret_hosts, size_t *ret_count,
+                    char ret_text[256]);
+
+/* ------------------------------------------------------------------- up_state.c */
+
+/* Takes and creates the folder; false after an error on stderr. */
+bool up_state_folder(char ret_folder[UP_PATH_MAX]);
+bool up_name_is_right(const char *name);
+/* 1: loaded; 0: there is none; -1 after an error on stderr. */
+int up_state_load(const char *name, struct up_state *ret_state);
+bool up_state_save(const struct up_state *state); /* false after an error on stderr */
+void up_state_remove(const struct up_state *state);
+void up_state_fini(struct up_state *state);
+/* Adds a job, and saves. */
+bool up_state_add_job(struct up_state *state, const char *id, bool base);
+void up_state_drop_job(struct up_state *state, const char *id);
+
+/* A process of this machine. up_process_find: zeros when it is not there. */
+struct up_process up_process_find(int64_t pid);
+bool up_process_is_there(const struct up_process *process);
+/* SIGTERM, and waits until it is gone; SIGKILL after 5 s. */
+void up_process_end(const struct up_process *process);
+
+/* ------------------------------------------------------------------ up_worker.c */
+
+/* The worker's executable that is carried to nodes. */
+struct up_worker {
+    char path[UP_PATH_MAX];
+    char *data; /* its own */
+    size_t size;
+    char hash[65];    /* SHA-256 */
+    char machine[32]; /* as uname -m; "": not known */
+};
+/* asked: --worker, or NULL. false after an error on stderr. */
+bool up_worker_open(const char *asked, struct up_worker *ret_worker);
+void up_worker_close(struct up_worker *worker);
+
+/* ------------------------------------------------------------------- up_token.c */
+
+/* When a key is in use: a token for so many uses, whose id goes into the state. line: ""
+ * without keys. false after an error on stderr. */
+bool up_make_token(struct up_state *state, int64_t uses, int64_t days,
+                   char ret_line[512]);
+/* Idempotent; false after an error on stderr. */
+bool up_revoke_token(struct up_state *state);
+
+/* ---------------------------------------------------------------------- up_ssh.c */
+
+int up_ssh(const struct up_options *options, struct up_state *state);
+/* Ends the workers; hosts that could not be reached stay in the state. */
+int down_ssh(struct up_state *state, bool now);
+
+/* What goes on with one host; shared by the files of ssh. */
+struct up_session {
+    const struct up_state *state;
+    const struct up_options *options;
+    const struct up_worker *worker;
+    char folder[64]; /* of this run's control sockets */
+    char token[512];
+};
+/* The folder of the shared connections, and their end. */
+bool up_session_open(struct up_session *session);
+void up_session_close(const struct up_session *session);
+/* Runs a script of up_script.h on the host; its arguments follow. */
+int up_ssh_run(const struct up_session *session, const struct up_host *host,
+               const char *script, char *const *arguments, struct cli_run *run);
+/* Why ssh, or a script, failed, for people: into text[512]. */
+void up_ssh_explain(const struct up_host *host, const struct cli_run *run, char *text);
+/* Starts an ssh that forwards a port of the host's loopback to the coordinator; its
+ * address there goes to ret_address. false: host->text says why. */
+bool up_tunnel_open(const struct up_session *session, struct up_host *host,
+                    char ret_address[64]);
+/* The beginning of every ssh command line. */
+void up_ssh_words(const struct up_session *session, const struct up_host *host,
+                  bool shared_connection, struct cli_words *words);
+/* The value behind "NAME=" at the beginning of a line; "" if there is none. */
+char *up_value(const char *output, const char *name, char *ret_value, size_t size);
+
+/* -------------------------------------------------------------------- up_slurm.c */
+
+int up_slurm(const struct up_options *options, struct up_state *state);
+int down_slurm(struct up_state *state, bool now);
+
+/* --------------------------------------------------------------------- up_auto.c */
+
+int up_auto(const struct up_options *options, struct up_state *state);
+
+/* What --auto looks at, and what it decides: how many one-node jobs to submit. */
+struct up_load {
+    uint64_t waiting, running, done_per_s; /* tasks */
+    uint64_t slots, nodes;                 /* connected, of this cluster */
+    uint64_t jobs, queued;                 /* of Slurm; queued: not connected yet */
+    uint64_t backlog_s;                    /* so long it has been too much */
+    uint64_t min, max;
+};
+bool up_load_is_much(const struct up_load *load);
+uint64_t up_decide(const struct up_load *load, const char **ret_why);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * up_tunnel.c: for a host that cannot dial the coordinator: an ssh process of its own,
+ * which outlives this command, forwards a port of the host's loopback to it. sshd chooses
+ * the port. `farpool down` ends the process. */
+#include "cli/up.h"
+
+#include "common/sys/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum { OPEN_MS = 30000, LOOK_MS = 20 };
+
+/* Its standard error goes to a file: whoever outlives us must not hold our pipe. */
+static int spawn(char *const *arguments, const char *log, pid_t *ret_pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t all, none;
+    sigfillset(&all);
+    sigemptyset(&none);
+    int code = posix_spawn_file_actions_init(&actions);
+    if (code)
+        return code;
+    if ((code = posix_spawnattr_init(&attributes)) == 0) {
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+        posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+        posix_spawn_file_actions_addopen(&actions, 2, log, O_WRONLY | O_CREAT | O_TRUNC,
+                                         0600);
+        posix_spawnattr_setsigdefault(&attributes, &all);
+        posix_spawnattr_setsigmask(&attributes, &none);
+        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF |
+                                                  POSIX_SPAWN_SETSIGMASK |
+                                                  POSIX_SPAWN_SETSID);
+        code = posix_spawnp(ret_pid, arguments[0], &actions, &attributes, arguments,
+                            environ);
+        posix_spawnattr_destroy(&attributes);
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    return code;
+}
+
+/* tcp://HOST:PORT as ssh wants it, HOST:PORT. */
+static const char *target_of(const char *address)
+{
+    static const char scheme[] = "tcp://";
+    return strncmp(address, scheme, sizeof scheme - 1) == 0 ? address + sizeof scheme - 1
+                                                            : NULL;
+}
+
+static void read_log(const char *path, char *text, size_t size)
+{
+    FILE *file = fopen(path, "re");
+    const size_t got = file ? fread(text, 1, size - 1, file) : 0;
+    if (file)
+        fclose(file);
+    text[got] = '\0';
+}
+
+/* The port that sshd chose, which ssh tells; 0: it has ended, or time is over. */
+static unsigned wait_for_port(pid_t pid, const char *log, struct cli_run *run)
+{
+    static const char told[] = "Allocated port ";
+    const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
+    const uint64_t until = sys_now_ms() + OPEN_MS;
+    int status;
+    for (;;) {
+        read_log(log, run->err, CLI_RUN_OUTPUT_MAX);
+        const char *at = strstr(run->err, told);
+        if (at)
+            return (unsigned)strtoul(at + sizeof told - 1, NULL, 10);
+        if (waitpid(pid, &status, WNOHANG) == pid) {
+            read_log(log, run->err, CLI_RUN_OUTPUT_MAX);
+            run->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+            return 0;
+        }
+        run->interrupted = cli_interrupted();
+        run->timed_out = sys_now_ms() >= until;
+        if (run->interrupted || run->timed_out) {
+            kill(pid, SIGKILL);
+            waitpid(pid, &status, 0);
+            return 0;
+        }
+        nanosleep(&pause, NULL);
+    }
+}
+
+static void tunnel_words(const struct up_session *session, const struct up_host *host,
+                         const char *target, struct cli_words *words)
+{
+    up_ssh_words(session, host, false, words);
+    cli_words_split(words, "-N -o ExitOnForwardFailure=yes -R");
+    cli_words_add(words, "127.0.0.1:0:%s", target);
+    cli_words_add(words, "--");
+    cli_words_add(words, "%s", host->host);
+}
+
+bool up_tunnel_open(const struct up_session *session, struct up_host *host,
+                    char ret_address[64])
+{
+    const char *target = target_of(session->state->address);
+    struct cli_words words = {.items = NULL};
+    struct cli_run run = {.timeout_ms = OPEN_MS, .out = NULL};
+    char log[UP_PATH_MAX];
+    pid_t pid = 0;
+    unsigned port = 0;
+    if (!target) {
+        snprintf(host->text, sizeof host->text,
+                 "only tcp:// goes through a tunnel, not %.200s",
+                 session->state->address);
+        return false;
+    }
+    snprintf(log, sizeof log, "%s/%.60s.tunnel", session->folder, host->node);
+    tunnel_words(session, host, target, &words);
+    run.err = calloc(1, CLI_RUN_OUTPUT_MAX);
+    run.code = run.err ? spawn(words.items, log, &pid) : ENOMEM;
+    if (!run.code)
+        port = wait_for_port(pid, log, &run);
+    if (port) {
+        host->tunnel = up_process_find(pid);
+        snprintf(ret_address, 64, "tcp://127.0.0.1:%u", port);
+    } else {
+        up_ssh_explain(host, &run, host->text);
+    }
+    unlink(log);
+    cli_words_fini(&words);
+    free(run.err);
+    return port != 0;
+}
