@@ -12,6 +12,7 @@
 #define FARPOOL_COORDINATOR_CORE_H
 
 #include "common/base/holder.h"
+#include "common/base/logs.h"
 #include "common/base/message.h"
 
 #include <stdbool.h>
@@ -32,6 +33,7 @@ struct coordinator_config {
     uint32_t silence_ms;       /* default 5000 */
     uint32_t settle_ms;        /* after start, resumed jobs wait so long for workers to
                                   tell what they still hold; default 1500 */
+    const struct logs *logs;   /* the daemon's own lines, borrowed; NULL: none */
 };
 
 /* Fills every limit with its default; the id stays zero. */

@@ -373,6 +373,7 @@ void coordinator_core_check(const struct coordinator_core *core)
     for (const struct client *client = core->clients; client; client = client->hh.next)
         check_client(core, client);
     check_totals(core);
+    klogs_check(core);
     TAILQ_FOREACH (pool, &core->opened, entry) {
         assert(pool->state == POOL_RUNNING);
         if (core->flushed) {

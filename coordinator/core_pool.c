@@ -3,8 +3,9 @@
  * core_pool.c: pools: opening, joining, closing, failing on a node, their end.
  *
  * A pool is told to a worker with its first tasks there, or with its share where it has a
- * number of processes, and again when that changed. It ends with its client, with kill, everywhere at once; or by POOL_CLOSE, when
- * every worker that knows it has answered POOL_CLOSED or is gone. Its jobs end first. */
+ * number of processes, and again when that changed. It ends with its client, with kill,
+ * everywhere at once; or by POOL_CLOSE, when every worker that knows it has answered
+ * POOL_CLOSED or is gone. Its jobs end first. */
 #include "coordinator/core_internal.h"
 
 #include <stdio.h>
@@ -221,6 +222,7 @@ void kpool_destroy(struct coordinator_core *core, struct pool *pool)
 {
     struct member *member;
     end_clients_and_jobs(core, pool);
+    klogs_pool_ended(core, pool);
     while ((member = RB_ROOT(&pool->members)))
         kmember_destroy(core, member);
     if (pool->matching)

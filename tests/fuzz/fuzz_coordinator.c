@@ -16,6 +16,7 @@ struct cluster {
     struct coordinator_effects effects;
     uint64_t now_ms, links_made;
     uint64_t links[LINKS]; /* the present number in each place */
+    uint64_t asked[LINKS]; /* the last LOGS_GET that was sent there */
 };
 
 static void step(struct cluster *cluster, struct coordinator_event *event)
@@ -45,6 +46,10 @@ static void carry_out(struct cluster *cluster)
         for (int k = 0; effect->kind == COORDINATOR_DROP && k < LINKS; k++)
             if (cluster->links[k] == effect->link)
                 cluster->links[k] = ++cluster->links_made;
+        for (int k = 0; k < LINKS; k++)
+            if (effect->message && effect->message->kind == MSG_LOGS_GET &&
+                cluster->links[k] == effect->link)
+                cluster->asked[k] = effect->message->logs_get.request;
         if (effect->message && message_encode(effect->message, &frames) != 0)
             abort();
         frames_fini(&frames);
@@ -92,6 +97,24 @@ static struct message *hello(struct fuzz_input *bytes, bool worker)
     return fuzz_cross(&message);
 }
 
+/* Of any node, mostly. */
+static struct message *logs_get(struct fuzz_input *bytes)
+{
+    struct message *message = fuzz_fill(bytes, MSG_LOGS_GET);
+
+    if (fuzz_take(bytes) % 4)
+        message->logs_get.node[0] = '\0';
+    return fuzz_cross(&message);
+}
+
+static struct message *logs(struct fuzz_input *bytes, uint64_t asked)
+{
+    struct message *message = fuzz_fill(bytes, MSG_LOGS);
+
+    message->logs.request = asked;
+    return fuzz_cross(&message);
+}
+
 static void act(struct cluster *cluster)
 {
     uint8_t what = fuzz_take(&cluster->bytes);
@@ -117,6 +140,12 @@ static void act(struct cluster *cluster)
         cluster->now_ms += 50 * (uint64_t)fuzz_take(&cluster->bytes);
         flush(cluster);
         break;
+    case 6:
+        say(cluster, place, logs_get(&cluster->bytes));
+        break;
+    case 7:
+        say(cluster, place, logs(&cluster->bytes, cluster->asked[place]));
+        break;
     default:
         say(cluster, place, fuzz_any(&cluster->bytes));
     }
@@ -125,9 +154,16 @@ static void act(struct cluster *cluster)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct cluster cluster = {.bytes = {data, size}, .now_ms = 1000};
+    const struct logs_line line = {.text = "line", .size = 4};
+    struct logs *logs = logs_create(300, 0);
     struct coordinator_config config;
 
+    if (!logs)
+        abort();
     coordinator_config_init(&config);
+    config.logs = logs;
+    for (int i = 0; i < 9; i++)
+        logs_add(logs, &line);
     config.coordinator.bytes[0] = 1;
     config.settle_ms = 100;
     config.workers_max = config.clients_max = 4;
@@ -143,5 +179,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     flush(&cluster);
     coordinator_core_destroy(cluster.core);
     coordinator_effects_fini(&cluster.effects);
+    logs_destroy(logs);
     return 0;
 }
