@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * cli.h: what the files of the farpool command share. Each subcommand is one file with
- * one entry point, and uses the public API only; but for the doctor, which also asks
- * common/sys what it tells the daemons. */
+ * one entry point, and uses the public API only; but for keys (common/keys), logs
+ * (common/base/printable.h), and the doctor, which asks common/sys what it tells the
+ * daemons. */
 #ifndef FARPOOL_CLI_CLI_H
 #define FARPOOL_CLI_CLI_H
 
@@ -21,6 +22,7 @@ int cli_jobs(int argc, char **argv);
 int cli_explain(int argc, char **argv);
 int cli_cancel(int argc, char **argv);
 int cli_drain(int argc, char **argv);
+int cli_logs(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_keys(int argc, char **argv);
 int cli_up(int argc, char **argv);

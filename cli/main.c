@@ -24,6 +24,7 @@ static const struct command {
     {"explain", "tell why tasks wait", cli_explain},
     {"cancel", "cancel a job, or all jobs of a pool", cli_cancel},
     {"drain", "have a node finish what it runs and leave", cli_drain},
+    {"logs", "show the last lines of all daemons' logs", cli_logs},
     {"doctor", "check this machine's set-up", cli_doctor},
     {"up", "start workers on nodes, by ssh or Slurm", cli_up},
     {"down", "end what `farpool up` started", cli_down},

@@ -63,8 +63,7 @@ static int digit(char letter)
     return at != NULL ? (int)(at - digits) : -1;
 }
 
-/* As id_text writes it. */
-static bool parse_id(const char *text, struct id *ret_id)
+bool query_parse_id(const char *text, struct id *ret_id)
 {
     struct id id;
 
@@ -88,7 +87,7 @@ int farpool_cluster_cancel(const char *address, int64_t timeout_ms, const char *
     struct message *question;
     struct id id;
 
-    if (!parse_id(pool, &id))
+    if (!query_parse_id(pool, &id))
         return error_set(error, FARPOOL_EINVAL,
                          "cancel: the pool '%s' is not an id of 32 hexadecimal digits",
                          pool != NULL ? pool : "NULL");

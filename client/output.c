@@ -7,6 +7,7 @@
  * On stdout and stderr each line stays a line, and cannot drive a terminal: other
  * people's programs wrote it. */
 #include "client/pool.h"
+#include "common/base/printable.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,26 +18,6 @@
 #define PREFIX_MAX (NODE_NAME_MAX + 64)
 
 /* ------------------------------------------------------------------------ printing */
-
-/* How many bytes of [at, end) make up one character that may be printed; 0: none. */
-static size_t printable(const unsigned char *at, const unsigned char *end)
-{
-    size_t size = at[0] < 0x80 ? 1 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
-
-    if (at[0] == '\t' || (at[0] >= 0x20 && at[0] < 0x7f))
-        return 1;
-    if (at[0] < 0xc2 || at[0] > 0xf4 || (size_t)(end - at) < size)
-        return 0;
-    for (size_t i = 1; i < size; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    /* U+0080 to U+009F are controls, too; overlong ones and surrogates are no text. */
-    if ((at[0] == 0xc2 && at[1] < 0xa0) || (at[0] == 0xe0 && at[1] < 0xa0) ||
-        (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf0 && at[1] < 0x90) ||
-        (at[0] == 0xf4 && at[1] > 0x8f))
-        return 0;
-    return size;
-}
 
 static size_t write_prefix(const farpool_output *output, char *line)
 {
@@ -55,22 +36,13 @@ static size_t write_prefix(const farpool_output *output, char *line)
 
 static void print_line(const farpool_output *output)
 {
-    const unsigned char *at = (const unsigned char *)output->text;
-    const unsigned char *end = at + output->size;
     char *line = mem_alloc(PREFIX_MAX + output->size + 1);
     size_t used;
 
     if (line == NULL)
         return;
     used = write_prefix(output, line);
-    while (at < end) {
-        size_t size = printable(at, end);
-
-        memcpy(line + used, size > 0 ? (const char *)at : "?", size > 0 ? size : 1);
-        size = size > 0 ? size : 1;
-        used += size;
-        at += size;
-    }
+    used += printable_copy(line + used, output->text, output->size);
     line[used++] = '\n';
     /* In one call, so that nothing of the program's own comes in between. */
     fwrite(line, 1, used, output->fd == 2 ? stderr : stdout);

@@ -22,6 +22,7 @@ struct asking {
     struct net *net;
     uint64_t link;
     bool complete;
+    uint64_t again_ms; /* when the next question is due; UINT64_MAX: none is */
     const char *address;
     int code;
     char text[256]; /* why it was refused */
@@ -74,6 +75,8 @@ static void deliver(void *user, struct net_event *event)
         asking->link = event->link;
         if (asking->query->restart != NULL)
             asking->query->restart(asking->query->user);
+        asking->complete = false;
+        asking->again_ms = UINT64_MAX;
         if (asking->query->keys != NULL)
             send_message(asking, message_copy(asking->query->question));
         else
@@ -88,7 +91,29 @@ static void deliver(void *user, struct net_event *event)
     message_free(&event->message);
 }
 
-static void run(struct asking *asking, uint64_t until_ms)
+/* Puts the next question in the place of the answered one; false: there is none. */
+static bool prepare(struct asking *asking, uint64_t now_ms)
+{
+    struct query *query = asking->query;
+
+    if (query->again == NULL)
+        return false;
+    message_free(&query->question);
+    query->question = query->again(query->user);
+    if (query->question == NULL)
+        asking->code = FARPOOL_ENOMEM;
+    asking->again_ms = now_ms + query->again_ms;
+    return query->question != NULL;
+}
+
+static void ask_again(struct asking *asking)
+{
+    asking->complete = false;
+    asking->again_ms = UINT64_MAX;
+    send_message(asking, message_copy(asking->query->question));
+}
+
+static void run(struct asking *asking, int64_t timeout_ms, uint64_t until_ms)
 {
     for (;;) {
         zmq_pollitem_t items[NET_POLL_ITEMS];
@@ -97,10 +122,20 @@ static void run(struct asking *asking, uint64_t until_ms)
 
         while (net_poll(asking->net, now_ms, deliver, asking) > 0)
             ;
+        if (asking->complete && asking->again_ms <= now_ms)
+            ask_again(asking);
         net_flush(asking->net);
-        if (asking->complete || asking->code != 0 || now_ms >= until_ms)
+        if (asking->code == 0 && asking->complete && asking->again_ms == UINT64_MAX) {
+            if (!prepare(asking, now_ms))
+                return;
+            if (timeout_ms != FARPOOL_FOREVER)
+                until_ms = asking->again_ms + (uint64_t)timeout_ms;
+        }
+        if (asking->code != 0 || now_ms >= until_ms)
             return;
         due_ms = net_deadline(asking->net);
+        if (asking->again_ms < due_ms)
+            due_ms = asking->again_ms;
         count = net_poll_items(asking->net, items);
         zmq_poll(items, count,
                  wake_timeout(now_ms, due_ms < until_ms ? due_ms : until_ms));
@@ -120,7 +155,7 @@ static void say_bye(struct asking *asking)
 static int converse(struct query *query, const char *address, int64_t timeout_ms,
                     uint64_t until_ms, farpool_error *error)
 {
-    struct asking asking = {.query = query, .address = address};
+    struct asking asking = {.query = query, .again_ms = UINT64_MAX, .address = address};
     const struct net_config config = {
         .address = address,
         .keys = query->keys,
@@ -133,7 +168,7 @@ static int converse(struct query *query, const char *address, int64_t timeout_ms
 
     if (code != 0)
         return code;
-    run(&asking, until_ms);
+    run(&asking, timeout_ms, until_ms);
     if (asking.code != 0)
         code = error_set(error, asking.code, "%s: %s", query->call,
                          asking.text[0] != '\0' ? asking.text

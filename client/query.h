@@ -14,6 +14,11 @@ struct query {
     enum message_kind answer; /* what is waited for */
     /* Takes one answer; not 0: it ends with that code. */
     int (*take)(void *user, const struct message *answer, bool *ret_complete);
+    /* NULL: one question is all. Else called when the answer is complete, for the next
+     * one, which is asked again_ms later (NULL: no memory); `take` may end it all by
+     * making it NULL. */
+    struct message *(*again)(void *user);
+    uint32_t again_ms;
     /* The connection broke in between: what was taken is void, and asked for again. */
     void (*restart)(void *user);
     void *user;
@@ -24,10 +29,14 @@ struct query {
     const struct net_keys *keys;
 };
 
-/* Blocks until `take` says that it is complete. address NULL: FARPOOL_COORDINATOR. 0;
+/* Blocks until `take` says that it is complete, and there is no `again`;
+ * timeout_ms is for each answer. address NULL: FARPOOL_COORDINATOR. 0;
  * EADDRESS; EINVAL: timeout_ms; ENOCOORDINATOR: no answer in time; ENOMEM; or the code
  * with which the coordinator refused this client. */
 int query_ask(struct query *query, const char *address, int64_t timeout_ms,
               farpool_error *error);
+
+/* operator.c: an id as id_text writes it; false: it is none. */
+bool query_parse_id(const char *text, struct id *ret_id);
 
 #endif

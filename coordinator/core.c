@@ -60,6 +60,7 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     TAILQ_INIT(&core->batches);
     TAILQ_INIT(&core->dirty_jobs);
     TAILQ_INIT(&core->wishes);
+    TAILQ_INIT(&core->askings);
     *ret_core = core;
     return 0;
 }
@@ -103,6 +104,8 @@ static int flush_part(struct coordinator_core *core)
         error = kpool_flush_closed(core);
     if (!error)
         error = kstate_flush(core);
+    if (!error)
+        error = klogs_flush(core);
     if (!error)
         error = klink_flush_heartbeats(core);
     return error;
@@ -149,7 +152,8 @@ uint64_t coordinator_core_deadline(const struct coordinator_core *core)
 {
     const uint64_t links = smaller(klink_deadline(core), core->retry_ms);
     const uint64_t waits = smaller(ksettle_deadline(core), krecall_deadline(core));
-    return smaller(smaller(links, waits), kstate_deadline(core));
+    const uint64_t tells = smaller(kstate_deadline(core), klogs_deadline(core));
+    return smaller(smaller(links, waits), tells);
 }
 
 void coordinator_core_counts(const struct coordinator_core *core,

@@ -12,6 +12,7 @@
 #define FARPOOL_COORDINATOR_CORE_H
 
 #include "common/base/holder.h"
+#include "common/base/logs.h"
 #include "common/base/message.h"
 
 #include <stdbool.h>
@@ -35,6 +36,7 @@ struct coordinator_config {
     /* The id that a pool of this key and seed must have: a pure function, the shell's
      * since it hashes. NULL: who has a key opens no pool. */
     void (*pool_id)(const struct hash *key, const struct id *seed, struct id *ret_pool);
+    const struct logs *logs;   /* the daemon's own lines, borrowed; NULL: none */
 };
 
 /* Fills every limit with its default; the id stays zero. */

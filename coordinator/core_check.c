@@ -405,6 +405,7 @@ void coordinator_core_check(const struct coordinator_core *core)
         check_client(core, client);
     check_totals(core);
     check_wishes(core);
+    klogs_check(core);
     TAILQ_FOREACH (pool, &core->opened, entry) {
         assert(pool->state == POOL_RUNNING);
         if (core->flushed) {

@@ -30,6 +30,7 @@ static struct client *create(struct coordinator_core *core, struct link *link,
     memcpy(client->host, message->hello_client.host, sizeof client->host);
     client->pid = message->hello_client.pid;
     TAILQ_INIT(&client->jobs);
+    TAILQ_INIT(&client->askings);
     HASH_ADD(hh, core->clients, id, sizeof client->id, client);
     if (failed) {
         mem_free(client);
@@ -97,6 +98,7 @@ void kclient_forget(struct coordinator_core *core, struct client *client)
             kjob_destroy(core, job);
         TAILQ_REMOVE(&client->pool->clients, client, pool_entry);
     }
+    klogs_forget_client(core, client);
     assert(TAILQ_EMPTY(&client->jobs) && !client->tasks && !client->bytes);
     assert(!client->assigned && !client->hungry);
     klink_forget(core, client->link);
@@ -197,7 +199,7 @@ static int pool_message(struct coordinator_core *core, struct client *client,
 static bool may_say(const struct client *client, enum message_kind kind)
 {
     return client->link->holder.role != HOLDER_RELAYED ||
-           (kind != MSG_POOL_OPEN && kind != MSG_STATUS_GET);
+           (kind != MSG_POOL_OPEN && kind != MSG_STATUS_GET && kind != MSG_LOGS_GET);
 }
 
 int kclient_message(struct coordinator_core *core, struct client *client,
@@ -219,6 +221,8 @@ int kclient_message(struct coordinator_core *core, struct client *client,
     case MSG_TOKEN_MAKE:
     case MSG_TOKEN_REVOKE:
         return kkeys_ask(core, client, *message);
+    case MSG_LOGS_GET:
+        return klogs_get(core, client, *message);
     case MSG_POOL_OPEN:
         return kpool_open(core, client, message);
     case MSG_POOL_ATTACH:

@@ -25,6 +25,7 @@
  *   core_admin.c     what an operator asks for: CANCEL_JOB, DRAIN_NODE
  *   core_wish.c      the same again, when the link was lost before it was heard of
  *   core_keys.c      join tokens: ENROL, TOKEN_MAKE, TOKEN_REVOKE
+ *   core_logs.c      LOGS_GET and LOGS
  *   core_check.c     every invariant
  *
  * Globals begin with k, the protocol's letter for the coordinator (messages.def): the
@@ -78,6 +79,7 @@
 #define WISHES_MAX 1024    /* of workers and jobs that are not here */
 #define WISH_MS 600000
 #define FRESH_LINKS_MAX 4096 /* links beyond those that clients and workers may have */
+#define ENDED_POOLS 256      /* whose keys are remembered, for LOGS_GET */
 
 /*   LINK_FRESH -- hello --> LINK_CLIENT, LINK_WORKER
  *        |  `-- ENROL --> LINK_ENROLLING  |
@@ -112,6 +114,7 @@ enum client_state {
 };
 
 TAILQ_HEAD(kjob_list, job);
+TAILQ_HEAD(kasking_list, asking); /* core_logs.c */
 
 struct client {
     struct id id;
@@ -130,8 +133,10 @@ struct client {
     uint64_t ready_jobs;   /* in pool->ready */
     bool hungry;           /* in pool->hungry */
     uint64_t output_used,
-        output_ms; /* bytes of OUTPUT that it was just sent; as of then */
-    TAILQ_ENTRY(client) pool_entry; /* in pool->clients when attached */
+        output_ms;               /* bytes of OUTPUT that it was just sent; as of then */
+    struct kasking_list askings; /* workers asked by its last LOGS_GET */
+    uint64_t logs_request, logs_bytes; /* its number, and what it was sent for it */
+    TAILQ_ENTRY(client) pool_entry;    /* in pool->clients when attached */
     TAILQ_ENTRY(client) hungry_entry;
     UT_hash_handle hh;
 };
@@ -181,7 +186,8 @@ struct worker {
     struct kmember_list starved;       /* wait for room in its window */
     struct member *reserved;           /* the one that room is kept for */
     struct kplacement_list placements; /* what was given last at the end */
-    uint32_t floor, level;             /* core_share.c, while it counts */
+    struct kasking_list askings;
+    uint32_t floor, level; /* core_share.c, while it counts */
     RB_ENTRY(worker) load_entry;
     TAILQ_ENTRY(worker) entry; /* in core->joined */
     UT_hash_handle hh;
@@ -441,6 +447,14 @@ struct coordinator_core {
     uint64_t recall_ms; /* when a RECALL may be worth while that is not now */
     uint64_t mark;
     uint64_t waiting, assigned, done; /* tasks of all jobs; ever */
+
+    struct kasking_list askings; /* in the order in which they time out */
+    uint64_t askings_count, next_asking;
+    struct ended_pool {
+        struct id id;
+        struct hash key;
+    } ended[ENDED_POOLS]; /* the last of ended_count, one behind the other, around */
+    uint64_t ended_count;
 };
 
 static inline uint64_t add_saturated(uint64_t a, uint64_t b)
@@ -737,5 +751,17 @@ int kadmin_cancel(struct coordinator_core *core, struct client *client,
                   const struct message *message);
 int kadmin_drain(struct coordinator_core *core, struct client *client,
                  const struct message *message);
+
+/* core_logs.c */
+int klogs_get(struct coordinator_core *core, struct client *client,
+              const struct message *get);
+int klogs(struct coordinator_core *core, struct worker *worker, struct message **message);
+void klogs_pool_ended(struct coordinator_core *core, const struct pool *pool);
+int klogs_tell_gone(struct coordinator_core *core, const struct worker *worker);
+void klogs_forget_client(struct coordinator_core *core, struct client *client);
+void klogs_forget_worker(struct coordinator_core *core, struct worker *worker);
+int klogs_flush(struct coordinator_core *core);
+uint64_t klogs_deadline(const struct coordinator_core *core);
+void klogs_check(const struct coordinator_core *core);
 
 #endif

@@ -283,6 +283,8 @@ static int worker_message(struct coordinator_core *core, struct worker *worker,
         return fetch(core, worker, message);
     case MSG_OUTPUT:
         return koutput(core, worker, message);
+    case MSG_LOGS:
+        return klogs(core, worker, message);
     default:
         return klink_drop(core, worker->link, FARPOOL_EPROTOCOL,
                           "%s is not for a worker to say at this point",

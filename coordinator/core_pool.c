@@ -243,6 +243,7 @@ void kpool_destroy(struct coordinator_core *core, struct pool *pool)
 {
     struct member *member;
     end_clients_and_jobs(core, pool);
+    klogs_pool_ended(core, pool);
     while ((member = RB_ROOT(&pool->members)))
         kmember_destroy(core, member);
     if (pool->matching)

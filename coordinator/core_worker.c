@@ -88,6 +88,7 @@ static struct worker *create(struct coordinator_core *core, struct link *link,
     TAILQ_INIT(&worker->members);
     TAILQ_INIT(&worker->starved);
     TAILQ_INIT(&worker->placements);
+    TAILQ_INIT(&worker->askings);
     HASH_ADD(hh, core->workers, id, sizeof worker->id, worker);
     if (failed) {
         mem_free(worker);
@@ -193,7 +194,7 @@ int kworker_tell_gone(struct coordinator_core *core, const struct worker *worker
     TAILQ_FOREACH (placement, &worker->placements, worker_entry)
         if (!error && placement->tasks && placement->job->owner)
             error = ktasks_tell_lost(core, placement, text);
-    return error;
+    return error ? error : klogs_tell_gone(core, worker);
 }
 
 static void drop_assigned(struct coordinator_core *core, struct placement *placement)
@@ -216,6 +217,7 @@ void kworker_forget(struct coordinator_core *core, struct worker *worker)
     if (worker->state == WORKER_READY)
         retire(core, worker);
     kwish_leave(core, &worker->drain);
+    klogs_forget_worker(core, worker);
     while ((placement = TAILQ_FIRST(&worker->placements))) {
         drop_assigned(core, placement);
         kplacement_destroy(core, placement);

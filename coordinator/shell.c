@@ -51,6 +51,7 @@ struct shell {
     const struct coordinator_options *options;
     struct coordinator_core *core;
     struct coordinator_effects effects;
+    struct logs *logs; /* this daemon's last lines */
     struct net *net;
     struct gate *gate; /* NULL: no keys */
     struct relay *relay;
@@ -494,7 +495,9 @@ static int open_shell(struct shell *shell)
     struct coordinator_config config = options->core;
     sys_random_id(&config.coordinator);
     config.pool_id = sys_pool_id;
-    if (coordinator_core_create(&config, shell->now_ms, &shell->core) != 0)
+    config.logs = shell->logs;
+    if (shell->logs == NULL ||
+        coordinator_core_create(&config, shell->now_ms, &shell->core) != 0)
         return fail("start", "out of memory");
     struct relay_config relay = {config.clients_max, on_relay_message, on_relay_down,
                                  on_relay_send, shell};
@@ -544,6 +547,8 @@ int coordinator_run(const struct coordinator_options *options)
     struct shell shell = {
         .options = options, .notify = {.fd = -1}, .signals = -1, .stage = SERVING};
     log_open("coordinator", options->level);
+    shell.logs = logs_create(LOGS_OWN_BYTES, 0);
+    log_keep(shell.logs);
     if (open_shell(&shell) == 0)
         loop(&shell);
     else
@@ -552,5 +557,7 @@ int coordinator_run(const struct coordinator_options *options)
     if (ended)
         log_event(LOG_INFO, "ended", "reason=\"as asked\"");
     close_shell(&shell);
+    log_keep(NULL);
+    logs_destroy(shell.logs);
     return ended ? EXIT_ENDED : EXIT_FAILED;
 }

@@ -765,6 +765,48 @@ FARPOOL_API int farpool_cluster_join(const char *line, int64_t timeout_ms,
                                      const char *name, const char *path,
                                      char ret_name[64], farpool_error *error);
 
+/* Which lines of logs are wanted. Zero is the default of each. */
+typedef struct farpool_log_options {
+    const char *node; /* of the workers of this name; "coordinator": of the coordinator;
+                         NULL: all of them */
+    const char *pool; /* an id in full: only what processes of this pool printed */
+    uint32_t lines;   /* the last so many in all, at most 10000; 0: 100 */
+    bool follow;      /* go on with those that come */
+} farpool_log_options;
+
+/* A line; or, with text NULL, why there are none. Borrowed while the callback runs. */
+typedef struct farpool_log_line {
+    const char *node;  /* empty: the coordinator */
+    uint64_t time_ms;  /* since 1970, by the clock of that node */
+    int fd;            /* 0: the daemon's own; 1, 2: stdout or stderr of a process */
+    const char *level; /* of the daemon's: error, warning, info or debug; else empty */
+    const char *pool;  /* of the process's pool; empty */
+    int pid;           /* of the process, on that node */
+    const char *text;  /* size bytes, any but NUL, and a NUL behind them */
+    size_t size;
+    uint64_t left_out;  /* text NULL: so many lines there are gone, of all that were
+                           written there, whosever they were; or */
+    int code;           /* ENODELOST, ETIMEDOUT: that node did not answer, and */
+    const char *reason; /* the same for people */
+} farpool_log_line;
+
+/* Called on the thread of farpool_cluster_logs. Not 0: no more is wanted. */
+typedef int (*farpool_log_callback)(void *user, const farpool_log_line *line);
+
+/* Tells the last lines of the coordinator's and the workers' logs, debug ones included,
+ * and of what processes printed, as far as the daemons still have them in memory: in
+ * order of time, as the nodes' clocks tell it. With follow it goes on, asking once a
+ * second, until the callback wants no more, or the coordinator has not answered for
+ * timeout_ms; a node that comes meanwhile is told from its first line on. Of a
+ * coordinator that uses keys, an admin's key is told everything, a client's what
+ * processes of its own pools printed (those that are open, and the last ones to have
+ * ended). options NULL: all defaults. EINVAL: an option, or no such node, naming those
+ * that there are; ENOPOOL: no such pool, or not of this key. */
+FARPOOL_API int farpool_cluster_logs(const char *address, int64_t timeout_ms,
+                                     const farpool_log_options *options,
+                                     farpool_log_callback callback, void *user,
+                                     farpool_error *error);
+
 #ifdef __cplusplus
 }
 #endif

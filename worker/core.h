@@ -12,6 +12,7 @@
 #ifndef FARPOOL_WORKER_CORE_H
 #define FARPOOL_WORKER_CORE_H
 
+#include "common/base/logs.h"
 #include "common/base/message.h"
 
 #include <stdbool.h>
@@ -33,6 +34,7 @@ struct worker_config {
     uint32_t start_timeout_ms; /* a process that is not ready by then is killed; 30000 */
     uint32_t start_failures_max; /* in a row, before the pool fails here; default 3 */
     uint32_t processes_idle_max; /* of all pools together, kept warm beyond the slots */
+    const struct logs *logs; /* what LOGS_GET is answered from, borrowed; NULL: nothing */
 };
 void worker_config_init(struct worker_config *config); /* defaults; id and names empty */
 
@@ -84,6 +86,7 @@ struct worker_event {
     uint64_t share_ppm;
     int pid, code, exit_status, signal;
     const char *text, *backtrace; /* borrowed; NULL: none */
+    struct id pool;               /* PROCESS_OUTPUT: for who keeps the lines */
     int fd;                       /* 1: stdout, 2: stderr */
     const char *output;           /* borrowed, not terminated */
     size_t output_bytes;

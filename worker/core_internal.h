@@ -17,6 +17,7 @@
  *   core_watch.c    task timeouts, cancelled tasks that run, LOAD
  *   core_output.c   what processes print
  *   core_result.c   results until they are ACKed
+ *   core_logs.c     LOGS_GET
  *   core_check.c    every invariant
  *
  * How a step stays all or nothing: an event first does what may run out of memory (cuts
@@ -528,5 +529,8 @@ void worker_output_take(struct worker_core *core, struct process *process,
 int worker_flush_output(struct worker_core *core);
 uint64_t worker_output_deadline(const struct worker_core *core);
 void worker_output_fini(struct worker_core *core, struct pool *pool);
+
+/* core_logs.c */
+int worker_logs(struct worker_core *core, const struct message *get);
 
 #endif

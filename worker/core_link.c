@@ -185,6 +185,8 @@ static int link_is_up(struct worker_core *core, struct message *message)
         return worker_program_blob(core, message);
     case MSG_DRAIN: /* an operator asked for it */
         return worker_drain(core);
+    case MSG_LOGS_GET:
+        return worker_logs(core, message);
     default:
         return worker_relink(core, "the coordinator sent %s, which it never should",
                              message_name(message->kind));

@@ -112,6 +112,7 @@ struct host_process {
     enum process_state state;
     bool scratch; /* it has a folder of its own */
     struct hash program_hash;
+    struct id pool;
     pid_t pid;
     int pidfd, bell; /* -1: none */
     bool exited;     /* pidfd became readable */

@@ -118,6 +118,7 @@ static void tell(struct host *host, struct host_process *process, struct host_pi
     const char behind = pipe->text[bytes];
     if (!ended)
         pipe->text[bytes] = '\n';
+    event.pool = process->pool;
     event.fd = pipe->number;
     event.output = pipe->text;
     event.output_bytes = bytes + !ended;

@@ -275,6 +275,7 @@ bool host_start(struct host *host, struct host_process *process,
     if (program == NULL)
         return fail(process, FARPOOL_EPROGRAM, "its program is not on this node");
     process->program_hash = effect->program;
+    process->pool = effect->pool;
     snprintf(process->program, sizeof process->program, "%s", program->name);
     snprintf(process->initializer, sizeof process->initializer, "%s", effect->name);
 

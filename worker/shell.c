@@ -140,15 +140,23 @@ static void log_process(const struct worker_event *event)
 }
 
 /* Its client is told as well: here it is for who looks for what went wrong. */
-static void log_output(const struct worker_event *event)
+static void log_output(struct shell *shell, const struct worker_event *event)
 {
     const char *name = event->fd == STDERR_FILENO ? "stderr" : "stdout";
     const char *at = event->output, *end = at + event->output_bytes;
-    while (log_level() >= LOG_DEBUG && at < end) {
+    struct logs_line line = {.time_ms = log_time_ms(),
+                             .level = LOG_INFO,
+                             .fd = (uint32_t)event->fd,
+                             .pid = (uint32_t)event->pid,
+                             .pool = event->pool};
+    while (at < end) {
         const char *line_end = memchr(at, '\n', (size_t)(end - at));
-        log_event(LOG_DEBUG, name, "process=%llu pid=%d line=\"%.*s\"",
-                  (unsigned long long)event->process, event->pid, (int)(line_end - at),
-                  at);
+        line.text = at;
+        line.size = (size_t)(line_end - at);
+        logs_add(shell->logs, &line);
+        if (log_level() >= LOG_DEBUG)
+            log_print(LOG_DEBUG, name, "process=%llu pid=%d line=\"%.*s\"",
+                      (unsigned long long)event->process, event->pid, (int)line.size, at);
         at = line_end + 1;
     }
 }
@@ -158,7 +166,7 @@ static void on_host(void *user, struct worker_event *event)
     struct shell *shell = user;
     log_process(event);
     if (event->kind == WORKER_PROCESS_OUTPUT)
-        log_output(event);
+        log_output(shell, event);
     if (event->kind == WORKER_PROCESS_GONE)
         shell_relay_gone(shell, event->process);
     shell_step(shell, event);
@@ -291,7 +299,9 @@ static int open_shell(struct shell *shell, farpool_error *error)
     if (notify_open(&shell->notify, shell->now_ms, error) != 0)
         log_event(LOG_WARNING, "notify", "reason=\"%s\"", error->text);
     sys_random_id(&config.worker);
-    int result = sys_need_files(files, error);
+    config.logs = shell->logs;
+    int result = shell->logs != NULL ? sys_need_files(files, error)
+                                     : error_set(error, FARPOOL_ENOMEM, "out of memory");
     if (result == 0)
         result = shell_open_signals(shell, error);
     if (result == 0)
@@ -356,6 +366,8 @@ int worker_run(const struct worker_options *options)
     farpool_error error;
     STAILQ_INIT(&shell.answers);
     log_open("worker", options->level);
+    shell.logs = logs_create(LOGS_OWN_BYTES, LOGS_PRINTED_BYTES);
+    log_keep(shell.logs);
     if (open_shell(&shell, &error) == 0) {
         tell_start(&shell);
         notify_ready(&shell.notify);
@@ -367,5 +379,7 @@ int worker_run(const struct worker_options *options)
     }
     bool ended = shell.stage == ENDED;
     close_shell(&shell);
+    log_keep(NULL);
+    logs_destroy(shell.logs);
     return ended ? EXIT_ENDED : EXIT_FAILED;
 }

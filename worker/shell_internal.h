@@ -46,6 +46,7 @@ struct shell {
     struct net *net;
     struct host *host;
     struct cache *cache;
+    struct logs *logs; /* the last lines, of this daemon and its processes */
     struct answer_list answers;
     struct relayer *relayers;
     uint64_t link;     /* to the coordinator; 0: none */

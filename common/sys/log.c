@@ -10,7 +10,8 @@
  *     08:15:00.123 worker-up node=n1 slots=4
  *
  * A line that stderr does not take at once is lost, and the next one that it takes says
- * how many were: a daemon never waits for whoever reads its log. */
+ * how many were: a daemon never waits for whoever reads its log. What is kept (log_keep)
+ * is not lost with it. */
 #include "common/sys/log.h"
 
 #include <limits.h>
@@ -30,9 +31,9 @@ static struct {
     enum log_level level;
     bool terminal;
     unsigned long lost; /* lines, since the last one that was taken */
-} state = {"farpool", LOG_INFO, false, 0};
+    struct logs *kept;  /* NULL: nowhere */
+} state = {"farpool", LOG_INFO, false, 0, NULL};
 
-static const char *const level_names[] = {"error", "warning", "info", "debug", "trace"};
 static const char *const level_colours[] = {"\033[31m", "\033[33m", "\033[36m",
                                             "\033[90m", "\033[90m"};
 
@@ -46,6 +47,18 @@ void log_open(const char *program, enum log_level level)
 enum log_level log_level(void)
 {
     return state.level;
+}
+
+void log_keep(struct logs *logs)
+{
+    state.kept = logs;
+}
+
+uint64_t log_time_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* Appends, never past the end. */
@@ -83,7 +96,7 @@ static size_t add_head(char *line, enum log_level level, const char *event)
     gmtime_r(&now.tv_sec, &parts);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &parts);
     return add(line, 0, "%s.%03ldZ %s %s %s", when, now.tv_nsec / 1000000, state.program,
-               level_names[level], event);
+               logs_level_name(level), event);
 }
 
 /* What a peer or a process wrote must not end a line or drive the terminal. */
@@ -111,24 +124,59 @@ static bool tell_lost(void)
     return write_line(line, used);
 }
 
-void log_event(enum log_level level, const char *event, const char *format, ...)
+/* text: what comes behind the event's name. */
+static void print(enum log_level level, const char *event, const char *text)
 {
-    if (level > state.level)
-        return;
     char line[LINE_MAX_BYTES + 1];
     size_t used = add_head(line, level, event);
-    if (format[0] != '\0') {
-        used = add(line, used, " ");
-        size_t start = used;
-        va_list arguments;
-        va_start(arguments, format);
-        used = append(line, used, format, arguments);
-        va_end(arguments);
-        replace_controls(line + start);
-    }
+    if (text[0] != '\0')
+        used = add(line, used, " %s", text);
     line[used++] = '\n';
     if (state.lost > 0 && tell_lost())
         state.lost = 0;
     if (state.lost > 0 || !write_line(line, used))
         state.lost++;
+}
+
+static void keep(enum log_level level, const char *event, const char *text)
+{
+    char line[LINE_MAX_BYTES];
+    size_t used = add(line, 0, "%s", event);
+    if (text[0] != '\0')
+        used = add(line, used, " %s", text);
+    logs_add(state.kept, &(struct logs_line){.time_ms = log_time_ms(),
+                                             .level = (uint32_t)level,
+                                             .text = line,
+                                             .size = used});
+}
+
+static void tell(enum log_level level, bool kept, const char *event, const char *format,
+                 va_list arguments)
+{
+    kept = kept && state.kept != NULL && level <= LOG_DEBUG;
+    if (level > state.level && !kept)
+        return;
+    char text[LINE_MAX_BYTES];
+    text[append(text, 0, format, arguments)] = '\0';
+    replace_controls(text);
+    if (kept)
+        keep(level, event, text);
+    if (level <= state.level)
+        print(level, event, text);
+}
+
+void log_event(enum log_level level, const char *event, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    tell(level, true, event, format, arguments);
+    va_end(arguments);
+}
+
+void log_print(enum log_level level, const char *event, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    tell(level, false, event, format, arguments);
+    va_end(arguments);
 }

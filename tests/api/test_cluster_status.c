@@ -166,6 +166,61 @@ static void what_an_operator_may_not_ask(void **state)
                      FARPOOL_EADDRESS);
 }
 
+static int count_lines(void *user, const farpool_log_line *line)
+{
+    int *lines = user;
+
+    assert_true(line->text == NULL || strlen(line->text) == line->size);
+    assert_true(line->text != NULL || line->left_out > 0 || line->code != 0);
+    lines[0] += line->text != NULL;
+    lines[1] += line->text != NULL && line->node[0] == '\0';
+    return lines[0] == lines[2];
+}
+
+static void logs_are_told(void **state)
+{
+    const farpool_log_options one = {.lines = 1}, nobody = {.node = "nobody"};
+    const farpool_log_options unnamed = {.node = ""}, many = {.lines = 10001};
+    const farpool_log_options bad = {.pool = "12"}, follow = {.follow = true};
+    const farpool_log_options coordinator = {.node = "coordinator"};
+    const farpool_log_options *const wrong[] = {&nobody, &unnamed, &many, &bad};
+    const char *address = fixture_address();
+    farpool_error error;
+    int lines[3] = {0, 0, 0};
+
+    (void)state;
+    assert_code(
+        farpool_cluster_logs(address, DEADLINE_MS, NULL, count_lines, lines, &error), 0,
+        &error);
+    assert_true(lines[0] > lines[1] && lines[1] > 0);
+    lines[0] = lines[1] = 0;
+    assert_code(farpool_cluster_logs(address, DEADLINE_MS, &coordinator, count_lines,
+                                     lines, &error),
+                0, &error);
+    assert_true(lines[0] == lines[1] && lines[1] > 0);
+    lines[0] = 0;
+    assert_code(
+        farpool_cluster_logs(address, DEADLINE_MS, &one, count_lines, lines, &error), 0,
+        &error);
+    assert_int_equal(lines[0], 1);
+    lines[0] = 0;
+    lines[2] = 3; /* and then no more: it follows no longer */
+    assert_code(
+        farpool_cluster_logs(address, DEADLINE_MS, &follow, count_lines, lines, &error),
+        0, &error);
+    assert_int_equal(lines[0], 3);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(farpool_cluster_logs(address, DEADLINE_MS, wrong[i], count_lines,
+                                              lines, &error),
+                         FARPOOL_EINVAL);
+    assert_int_equal(
+        farpool_cluster_logs(address, DEADLINE_MS, NULL, NULL, lines, &error),
+        FARPOOL_EINVAL);
+    assert_int_equal(farpool_cluster_logs("tcp://127.0.0.1:1", 200, &follow, count_lines,
+                                          lines, &error),
+                     FARPOOL_ENOCOORDINATOR);
+}
+
 static void address_from_the_environment(void **state)
 {
     farpool_cluster_status *status;
@@ -223,6 +278,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(pools_and_jobs_are_told),
     cmocka_unit_test(an_operator_cancels_a_job),
     cmocka_unit_test(what_an_operator_may_not_ask),
+    cmocka_unit_test(logs_are_told),
     cmocka_unit_test(address_from_the_environment),
     cmocka_unit_test(two_clients_share_the_cluster),
 };

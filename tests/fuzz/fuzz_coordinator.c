@@ -16,6 +16,7 @@ struct cluster {
     struct coordinator_effects effects;
     uint64_t now_ms, links_made;
     uint64_t links[LINKS]; /* the present number in each place */
+    uint64_t asked[LINKS]; /* the last LOGS_GET that was sent there */
 };
 
 static void step(struct cluster *cluster, struct coordinator_event *event)
@@ -45,6 +46,10 @@ static void carry_out(struct cluster *cluster)
         for (int k = 0; effect->kind == COORDINATOR_DROP && k < LINKS; k++)
             if (cluster->links[k] == effect->link)
                 cluster->links[k] = ++cluster->links_made;
+        for (int k = 0; k < LINKS; k++)
+            if (effect->message && effect->message->kind == MSG_LOGS_GET &&
+                cluster->links[k] == effect->link)
+                cluster->asked[k] = effect->message->logs_get.request;
         if (effect->message && message_encode(effect->message, &frames) != 0)
             abort();
         frames_fini(&frames);
@@ -129,6 +134,24 @@ static struct message *hello(struct fuzz_input *bytes, bool worker)
     return fuzz_cross(&message);
 }
 
+/* Of any node, mostly. */
+static struct message *logs_get(struct fuzz_input *bytes)
+{
+    struct message *message = fuzz_fill(bytes, MSG_LOGS_GET);
+
+    if (fuzz_take(bytes) % 4)
+        message->logs_get.node[0] = '\0';
+    return fuzz_cross(&message);
+}
+
+static struct message *logs(struct fuzz_input *bytes, uint64_t asked)
+{
+    struct message *message = fuzz_fill(bytes, MSG_LOGS);
+
+    message->logs.request = asked;
+    return fuzz_cross(&message);
+}
+
 static void act(struct cluster *cluster)
 {
     uint8_t what = fuzz_take(&cluster->bytes);
@@ -155,9 +178,15 @@ static void act(struct cluster *cluster)
         flush(cluster);
         break;
     case 6:
-        say_keyed(cluster, place);
+        say(cluster, place, logs_get(&cluster->bytes));
         break;
     case 7:
+        say(cluster, place, logs(&cluster->bytes, cluster->asked[place]));
+        break;
+    case 14:
+        say_keyed(cluster, place);
+        break;
+    case 15:
         answer_keys(cluster, place);
         break;
     default:
@@ -168,9 +197,16 @@ static void act(struct cluster *cluster)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct cluster cluster = {.bytes = {data, size}, .now_ms = 1000};
+    const struct logs_line line = {.text = "line", .size = 4};
+    struct logs *logs = logs_create(300, 0);
     struct coordinator_config config;
 
+    if (!logs)
+        abort();
     coordinator_config_init(&config);
+    config.logs = logs;
+    for (int i = 0; i < 9; i++)
+        logs_add(logs, &line);
     config.coordinator.bytes[0] = 1;
     config.settle_ms = 100;
     config.workers_max = config.clients_max = 4;
@@ -186,5 +222,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     flush(&cluster);
     coordinator_core_destroy(cluster.core);
     coordinator_effects_fini(&cluster.effects);
+    logs_destroy(logs);
     return 0;
 }

@@ -425,9 +425,11 @@ static void act(struct daemon *daemon)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct daemon *daemon = calloc(1, sizeof *daemon);
+    const struct logs_line line = {.fd = 1, .text = "line", .size = 4};
+    struct logs *logs = logs_create(300, 300);
     struct worker_config config;
 
-    if (!daemon)
+    if (!daemon || !logs)
         abort();
     daemon->bytes = (struct fuzz_input){data, size};
     daemon->now_ms = 1000;
@@ -435,6 +437,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config.worker.bytes[0] = 9;
     snprintf(config.node, sizeof config.node, "n");
     snprintf(config.machine, sizeof config.machine, "x86_64");
+    config.logs = logs;
+    for (int i = 0; i < 9; i++)
+        logs_add(logs, &line);
     config.slots = 2;
     config.tasks_max = 64;
     config.bytes_max = 1000;
@@ -448,6 +453,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     flush(daemon);
     worker_core_destroy(daemon->core);
     worker_effects_fini(&daemon->effects);
+    logs_destroy(logs);
     free(daemon);
     return 0;
 }

@@ -306,6 +306,35 @@ static void a_log_line_is_one_line(void **state)
 }
 
 /* A pipe that nobody reads: logging goes on, and says later what is missing. */
+/* Also what is not printed, but for traces. */
+static void log_lines_are_kept(void **state)
+{
+    struct logs *logs = logs_create(1000, 0);
+    struct message *get = message_create(MSG_LOGS_GET);
+    struct message *answer = message_create(MSG_LOGS);
+    struct logs_reader reader;
+    (void)state;
+    log_open("tester", LOG_ERROR);
+    log_keep(logs);
+    log_event(LOG_DEBUG, "kept", "text=\"%s\"", "a\nb");
+    log_event(LOG_INFO, "alone", "%s", "");
+    log_event(LOG_TRACE, "traced", "%s", "x");
+    log_print(LOG_INFO, "printed", "%s", "x");
+    log_keep(NULL);
+    log_event(LOG_DEBUG, "late", "%s", "x");
+    get->logs_get.lines = 10;
+    logs_read_begin(logs, get, &(struct id){{1}}, &reader);
+    assert_int_equal(logs_read(&reader, answer), 0);
+    assert_int_equal(answer->logs.lines_count, 2);
+    assert_string_equal(answer->logs.lines[0].text, "kept text=\"a b\"");
+    assert_int_equal(answer->logs.lines[0].level, LOG_DEBUG);
+    assert_true(log_time_ms() - answer->logs.lines[0].time_ms < 60000);
+    assert_string_equal(answer->logs.lines[1].text, "alone");
+    message_free(&answer);
+    message_free(&get);
+    logs_destroy(logs);
+}
+
 static void a_full_log_is_not_waited_for(void **state)
 {
     (void)state;
@@ -345,6 +374,7 @@ int main(void)
         cmocka_unit_test(open_files_are_raised_or_refused),
         cmocka_unit_test(ids_and_clock_differ),
         cmocka_unit_test(a_log_line_is_one_line),
+        cmocka_unit_test(log_lines_are_kept),
         cmocka_unit_test(a_full_log_is_not_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,7 +53,8 @@ static void kinds_it_never_should(void **state)
         MSG_DONE,         MSG_FAILED,       MSG_RETURNED,   MSG_HELD,
         MSG_LOAD,         MSG_ANSWER,       MSG_FETCH,      MSG_POOL_CLOSED,
         MSG_STATUS,       MSG_LOST,         MSG_JOB_STATE,  MSG_POOL_FAILED,
-        MSG_POOL_STATE,   MSG_STATUS_GET,   MSG_CANCEL_JOB, MSG_DRAIN_NODE};
+        MSG_POOL_STATE,   MSG_STATUS_GET,   MSG_CANCEL_JOB, MSG_DRAIN_NODE,
+        MSG_LOGS};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         struct fake *f = fresh(state);
         fake_message(f, message_create(kinds[i]));
