@@ -107,6 +107,8 @@ static int take_event(struct client_core *core, struct client_event *event,
     case CLIENT_TERMINATE:
         client_pool_terminate(core);
         return 0;
+    case CLIENT_FAIL:
+        return client_pool_give_up(core, event, effects);
     case CLIENT_FLUSH:
         return flush(core, effects);
     }

@@ -57,6 +57,10 @@ enum client_event_kind {
                           effect names the job any more */
     CLIENT_CLOSE,      /* no new jobs; when all have ended: POOL_CLOSE */
     CLIENT_TERMINATE,  /* end now: every unfinished task fails with ETERMINATED */
+    CLIENT_FAIL,       /* code, text: the shell cannot go on; every unfinished task fails
+                          with the same, and so does the pool (POOL_FAILED), unless that
+                          has failed, was terminated or is ending before; what is ending
+                          has ended soon, answer or not */
     CLIENT_FLUSH,      /* the batch is over, or the deadline came */
 };
 
@@ -69,6 +73,7 @@ struct client_event {
     struct msg_span span; /* attempt is ignored */
     uint64_t first, count, bytes;
     bool kill;
+    int code;
     const char *text;
 };
 

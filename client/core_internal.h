@@ -178,6 +178,8 @@ uint64_t client_link_deadline(const struct client_core *core);
 int client_pool_code(int code); /* a code that a peer told, or EPROTOCOL */
 int client_pool_fail(struct client_core *core, int code, const char *text,
                      const char *node, struct client_effects *effects);
+int client_pool_give_up(struct client_core *core, const struct client_event *event,
+                        struct client_effects *effects);
 int client_pool_handle_failed(struct client_core *core, const struct message *message,
                               struct client_effects *effects);
 int client_pool_handle_closed(struct client_core *core, struct client_effects *effects);

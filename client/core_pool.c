@@ -53,6 +53,16 @@ int client_pool_fail(struct client_core *core, int code, const char *text,
     return 0;
 }
 
+int client_pool_give_up(struct client_core *core, const struct client_event *event,
+                        struct client_effects *effects)
+{
+    const int error = client_pool_fail(core, event->code, event->text, "", effects);
+    /* POOL_CLOSED may be among what the shell has lost. */
+    if (!error && core->state == POOL_ENDING && core->end_by_ms == UINT64_MAX)
+        core->end_by_ms = core->now_ms + TERMINATE_MS;
+    return error;
+}
+
 int client_pool_handle_failed(struct client_core *core, const struct message *message,
                               struct client_effects *effects)
 {

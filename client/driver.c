@@ -136,20 +136,42 @@ static void deliver(void *user, struct client_event *event)
 
     if (event->message != NULL)
         message_free(&event->message);
-    if (code == FARPOOL_ENOMEM && pool->failure == 0)
-        pool->failure = FARPOOL_ENOMEM;
+    if (code == FARPOOL_ENOMEM)
+        pool->lost = true;
 }
 
-/* Out of memory in the middle of things: end what can be ended, and say why. */
+/* Why the pool cannot go on: something is lost that others wait for; or 0. */
+static int why_over(const farpool_pool *pool)
+{
+    int code = pool->transport->kind->broken(pool->transport);
+
+    return code == 0 && pool->lost ? FARPOOL_ENOMEM : code;
+}
+
+/* Everything ends for this reason, at once: nobody answers any more. A transport that
+ * somebody waits in is left to him. */
 static void give_up(farpool_pool *pool, int code)
 {
-    struct client_event event = {.kind = CLIENT_TERMINATE};
+    struct transport *transport = pool->transport;
+    struct client_event down = {.kind = CLIENT_LINK_DOWN, .text = "given up"};
+    struct client_event flush = {.kind = CLIENT_FLUSH};
+    struct client_event fail = {.kind = CLIENT_FAIL, .code = code};
 
-    if (pool->failure == 0 || pool->failure_text[0] == '\0')
-        snprintf(pool->failure_text, sizeof pool->failure_text, "the pool ran %s",
-                 farpool_error_text(code));
-    pool->failure = code;
-    pool_step(pool, &event);
+    if (pool->waiting) {
+        wake_driver(pool);
+        return;
+    }
+    pool->gave_up = true;
+    fail.text = code == FARPOOL_ENOMEM
+                    ? "the pool ran out of memory"
+                    : "a later task of its process has opened a pool of its own";
+    if (transport->kind->let_go != NULL) {
+        transport->kind->let_go(transport);
+        pool_must_step(pool, &down);
+    }
+    pool_must_step(pool, &fail);
+    pool_step(pool, &flush);
+    pool->news = true;
 }
 
 /* Moves everything until nothing moves; whether anything did. */
@@ -161,7 +183,7 @@ static bool take_turn(farpool_pool *pool)
         .may_start = !pool->transport->kind->threaded || is_thread(pool),
     };
     bool any = false, moved;
-    int broken;
+    int over;
 
     do {
         struct client_event flush = {.kind = CLIENT_FLUSH};
@@ -171,9 +193,9 @@ static bool take_turn(farpool_pool *pool)
         moved = pool->transport->kind->move(pool->transport, &turn);
         any |= moved;
     } while (moved);
-    broken = pool->transport->kind->broken(pool->transport);
-    if (broken != 0 && pool->failure != broken)
-        give_up(pool, broken);
+    over = why_over(pool);
+    if (over != 0 && !pool->gave_up)
+        give_up(pool, over);
     tell(pool);
     if ((has_calls(pool) || has_starts(pool)) && !is_thread(pool) && pool->thread_runs) {
         pthread_cond_signal(&pool->wanted);
@@ -211,11 +233,11 @@ static void sleep_until(farpool_pool *pool, uint64_t until_ms)
         transport->kind->woken(transport);
         return;
     }
-    pool->sleeping = true;
+    pool->sleeping = pool->waiting = true;
     pthread_mutex_unlock(&pool->mutex);
     transport->kind->wait(transport, until_ms < latest_ms ? until_ms : latest_ms);
     pthread_mutex_lock(&pool->mutex);
-    pool->sleeping = false;
+    pool->sleeping = pool->waiting = false;
     transport->kind->woken(transport);
 }
 

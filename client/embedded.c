@@ -7,7 +7,10 @@
  *
  * A process ends with the thread that started it, so starting one is left to a move that
  * may (transport_turn.may_start); what else is meant for such a process waits behind its
- * start, in order. */
+ * start, in order.
+ *
+ * Out of memory in a core or between them breaks the pool: nothing is moved any more, and
+ * soon it lets go of all (embedded_end): there is no host then, and no link. */
 #include "client/embedded.h"
 #include "common/sys/sys.h"
 
@@ -301,6 +304,8 @@ static bool move(struct transport *transport, const struct transport_turn *turn)
     struct embedded *embedded = of(transport);
     bool any = false;
 
+    if (embedded->broken != 0 || embedded->host == NULL)
+        return false;
     embedded->turn = turn;
     if (embedded->client_link == 0)
         connect_client(embedded);
@@ -347,10 +352,13 @@ static void relink(struct transport *transport, const char *text)
 static uint64_t deadline(const struct transport *transport)
 {
     const struct embedded *embedded = of(transport);
-    uint64_t coordinator = coordinator_core_deadline(embedded->coordinator);
-    uint64_t worker = worker_core_deadline(embedded->worker);
-    uint64_t host = host_deadline(embedded->host);
+    uint64_t coordinator, worker, host;
 
+    if (embedded->host == NULL)
+        return UINT64_MAX;
+    coordinator = coordinator_core_deadline(embedded->coordinator);
+    worker = worker_core_deadline(embedded->worker);
+    host = host_deadline(embedded->host);
     if (host < worker)
         worker = host;
     return coordinator < worker ? coordinator : worker;
@@ -358,13 +366,16 @@ static uint64_t deadline(const struct transport *transport)
 
 static bool sleep_begins(struct transport *transport)
 {
-    return host_sleep(of(transport)->host);
+    const struct embedded *embedded = of(transport);
+
+    return embedded->host == NULL || host_sleep(embedded->host);
 }
 
 static void wait(struct transport *transport, uint64_t until_ms)
 {
     struct embedded *embedded = of(transport);
-    struct pollfd fds[] = {{.fd = host_fd(embedded->host), .events = POLLIN},
+    int host_file = embedded->host != NULL ? host_fd(embedded->host) : -1;
+    struct pollfd fds[] = {{.fd = host_file, .events = POLLIN},
                            {.fd = embedded->wake_fd, .events = POLLIN}};
 
     poll(fds, 2, wake_timeout(sys_now_ms(), until_ms));
@@ -374,7 +385,8 @@ static void woken(struct transport *transport)
 {
     struct embedded *embedded = of(transport);
 
-    host_wake(embedded->host);
+    if (embedded->host != NULL)
+        host_wake(embedded->host);
     wake_clear(embedded->wake_fd);
 }
 
@@ -388,21 +400,26 @@ static bool may_spin(const struct transport *transport)
     const struct embedded *embedded = of(transport);
     struct worker_counts counts;
 
+    if (embedded->host == NULL)
+        return false;
     worker_core_counts(embedded->worker, &counts);
     return counts.running > 0 && counts.running < embedded->cores;
 }
 
 static bool starts(const struct transport *transport)
 {
-    return of(transport)->starts_count > 0;
+    const struct embedded *embedded = of(transport);
+
+    return embedded->broken == 0 && embedded->starts_count > 0;
 }
 
 static void info(const struct transport *transport, farpool_pool_info *info)
 {
     const struct embedded *embedded = of(transport);
-    struct worker_counts counts;
+    struct worker_counts counts = {0};
 
-    worker_core_counts(embedded->worker, &counts);
+    if (embedded->host != NULL)
+        worker_core_counts(embedded->worker, &counts);
     info->embedded = true;
     info->connected = true;
     info->nodes = 1;
@@ -414,6 +431,11 @@ static void info(const struct transport *transport, farpool_pool_info *info)
 static int broken(const struct transport *transport)
 {
     return of(transport)->broken;
+}
+
+static void let_go(struct transport *transport)
+{
+    embedded_end(of(transport));
 }
 
 static void close_transport(struct transport *transport)
@@ -438,4 +460,5 @@ const struct transport_kind embedded_kind = {
     .starts = starts,
     .info = info,
     .broken = broken,
+    .let_go = let_go,
 };

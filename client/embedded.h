@@ -63,6 +63,8 @@ struct embedded {
 
 extern const struct transport_kind embedded_kind;
 void embedded_close(struct embedded *embedded); /* NULL and half-made ones allowed */
+/* Ends the cores and the processes, and lets go of what they hold; host is NULL then. */
+void embedded_end(struct embedded *embedded);
 
 /* Steps of the two cores; out of memory breaks the pool. embedded.c */
 void embedded_step_coordinator(struct embedded *embedded,

@@ -20,13 +20,15 @@ static void deliver_relay(void *user, uint64_t process, struct frames *frames)
     embedded_relay_note(user, process, frames);
 }
 
-void embedded_close(struct embedded *embedded)
+void embedded_end(struct embedded *embedded)
 {
-    if (embedded == NULL)
-        return;
     worker_core_destroy(embedded->worker);
     coordinator_core_destroy(embedded->coordinator);
     host_destroy(embedded->host);
+    embedded->worker = NULL;
+    embedded->coordinator = NULL;
+    embedded->host = NULL;
+    embedded->client_link = embedded->worker_link = 0;
     embedded_relay_fini(embedded);
     for (size_t i = 0; i < embedded->starts_count; i++) {
         payload_unref(&embedded->starts[i].data);
@@ -34,12 +36,21 @@ void embedded_close(struct embedded *embedded)
         payload_unref(&embedded->starts[i].span.data);
     }
     mem_free(embedded->starts);
+    embedded->starts = NULL;
+    embedded->starts_count = embedded->starts_capacity = 0;
     worker_effects_fini(&embedded->worker_effects);
     worker_effects_fini(&embedded->worker_batch);
     coordinator_effects_fini(&embedded->coordinator_effects);
     queue_fini(&embedded->to_coordinator);
     queue_fini(&embedded->to_worker);
     queue_fini(&embedded->to_client);
+}
+
+void embedded_close(struct embedded *embedded)
+{
+    if (embedded == NULL)
+        return;
+    embedded_end(embedded);
     if (embedded->wake_fd >= 0)
         close(embedded->wake_fd);
     if (embedded->folder != NULL)

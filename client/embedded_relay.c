@@ -175,6 +175,8 @@ void embedded_relay_fini(struct embedded *embedded)
     for (size_t i = 0; i < embedded->arrivals_count; i++)
         frames_fini(&embedded->arrivals[i].frames);
     mem_free(embedded->arrivals);
+    embedded->arrivals = NULL;
+    embedded->arrivals_count = embedded->arrivals_capacity = 0;
     while (embedded->by_process != NULL)
         forget(embedded, embedded->by_process);
 }

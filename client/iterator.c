@@ -97,8 +97,9 @@ static void take_ended(struct pool_job *base)
         code = base->end_code;
         text = CLIENT_OPERATOR_TEXT;
     }
-    /* Ended before its input did: that is not the end of the iteration, but an error. */
-    if (!iterator->input_ended &&
+    /* Ended before its input did: that is not the end of the iteration, but an error; if
+     * not for want of memory, which is told by itself. */
+    if (!iterator->input_ended && !iterator->no_memory &&
         failure_make(iterator->pulled, code, text, &iterator->input_failure) != 0)
         iterator->no_memory = true;
     iterator->input_ended = true;

@@ -19,7 +19,7 @@
 bool iterator_wants_input(const farpool_iterator *iterator)
 {
     return iterator->wanted_tasks > 0 && !iterator->pulling && !iterator->input_ended &&
-           iterator->base.number != 0;
+           !iterator->no_memory && iterator->base.number != 0;
 }
 
 /* Ends the input with an error at this place. */
@@ -52,7 +52,7 @@ static void keep(farpool_iterator *iterator, const farpool_bytes *item)
                             iterator->bytes_size + item->size, 1) ||
                !mem_reserve(&iterator->sizes, &iterator->sizes_capacity,
                             iterator->sizes_count + 1, sizeof *iterator->sizes)) {
-        fail_input(iterator, "out of memory");
+        iterator->input_ended = iterator->no_memory = true;
     } else {
         if (item->size > 0)
             memcpy(iterator->bytes + iterator->bytes_size, item->data, item->size);

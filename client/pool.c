@@ -289,9 +289,7 @@ static void end_with(farpool_pool *pool, enum client_event_kind kind,
     pool->state = state;
     if (pool->transport == NULL || pool->ended)
         return;
-    /* Without memory the core is as it was, and asked again. */
-    while (pool_step(pool, &event) == FARPOOL_ENOMEM)
-        usleep(1000);
+    pool_must_step(pool, &event);
     driver_kick(pool);
 }
 

@@ -94,6 +94,7 @@ struct farpool_pool {
     /* driver.c */
     bool driving;     /* a thread runs the loop */
     bool sleeping;    /* that one is in transport->wait, and must be woken */
+    bool waiting;     /* it is in there, woken or not */
     bool news;        /* something happened that a waiter may wait for; told at the end
                          of a turn, or by driver_kick */
     unsigned waiters; /* on `changed` */
@@ -101,6 +102,8 @@ struct farpool_pool {
     pthread_t thread; /* the result thread, or the only one of a nested pool */
     bool thread_runs, thread_sleeps, stop;
     pthread_cond_t wanted; /* the result thread waits on it */
+    bool lost;             /* an event or a message, for want of memory */
+    bool gave_up;          /* for that, or since the transport broke */
     uint64_t left_ns;      /* when a caller last stopped driving with work left */
     TAILQ_HEAD(pool_callbacks, pool_job) callbacks;
     struct pool_job *called; /* whose callback is running */
@@ -128,6 +131,8 @@ void pool_unref(farpool_pool *pool);
 
 /* One event into the core; its effects are carried out. As client_core_step. */
 int pool_step(farpool_pool *pool, struct client_event *event);
+/* The same, of an event that must not be lost: again and again, until there is memory. */
+int pool_must_step(farpool_pool *pool, struct client_event *event);
 
 /* Opens a job in the core and enters it in the table. */
 int pool_open_job(farpool_pool *pool, struct pool_job *job,

@@ -8,12 +8,14 @@
 #include "common/base/error.h"
 #include "common/sys/sys.h"
 
+#include <unistd.h>
+
 static void send_message(farpool_pool *pool, struct message **message)
 {
     if (pool->transport->kind->send(pool->transport, message) == 0)
         return;
     message_free(message);
-    pool->failure = FARPOOL_ENOMEM;
+    pool->lost = true;
 }
 
 static void read_file(farpool_pool *pool, const struct client_effect *effect)
@@ -120,6 +122,16 @@ int pool_step(farpool_pool *pool, struct client_event *event)
     return code;
 }
 
+int pool_must_step(farpool_pool *pool, struct client_event *event)
+{
+    int code;
+
+    /* Without memory the core is as it was. */
+    while ((code = pool_step(pool, event)) == FARPOOL_ENOMEM)
+        usleep(1000);
+    return code;
+}
+
 /* ----------------------------------------------------------------------- jobs */
 
 int pool_open_job(farpool_pool *pool, struct pool_job *job,
@@ -136,7 +148,7 @@ int pool_open_job(farpool_pool *pool, struct pool_job *job,
         code = FARPOOL_ENOMEM;
         event = (struct client_event){.kind = CLIENT_JOB_FREE, .job = job->number};
         job->number = 0;
-        pool_step(pool, &event);
+        pool_must_step(pool, &event);
     }
     if (code == FARPOOL_ECLOSED && pool->failure != 0)
         return pool_tell_failure(pool, job->of.call, error);
@@ -153,7 +165,7 @@ void pool_close_job(struct pool_job *job, bool kill)
         return;
     HASH_DEL(pool->jobs, job);
     job->number = 0;
-    pool_step(pool, &event);
+    pool_must_step(pool, &event);
 }
 
 void pool_queue_callback(struct pool_job *job)

@@ -65,6 +65,11 @@ struct transport_kind {
 
     /* Why it cannot go on (out of memory), or 0. */
     int (*broken)(const struct transport *transport);
+
+    /* The pool was given up: lets go of all that it holds, the caller's own memory above
+     * all; nothing is moved any more. Not while somebody is in wait. NULL: holds nothing
+     * of the caller's. */
+    void (*let_go)(struct transport *transport);
 };
 
 struct transport {

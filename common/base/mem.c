@@ -2,9 +2,9 @@
  *
  * mem.c: allocation, with a hook that makes the n-th one fail.
  *
- * The counter is loaded and stored without a locked instruction, so that it costs next to
- * nothing: threads may lose counts of each other, which matters only to a test that uses
- * the hook, and those run on one thread. */
+ * Unless a test has set the hook, the counter is loaded and stored without a locked
+ * instruction, so that it costs next to nothing: threads may lose counts of each other.
+ */
 #include "common/base/mem.h"
 
 #include <stdatomic.h>
@@ -19,16 +19,18 @@ static atomic_size_t fail_at; /* the one that fails; 0: none */
 
 static bool refuse(void)
 {
+    const size_t wanted = atomic_load_explicit(&fail_at, memory_order_relaxed);
+    if (wanted != 0)
+        return atomic_fetch_add(&made, 1) + 1 == wanted;
     const size_t number = atomic_load_explicit(&made, memory_order_relaxed) + 1;
     atomic_store_explicit(&made, number, memory_order_relaxed);
-    return number == atomic_load_explicit(&fail_at, memory_order_relaxed);
+    return false;
 }
 
 size_t mem_fail_after(size_t n)
 {
-    const size_t count = atomic_load_explicit(&made, memory_order_relaxed);
-    atomic_store_explicit(&made, 0, memory_order_relaxed);
-    atomic_store_explicit(&fail_at, n, memory_order_relaxed);
+    const size_t count = atomic_exchange(&made, 0);
+    atomic_store(&fail_at, n);
     return count;
 }
 

@@ -17,8 +17,9 @@ void mem_free(void *memory); /* NULL allowed */
  * *capacity; the new elements are zero. false: out of memory, nothing changed. */
 bool mem_reserve(void *array_pointer, size_t *capacity, size_t need, size_t size);
 
-/* Tests only: the n-th allocation from now fails (1: the next; 0: none), once. Returns
- * how many allocations have been made since the last call. Not thread-safe. */
+/* Tests only: the n-th allocation from now fails (1: the next; 0: none), once, on
+ * whatever thread it is made. Returns how many allocations have been made since the last
+ * call: exactly, if one was to fail, or if there is one thread. */
 size_t mem_fail_after(size_t n);
 
 #endif

@@ -250,6 +250,17 @@ static void say_result(struct program *program)
     say(program, fuzz_cross(&message));
 }
 
+static void end_pool(struct program *program)
+{
+    static const enum client_event_kind ends[] = {CLIENT_TERMINATE, CLIENT_CLOSE,
+                                                  CLIENT_FAIL};
+    const uint8_t which = fuzz_take(&program->bytes) % 3;
+
+    step(program, &(struct client_event){.kind = ends[which],
+                                         .code = FARPOOL_ENOMEM,
+                                         .text = "out of memory"});
+}
+
 static void act(struct program *program)
 {
     uint8_t what = fuzz_take(&program->bytes);
@@ -270,8 +281,7 @@ static void act(struct program *program)
         break;
     case 3:
         if (what >= 240)
-            step(program, &(struct client_event){
-                              .kind = what % 32 < 16 ? CLIENT_CLOSE : CLIENT_TERMINATE});
+            end_pool(program);
         break;
     case 4:
     case 5:

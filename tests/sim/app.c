@@ -56,7 +56,10 @@ static void push(struct sim *sim, struct app *app, const struct app_item *item)
 void sim_app_push(struct sim *sim, struct app *app, enum client_event_kind kind, int job,
                   uint64_t link, struct message *message)
 {
-    struct app_item item = {.event = {.kind = kind, .message = message, .text = "cut"},
+    struct app_item item = {.event = {.kind = kind,
+                                      .message = message,
+                                      .code = kind == CLIENT_FAIL ? FARPOOL_ENOMEM : 0,
+                                      .text = "cut"},
                             .link = link,
                             .job = job};
 

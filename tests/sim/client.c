@@ -124,6 +124,8 @@ static bool may_fail(const struct sim *sim, const struct app *app, int code)
 {
     if (app->config.attach)
         return true; /* the pool it attached to may have ended */
+    if (code == FARPOOL_ENOMEM && app->gives_up)
+        return true;
     if (code == FARPOOL_EINITIALIZER)
         return app->initializer_fails;
     return sim->plan.programs_fail || sim->starts_failed;

@@ -194,6 +194,10 @@ static void strike_app(struct sim *sim, enum sim_fault fault)
         app->terminated = true;
         sim_app_push(sim, app, CLIENT_TERMINATE, -1, 0, NULL);
     }
+    if (fault == FAULT_GIVE_UP) {
+        app->gives_up = true;
+        sim_app_push(sim, app, CLIENT_FAIL, -1, 0, NULL);
+    }
 }
 
 /* Hello, one question, and gone. The coordinator may be dead or paused meanwhile. */

@@ -63,7 +63,8 @@ enum sim_break {
     X(OPERATOR_DRAIN, "an operator has a worker drain")                                  \
     X(SQUAT, "somebody with another key opens or attaches to a client's pool")           \
     X(CLOSE, "a client closes its pool")                                                 \
-    X(TERMINATE, "a client terminates its pool")
+    X(TERMINATE, "a client terminates its pool")                                         \
+    X(GIVE_UP, "a client's shell runs out of memory, and gives its pool up")
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(NAME, text) FAULT_##NAME,
@@ -199,7 +200,7 @@ struct app {
                                       how often */
     uint64_t tasks_max, bytes_max; /* of the last WELCOME */
     uint64_t under_way_tasks, under_way_bytes;
-    bool ready, closing, terminated, failed, pool_ended;
+    bool ready, closing, terminated, gives_up, failed, pool_ended;
     int failed_code;
     bool initializer_fails;
     struct message *open;

@@ -372,6 +372,54 @@ static void test_pool_fails(void **state)
     pool_fails(false, 0);
 }
 
+/* The shell cannot go on: without a link, and for a reason of its own. */
+static void test_shell_gives_up(void **state)
+{
+    (void)state;
+    struct script script;
+    struct client_event fail = {
+        .kind = CLIENT_FAIL, .code = FARPOOL_ENOMEM, .text = "no memory here"};
+    script_open(&script);
+    const uint64_t job = script_map(&script, 3);
+    script_link_down(&script);
+    assert_int_equal(script_step(&script, &fail), 0);
+    const struct client_effect *effect = script_take(&script, CLIENT_POOL_FAILED);
+    assert_int_equal(effect->code, FARPOOL_ENOMEM);
+    assert_string_equal(effect->text, "no memory here");
+    script_flush(&script);
+    effect = script_gave_up(&script, job, 0, 3, FARPOOL_ENOMEM);
+    assert_string_equal(effect->text, "no memory here");
+    assert_int_equal(script_take(&script, CLIENT_JOB_ENDED)->job, job);
+    /* The first reason stays; and there is nobody to close the pool with. */
+    assert_int_equal(script_step(&script, &fail), 0);
+    script_quiet(&script);
+    close_pool(&script);
+    script_take(&script, CLIENT_POOL_ENDED);
+    assert_int_equal(script_step(&script, &fail), 0);
+    script_done(&script);
+}
+
+/* The answer to POOL_CLOSE may be what it has lost. */
+static void test_shell_gives_up_at_the_end(void **state)
+{
+    (void)state;
+    struct script script;
+    struct client_event fail = {.kind = CLIENT_FAIL, .code = FARPOOL_ENOMEM, .text = ""};
+    script_open(&script);
+    close_pool(&script);
+    assert_false(script_sent(&script, MSG_POOL_CLOSE)->pool_close.kill);
+    assert_int_equal(script_step(&script, &fail), 0);
+    script_quiet(&script);
+    script.now_ms += 1999;
+    script_flush(&script);
+    script_sent(&script, MSG_HEARTBEAT);
+    assert_int_equal(client_core_deadline(script.core), script.now_ms + 1);
+    script.now_ms++;
+    script_flush(&script);
+    expect_end(&script);
+    script_done(&script);
+}
+
 /* Closed, with jobs left, and then failed. */
 static void test_fails_while_closing(void **state)
 {
@@ -410,6 +458,8 @@ int main(void)
         cmocka_unit_test(test_one_node_cannot),
         cmocka_unit_test(test_pool_fails),
         cmocka_unit_test(test_fails_while_closing),
+        cmocka_unit_test(test_shell_gives_up),
+        cmocka_unit_test(test_shell_gives_up_at_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
