@@ -106,7 +106,8 @@ int cli_error(const char *command, const char *format, ...)
  * user of a command, whose name stands there already. */
 int cli_library_error(const char *command, const farpool_error *error)
 {
-    static const char *const calls[] = {"open: ", "status: ", "cancel: ", "drain: "};
+    static const char *const calls[] = {
+        "open: ", "status: ", "cancel: ", "drain: ", "logs: "};
     const char *text = error->text;
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
         if (strncmp(text, calls[i], strlen(calls[i])) == 0) {

@@ -151,6 +151,21 @@ int keys_parse(const char *text, size_t size, const char *where,
     return result;
 }
 
+/* What an editor is just writing in place is no list: it would cut everybody off. */
+static int check_whole(const char *path, const char *text, size_t size,
+                       farpool_error *error)
+{
+    if (size == 0)
+        return error_set(error, FARPOOL_EKEY,
+                         "%s: it is empty, so not whole: a list without keys has its "
+                         "first line, which is a comment",
+                         path);
+    if (text[size - 1] != '\n')
+        return error_set(error, FARPOOL_EKEY,
+                         "%s: its last line has no end, so it is not whole", path);
+    return 0;
+}
+
 int keys_load(const char *folder, struct key_list *ret_list, struct key_stamp *ret_stamp,
               farpool_error *error)
 {
@@ -164,7 +179,9 @@ int keys_load(const char *folder, struct key_list *ret_list, struct key_stamp *r
         result = key_read(path, LIST_BYTES_MAX, &text, &size, &stamp, error);
     if (result != 0)
         return result;
-    result = keys_parse(text, size, path, ret_list, error);
+    result = check_whole(path, text, size, error);
+    if (result == 0)
+        result = keys_parse(text, size, path, ret_list, error);
     mem_free(text);
     if (result == 0 && ret_stamp != NULL)
         *ret_stamp = stamp;

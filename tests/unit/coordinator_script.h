@@ -234,6 +234,23 @@ static inline struct message *pool_open(uint8_t pool, uint32_t processes)
     return message;
 }
 
+/* The stand-in for a hash: the id of a seed that was made for that very key is the one
+ * that the script's other messages name the pool by. */
+static inline void script_pool_id(const struct hash *key, const struct id *seed,
+                                  struct id *ret_pool)
+{
+    *ret_pool = make_id(seed->bytes[0]);
+    ret_pool->bytes[2] = seed->bytes[1] ^ key->bytes[0];
+}
+
+/* POOL_OPEN of a pool of that key, whoever says it. */
+static inline struct message *keyed_open(uint8_t key, uint8_t pool)
+{
+    struct message *message = pool_open(pool, 0);
+    message->pool_open.seed = (struct id){.bytes = {pool, key}};
+    return message;
+}
+
 static inline struct message *pool_attach(uint8_t pool)
 {
     struct message *message = message_create(MSG_POOL_ATTACH);
@@ -486,6 +503,18 @@ static inline int script_set_up(void **state)
 {
     static struct script script;
     script = (struct script){.links = 0};
+    script_begin(&script);
+    *state = &script;
+    return 0;
+}
+
+/* Who has a key can open pools: keyed_open. */
+static inline int script_set_up_keyed(void **state)
+{
+    static struct script script;
+    script = (struct script){.links = 0};
+    coordinator_config_init(&script.config);
+    script.config.pool_id = script_pool_id;
     script_begin(&script);
     *state = &script;
     return 0;

@@ -10,33 +10,6 @@ static struct holder make_holder(enum holder_role role, uint8_t number)
     return holder;
 }
 
-/* The stand-in for a hash: the id of a seed that was made for that very key is the one
- * that the script's other messages name the pool by. */
-static void id_of(const struct hash *key, const struct id *seed, struct id *ret_pool)
-{
-    *ret_pool = make_id(seed->bytes[0]);
-    ret_pool->bytes[2] = seed->bytes[1] ^ key->bytes[0];
-}
-
-/* POOL_OPEN of a pool of that key, whoever says it. */
-static struct message *open_of(uint8_t key, uint8_t pool)
-{
-    struct message *message = pool_open(pool, 0);
-    message->pool_open.seed = (struct id){.bytes = {pool, key}};
-    return message;
-}
-
-static int set_up(void **state)
-{
-    static struct script script;
-    script = (struct script){.links = 0};
-    coordinator_config_init(&script.config);
-    script.config.pool_id = id_of;
-    script_begin(&script);
-    *state = &script;
-    return 0;
-}
-
 static void say_as(struct script *script, uint64_t link, enum holder_role role,
                    uint8_t key, struct message *message)
 {
@@ -90,7 +63,7 @@ static void test_first_message(void **state)
 {
     struct script *script = *state;
     const uint64_t link = join_as(script, HOLDER_CLIENT, 1, hello_client(1));
-    say_as(script, link, HOLDER_ADMIN, 2, open_of(1, 1));
+    say_as(script, link, HOLDER_ADMIN, 2, keyed_open(1, 1));
     const uint64_t other = join_as(script, HOLDER_CLIENT, 2, hello_client(2));
     say_as(script, other, HOLDER_CLIENT, 1, message_create(MSG_STATUS_GET));
     assert_int_equal(script_take(script, other, MSG_STATUS)->status.pools_count, 0);
@@ -112,11 +85,11 @@ static void test_status(void **state)
     const uint64_t admin = join_as(script, HOLDER_ADMIN, 3, hello_client(4));
     const uint64_t fresh = join_as(script, HOLDER_CLIENT, 4, hello_client(5));
     join_as(script, HOLDER_WORKER, 5, hello_worker(script, 1, 2));
-    script_say(script, one, open_of(1, 1));
+    script_say(script, one, keyed_open(1, 1));
     script_say(script, one, job_open(1, 1, 0, 0));
-    script_say(script, two, open_of(2, 2));
+    script_say(script, two, keyed_open(2, 2));
     script_say(script, two, job_open(2, 1, 0, 0));
-    script_say(script, also, open_of(2, 3));
+    script_say(script, also, keyed_open(2, 3));
     const struct message *status = status_of(script, one);
     assert_int_equal(status->status.pools_count, 1);
     assert_int_equal(status->status.jobs_count, 1);
@@ -151,7 +124,7 @@ static void test_whose_pool(void **state)
     struct script *script = *state;
     char others[256], nobodys[256];
     const uint64_t owner = join_as(script, HOLDER_CLIENT, 1, hello_client(1));
-    script_say(script, owner, open_of(1, 1));
+    script_say(script, owner, keyed_open(1, 1));
     script_pass(script, 3600000 < script->config.silence_ms ? 0 : 4000);
     script_forget(script);
     attach_refused(script, 2, 2, 1, others);
@@ -171,7 +144,7 @@ static void test_whose_pool(void **state)
         script_say(script, link, pool_close(pools[i], true));
         script_dropped(script, link, FARPOOL_EPROTOCOL);
         link = join_as(script, HOLDER_CLIENT, 2, hello_client((uint8_t)(30 + i)));
-        script_say(script, link, open_of(2, (uint8_t)(40 + i)));
+        script_say(script, link, keyed_open(2, (uint8_t)(40 + i)));
         script_say(script, link, job_open(pools[i], 1, 0, 0));
         script_dropped(script, link, FARPOOL_EPROTOCOL);
     }
@@ -183,7 +156,7 @@ static void open_refused(struct script *script, uint8_t client, uint8_t pool,
                          char text[256])
 {
     const uint64_t link = join_as(script, HOLDER_CLIENT, 2, hello_client(client));
-    script_say(script, link, open_of(1, pool));
+    script_say(script, link, keyed_open(1, pool));
     snprintf(text, 256, "%s", script_refused(script, link, FARPOOL_EKEY)->refused.text);
 }
 
@@ -209,7 +182,7 @@ static void test_whose_pool_after_restart(void **state)
     assert_true(script_is_quiet(script, worker));
     /* Its client comes, and has all that is there. */
     const uint64_t owner = join_as(script, HOLDER_CLIENT, 1, hello_client(1));
-    script_say(script, owner, open_of(1, 1));
+    script_say(script, owner, keyed_open(1, 1));
     open_refused(script, 8, 1, open);
     script_say(script, owner, job_resumed(1, 1));
     script_say(script, owner, tasks(1, 1, 0, 5));
@@ -229,7 +202,7 @@ static void test_no_pool_ids(void **state)
     struct script script = {.links = 0};
     script_begin(&script);
     const uint64_t link = join_as(&script, HOLDER_CLIENT, 1, hello_client(1));
-    script_say(&script, link, open_of(1, 1));
+    script_say(&script, link, keyed_open(1, 1));
     script_refused(&script, link, FARPOOL_EKEY);
     script_end(&script);
 }
@@ -291,7 +264,7 @@ static void test_operators(void **state)
     const uint64_t same = join_as(script, HOLDER_CLIENT, 1, hello_client(2));
     const uint64_t other = join_as(script, HOLDER_CLIENT, 2, hello_client(3));
     const uint64_t admin = join_as(script, HOLDER_ADMIN, 3, hello_client(4));
-    script_say(script, owner, open_of(1, 1));
+    script_say(script, owner, keyed_open(1, 1));
     script_say(script, owner, job_open(1, 1, 0, 0));
     script_flush(script);
     script_forget(script);
@@ -456,14 +429,15 @@ static void test_who_makes_tokens(void **state)
         assert_int_equal(asked_for_token(script, keyless, kinds[i]), FARPOOL_EKEY);
         assert_int_equal(asked_for_token(script, admin, kinds[i]), FARPOOL_EFULL);
     }
-    script_say(script, admin, open_of(3, 1));
+    script_say(script, admin, keyed_open(3, 1));
     script_say(script, admin, message_create(MSG_TOKEN_MAKE));
     script_dropped(script, admin, FARPOOL_EPROTOCOL);
 }
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, script_tear_down)
+#define TEST(name)                                                                       \
+    cmocka_unit_test_setup_teardown(name, script_set_up_keyed, script_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_roles),
         TEST(test_first_message),

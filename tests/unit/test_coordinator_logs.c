@@ -334,7 +334,7 @@ static uint64_t with_keys(struct script *script)
     for (uint8_t pool = 1; pool <= 3; pool++) {
         const uint64_t owner =
             join_as(script, HOLDER_CLIENT, pool == 2 ? 2 : 1, hello_client(pool));
-        script_say(script, owner, pool_open(pool, 0));
+        script_say(script, owner, keyed_open(pool == 2 ? 2 : 1, pool));
         if (pool == 3)
             script_down(script, owner);
     }
@@ -404,7 +404,7 @@ static void test_ended_pools_are_forgotten(void **state)
     const uint64_t worker = with_keys(script);
     const uint64_t one = join_as(script, HOLDER_CLIENT, 1, hello_client(21));
     const uint64_t two = join_as(script, HOLDER_CLIENT, 2, hello_client(22));
-    script_say(script, two, pool_open(3, 0));
+    script_say(script, two, keyed_open(2, 3));
     script_say(script, one, logs_get("", 3));
     refused(script, one, FARPOOL_ENOPOOL, "no such pool");
     script_down(script, two);
@@ -416,7 +416,7 @@ static void test_ended_pools_are_forgotten(void **state)
     asked(script, worker, 1, 0);
     for (int i = 0; i < 256; i++) {
         const uint64_t link = join_as(script, HOLDER_CLIENT, 1, hello_client(24));
-        script_say(script, link, pool_open(100, 0));
+        script_say(script, link, keyed_open(1, 100));
         script_down(script, link);
         script_flush(script);
         script_forget(script);
@@ -462,6 +462,9 @@ static void test_without_memory(void **state)
     }
 }
 
+#define KEYED_TEST(name)                                                                 \
+    cmocka_unit_test_setup_teardown(name, script_set_up_keyed, script_tear_down)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -476,10 +479,10 @@ int main(void)
         SCRIPT_TEST(test_more_bytes_than_are_kept),
         SCRIPT_TEST(test_more_than_a_client_takes),
         SCRIPT_TEST(test_only_without_a_pool),
-        SCRIPT_TEST(test_a_clients_key),
-        SCRIPT_TEST(test_a_key_without_pools),
-        SCRIPT_TEST(test_an_admins_key),
-        SCRIPT_TEST(test_ended_pools_are_forgotten),
+        KEYED_TEST(test_a_clients_key),
+        KEYED_TEST(test_a_key_without_pools),
+        KEYED_TEST(test_an_admins_key),
+        KEYED_TEST(test_ended_pools_are_forgotten),
         SCRIPT_TEST(test_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

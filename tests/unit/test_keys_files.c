@@ -114,7 +114,8 @@ static void nothing_is_overwritten(void **state)
 
 static void revoking_takes_one_line(void **state)
 {
-    static const char text[] = "# client b is away\nclient a %s\n\n  worker\tb %s\n#end";
+    static const char text[] =
+        "# client b is away\nclient a %s\n\n  worker\tb %s\n#end\n";
     farpool_error error;
     struct key_file a, b;
     struct key_list list;

@@ -154,6 +154,15 @@ static void test_said_until_mended(void **state)
     assert_int_equal(unlink(bed->list), 0);
     look(bed, 1000);
     assert_int_equal(logged(bed, "keys-unreadable"), 4);
+    /* As an editor leaves it for a moment. */
+    const char *const torn[] = {"", "# ROLE NAME PUBLICKEY"};
+    for (size_t i = 0; i < 2; i++) {
+        append(bed, torn[i]);
+        assert_int_equal(chmod(bed->list, 0600), 0);
+        assert_false(look(bed, 1000));
+    }
+    assert_int_equal(logged(bed, "it is empty, so not whole"), 1);
+    assert_int_equal(logged(bed, "its last line has no end, so it is not whole"), 1);
     assert_true(lets_in(bed, &one));
 }
 
