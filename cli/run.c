@@ -273,3 +273,15 @@ char *cli_last_line(const char *text, char *ret_line, size_t size)
             *at = ' ';
     return ret_line;
 }
+
+void cli_quote(FILE *file, const char *text)
+{
+    fputc('\'', file);
+    for (; *text; text++) {
+        if (*text == '\'')
+            fputs("'\\''", file);
+        else
+            fputc(*text, file);
+    }
+    fputc('\'', file);
+}

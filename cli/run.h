@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum { CLI_RUN_OUTPUT_MAX = 1 << 20 }; /* bytes kept of each output */
 
@@ -47,5 +48,8 @@ void cli_words_add(struct cli_words *words, const char *format, ...)
 /* Each word of a text, at its spaces. */
 void cli_words_split(struct cli_words *words, const char *text);
 void cli_words_fini(struct cli_words *words);
+
+/* One word for a shell, whatever is in it. */
+void cli_quote(FILE *file, const char *text);
 
 #endif

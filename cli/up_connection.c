@@ -65,19 +65,6 @@ void up_ssh_words(const struct up_session *session, const struct up_host *host,
     }
 }
 
-/* One word for a shell, whatever is in it. */
-static void quote(FILE *file, const char *text)
-{
-    fputc('\'', file);
-    for (; *text; text++) {
-        if (*text == '\'')
-            fputs("'\\''", file);
-        else
-            fputc(*text, file);
-    }
-    fputc('\'', file);
-}
-
 static char *remote_command(const char *script, char *const *arguments)
 {
     char *text = NULL;
@@ -86,11 +73,11 @@ static char *remote_command(const char *script, char *const *arguments)
     if (!file)
         return NULL;
     fputs("exec sh -c ", file);
-    quote(file, script);
+    cli_quote(file, script);
     fputs(" farpool", file);
     for (; *arguments; arguments++) {
         fputc(' ', file);
-        quote(file, *arguments);
+        cli_quote(file, *arguments);
     }
     fclose(file);
     return text;

@@ -200,18 +200,6 @@ void up_slurm_last_words(const struct up_state *state, const char *id, char text
 
 /* ------------------------------------------------------------------------- script */
 
-static void quote(FILE *file, const char *text)
-{
-    fputc('\'', file);
-    for (; *text; text++) {
-        if (*text == '\'')
-            fputs("'\\''", file);
-        else
-            fputc(*text, file);
-    }
-    fputc('\'', file);
-}
-
 static void write_head(FILE *file, const struct up_options *options,
                        const struct up_state *state, int64_t nodes)
 {
@@ -256,10 +244,10 @@ static char *write_script(const struct up_options *options, const struct up_stat
     fprintf(file, " %s", path);
     for (size_t i = 0; i < options->worker_options.count; i++) {
         fputc(' ', file);
-        quote(file, options->worker_options.items[i]);
+        cli_quote(file, options->worker_options.items[i]);
     }
     fputs(" --coordinator=", file);
-    quote(file, state->address);
+    cli_quote(file, state->address);
     fprintf(file, " --labels=up=%s", state->name);
     if (state->token[0])
         fprintf(file, " --join=%s/%s.token", state->shared, state->name);
