@@ -19,6 +19,16 @@
 int key_path(const char *folder, const char *file, char path[4096], farpool_error *error);
 /* Whether a folder is this user's alone. */
 int key_check_folder(const char *folder, farpool_error *error);
+/* Calls `take` with each line of a text that is neither empty nor a comment, without the
+ * blanks before it; it may write to it. What it finds wrong becomes EKEY with place and
+ * line; it returns 0 or ENOMEM. */
+struct key_lines {
+    const char *where;
+    int (*take)(void *list, char *line, const char **ret_wrong);
+    void *list;
+};
+int key_read_lines(const struct key_lines *lines, const char *text, size_t size,
+                   farpool_error *error);
 /* The content of a file that is this user's alone, 0-terminated; mem_free. */
 int key_read(const char *path, size_t bytes_max, char **ret_text, size_t *ret_size,
              struct key_stamp *ret_stamp, farpool_error *error);

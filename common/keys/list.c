@@ -34,12 +34,10 @@ const struct key_entry *keys_find_name(const struct key_list *list, const char *
 
 /* ----------------------------------------------------------------- reading */
 
-static int append(struct key_list *list, const struct key_entry *entry,
-                  farpool_error *error)
+static int append(struct key_list *list, const struct key_entry *entry)
 {
     if (!mem_reserve(&list->items, &list->capacity, list->count + 1, sizeof *list->items))
-        return error_set(error, FARPOOL_ENOMEM, "out of memory for %zu keys",
-                         list->count + 1);
+        return FARPOOL_ENOMEM;
     list->items[list->count++] = *entry;
     return 0;
 }
@@ -102,48 +100,22 @@ static const char *check_entry(const struct key_list *list, const struct key_ent
     return NULL;
 }
 
-static int read_lines(char *text, const char *where, struct key_list *list,
-                      farpool_error *error)
+static int take_entry(void *user, char *line, const char **ret_wrong)
 {
-    unsigned number = 0;
-    char *line = text, *next;
-    for (; line != NULL; line = next) {
-        struct key_entry entry;
-        next = strchr(line, '\n');
-        if (next != NULL)
-            *next++ = '\0';
-        number++;
-        const char *whole = line;
-        line += strspn(line, BLANKS);
-        if (*line == '\0' || *line == '#')
-            continue;
-        const char *wrong = strlen(whole) < LINE_BYTES_MAX - 1
-                                ? list_read_line(line, &entry)
-                                : "it is too long (limit: 254 bytes)";
-        if (wrong == NULL)
-            wrong = check_entry(list, &entry);
-        if (wrong != NULL)
-            return error_set(error, FARPOOL_EKEY, "%s, line %u: %s", where, number,
-                             wrong);
-        const int result = append(list, &entry, error);
-        if (result != 0)
-            return result;
-    }
-    return 0;
+    struct key_list *list = user;
+    struct key_entry entry;
+    *ret_wrong = list_read_line(line, &entry);
+    if (*ret_wrong == NULL)
+        *ret_wrong = check_entry(list, &entry);
+    return *ret_wrong == NULL ? append(list, &entry) : 0;
 }
 
 int keys_parse(const char *text, size_t size, const char *where,
                struct key_list *ret_list, farpool_error *error)
 {
     struct key_list list = {.items = NULL};
-    if (memchr(text, '\0', size) != NULL)
-        return error_set(error, FARPOOL_EKEY, "%s is not a text", where);
-    char *copy = mem_alloc(size + 1);
-    if (copy == NULL)
-        return error_set(error, FARPOOL_ENOMEM, "out of memory for %s", where);
-    memcpy(copy, text, size);
-    const int result = read_lines(copy, where, &list, error);
-    mem_free(copy);
+    const struct key_lines lines = {where, take_entry, &list};
+    const int result = key_read_lines(&lines, text, size, error);
     if (result == 0)
         *ret_list = list;
     else

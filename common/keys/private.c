@@ -172,3 +172,41 @@ int key_write(const char *path, const char *text, size_t size, farpool_error *er
         unlink(path);
     return result;
 }
+
+/* One line; the text is a copy. */
+static int take_line(const struct key_lines *lines, char *line, unsigned number,
+                     farpool_error *error)
+{
+    const char *wrong = NULL;
+    const bool fits = strlen(line) < LINE_BYTES_MAX - 1;
+    line += strspn(line, " \t\r");
+    if (*line == '\0' || *line == '#')
+        return 0;
+    if (!fits)
+        wrong = "it is too long (limit: 254 bytes)";
+    else if (lines->take(lines->list, line, &wrong) != 0)
+        return error_set(error, FARPOOL_ENOMEM, "out of memory for %s", lines->where);
+    if (wrong == NULL)
+        return 0;
+    return error_set(error, FARPOOL_EKEY, "%s, line %u: %s", lines->where, number, wrong);
+}
+
+int key_read_lines(const struct key_lines *lines, const char *text, size_t size,
+                   farpool_error *error)
+{
+    if (memchr(text, '\0', size) != NULL)
+        return error_set(error, FARPOOL_EKEY, "%s is not a text", lines->where);
+    char *copy = mem_alloc(size + 1);
+    if (copy == NULL)
+        return error_set(error, FARPOOL_ENOMEM, "out of memory for %s", lines->where);
+    memcpy(copy, text, size);
+    int result = 0;
+    unsigned number = 0;
+    for (char *line = copy, *next; line != NULL && result == 0; line = next) {
+        if ((next = strchr(line, '\n')) != NULL)
+            *next++ = '\0';
+        result = take_line(lines, line, ++number, error);
+    }
+    mem_free(copy);
+    return result;
+}

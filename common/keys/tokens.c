@@ -103,56 +103,32 @@ static const char *read_line(char *line, struct token_entry *ret_token)
     return NULL;
 }
 
-static int append(struct token_list *list, const struct token_entry *token,
-                  farpool_error *error)
+static int append(struct token_list *list, const struct token_entry *token)
 {
     if (!mem_reserve(&list->items, &list->capacity, list->count + 1, sizeof *list->items))
-        return error_set(error, FARPOOL_ENOMEM, "out of memory for %zu tokens",
-                         list->count + 1);
+        return FARPOOL_ENOMEM;
     list->items[list->count++] = *token;
     return 0;
 }
 
-static int read_lines(char *text, const char *where, struct token_list *list,
-                      farpool_error *error)
+static int take_token(void *user, char *line, const char **ret_wrong)
 {
-    unsigned number = 0;
-    char *line = text, *next;
-    for (; line != NULL; line = next) {
-        struct token_entry token;
-        next = strchr(line, '\n');
-        if (next != NULL)
-            *next++ = '\0';
-        number++;
-        if (*line == '\0' || *line == '#')
-            continue;
-        const char *wrong = read_line(line, &token);
-        if (wrong == NULL && tokens_find_id(list, token.id) != NULL)
-            wrong = "the token is there already";
-        if (wrong == NULL && list->count >= TOKENS_MAX)
-            wrong = "one token too many";
-        if (wrong != NULL)
-            return error_set(error, FARPOOL_EKEY, "%s, line %u: %s", where, number,
-                             wrong);
-        const int result = append(list, &token, error);
-        if (result != 0)
-            return result;
-    }
-    return 0;
+    struct token_list *list = user;
+    struct token_entry token;
+    *ret_wrong = read_line(line, &token);
+    if (*ret_wrong == NULL && tokens_find_id(list, token.id) != NULL)
+        *ret_wrong = "the token is there already";
+    if (*ret_wrong == NULL && list->count >= TOKENS_MAX)
+        *ret_wrong = "one token too many";
+    return *ret_wrong == NULL ? append(list, &token) : 0;
 }
 
 int tokens_parse(const char *text, size_t size, const char *where,
                  struct token_list *ret_list, farpool_error *error)
 {
     struct token_list list = {.items = NULL};
-    if (memchr(text, '\0', size) != NULL)
-        return error_set(error, FARPOOL_EKEY, "%s is not a text", where);
-    char *copy = mem_alloc(size + 1);
-    if (copy == NULL)
-        return error_set(error, FARPOOL_ENOMEM, "out of memory for %s", where);
-    memcpy(copy, text, size);
-    const int result = read_lines(copy, where, &list, error);
-    mem_free(copy);
+    const struct key_lines lines = {where, take_token, &list};
+    const int result = key_read_lines(&lines, text, size, error);
     if (result == 0)
         *ret_list = list;
     else
