@@ -36,7 +36,7 @@ struct coordinator_config {
     /* The id that a pool of this key and seed must have: a pure function, the shell's
      * since it hashes. NULL: who has a key opens no pool. */
     void (*pool_id)(const struct hash *key, const struct id *seed, struct id *ret_pool);
-    const struct logs *logs;   /* the daemon's own lines, borrowed; NULL: none */
+    const struct logs *logs; /* the daemon's own lines, borrowed; NULL: none */
 };
 
 /* Fills every limit with its default; the id stays zero. */
