@@ -111,30 +111,35 @@ static void close_one(int *fd)
     *fd = -1;
 }
 
-/* 0 or an errno. A child hears signals as if this command were not there. */
-static int spawn(struct child *child, char *const *arguments, int pipes[3][2])
+int cli_spawn(char *const *arguments, const posix_spawn_file_actions_t *actions,
+              short apart, pid_t *ret_pid)
 {
-    posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t all, none;
     sigfillset(&all);
     sigemptyset(&none);
+    int code = posix_spawnattr_init(&attributes);
+    if (code)
+        return code;
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(
+        &attributes, (short)(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | apart));
+    code = posix_spawnp(ret_pid, arguments[0], actions, &attributes, arguments, environ);
+    posix_spawnattr_destroy(&attributes);
+    return code;
+}
+
+static int spawn(struct child *child, char *const *arguments, int pipes[3][2])
+{
+    posix_spawn_file_actions_t actions;
     int code = posix_spawn_file_actions_init(&actions);
     if (code)
         return code;
-    if ((code = posix_spawnattr_init(&attributes)) == 0) {
-        posix_spawn_file_actions_adddup2(&actions, pipes[0][0], 0);
-        posix_spawn_file_actions_adddup2(&actions, pipes[1][1], 1);
-        posix_spawn_file_actions_adddup2(&actions, pipes[2][1], 2);
-        posix_spawnattr_setsigdefault(&attributes, &all);
-        posix_spawnattr_setsigmask(&attributes, &none);
-        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF |
-                                                  POSIX_SPAWN_SETSIGMASK |
-                                                  POSIX_SPAWN_SETPGROUP);
-        code = posix_spawnp(&child->pid, arguments[0], &actions, &attributes, arguments,
-                            environ);
-        posix_spawnattr_destroy(&attributes);
-    }
+    posix_spawn_file_actions_adddup2(&actions, pipes[0][0], 0);
+    posix_spawn_file_actions_adddup2(&actions, pipes[1][1], 1);
+    posix_spawn_file_actions_adddup2(&actions, pipes[2][1], 2);
+    code = cli_spawn(arguments, &actions, POSIX_SPAWN_SETPGROUP, &child->pid);
     posix_spawn_file_actions_destroy(&actions);
     return code;
 }

@@ -5,6 +5,7 @@
 #ifndef FARPOOL_CLI_RUN_H
 #define FARPOOL_CLI_RUN_H
 
+#include <spawn.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,6 +30,12 @@ struct cli_run {
 /* Frees nothing that is in *run: it is filled anew. Returns exit_status. */
 int cli_run(struct cli_run *run);
 void cli_run_fini(struct cli_run *run);
+
+/* Starts a program, found in PATH, which hears signals as if this command were not there:
+ * in a group or session of its own (apart: POSIX_SPAWN_SETPGROUP or _SETSID). 0 or an
+ * errno. */
+int cli_spawn(char *const *arguments, const posix_spawn_file_actions_t *actions,
+              short apart, pid_t *ret_pid);
 
 /* The last line of a text that is not empty, without its end, cut to `size`; text. */
 char *cli_last_line(const char *text, char *ret_line, size_t size);

@@ -18,35 +18,20 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
-
 enum { OPEN_MS = 30000, LOOK_MS = 20 };
 
 /* Its standard error goes to a file: whoever outlives us must not hold our pipe. */
 static int spawn(char *const *arguments, const char *log, pid_t *ret_pid)
 {
     posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t all, none;
-    sigfillset(&all);
-    sigemptyset(&none);
     int code = posix_spawn_file_actions_init(&actions);
     if (code)
         return code;
-    if ((code = posix_spawnattr_init(&attributes)) == 0) {
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-        posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-        posix_spawn_file_actions_addopen(&actions, 2, log, O_WRONLY | O_CREAT | O_TRUNC,
-                                         0600);
-        posix_spawnattr_setsigdefault(&attributes, &all);
-        posix_spawnattr_setsigmask(&attributes, &none);
-        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF |
-                                                  POSIX_SPAWN_SETSIGMASK |
-                                                  POSIX_SPAWN_SETSID);
-        code = posix_spawnp(ret_pid, arguments[0], &actions, &attributes, arguments,
-                            environ);
-        posix_spawnattr_destroy(&attributes);
-    }
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 2, log, O_WRONLY | O_CREAT | O_TRUNC,
+                                     0600);
+    code = cli_spawn(arguments, &actions, POSIX_SPAWN_SETSID, ret_pid);
     posix_spawn_file_actions_destroy(&actions);
     return code;
 }
