@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ACK_WAIT_MS 200  /* of a coordinator's pool */
+#define ACK_WAIT_MS 1000 /* of a coordinator's pool */
 #define END_MS_MAX 10000 /* for killed processes to be gone, when a pool is freed */
 
 /* ------------------------------------------------------------------- entering */

@@ -140,7 +140,7 @@ static _Noreturn void leave(int status)
 static _Noreturn void fail_start(struct process *self, int code, const char *message,
                                  const char *backtrace)
 {
-    process_output_mark(self, 0, 0, 0, UINT64_MAX);
+    process_output_nobody(self);
     process_write_failed(self, CHANNEL_START_FAILED, 0, 0, code, message, backtrace);
     process_publish(self);
     leave(1);
@@ -198,6 +198,9 @@ void process_set_blocked(bool blocked)
 /* Gives memory back when there was nothing to do for a while, then sleeps for good. */
 static void wait_for_work(struct process *self)
 {
+    if (self->unrung)
+        process_publish(self);
+    self->unrung = false;
     uint64_t until_ms = process_now_ns() / 1000000 + IDLE_MS;
     bool much = self->in_touched > TRIM_BYTES ||
                 self->kept.touched - self->kept.base > TRIM_BYTES ||
@@ -237,7 +240,7 @@ void process_serve(void)
     struct process *self = &process_self;
     attach(self);
     initialise(self);
-    process_output_mark(self, 0, 0, 0, UINT64_MAX);
+    process_output_nobody(self);
     atomic_store(&self->control->state, CHANNEL_SERVING);
     write_plain(self, CHANNEL_READY);
     self->worked = true;

@@ -69,7 +69,8 @@ struct printing {
     int pipes[2];         /* duplicates of stdout and stderr, whatever becomes of these */
     uint64_t written[2];  /* bytes told */
     uint64_t give, first; /* the tasks that have ended since it was looked at, */
-    uint64_t count;       /* if any */
+    uint64_t count;       /* if any, */
+    bool possible;        /* and one of them took long enough to have printed */
     uint32_t alone;       /* tasks to be looked at one by one, so that it can be told */
 };
 
@@ -91,6 +92,8 @@ struct process {
     struct scratch output;  /* of the task that runs */
     struct scratch aligned; /* a copy of an input that is not aligned */
     uint64_t published_ns;  /* when results were published last */
+    uint64_t rung_ns;       /* when the host was woken at a give's end */
+    bool unrung;            /* gives have ended since */
     bool worked;            /* since it slept last: worth spinning for more */
     uint32_t spin_rest;     /* waits to go before spinning is tried again */
     uint64_t in_touched;    /* the end of the highest input in the in arena */
@@ -112,7 +115,8 @@ bool process_wait(struct process *self, enum channel_asleep what,
                   bool (*ready)(struct process *self), uint64_t until_ms);
 /* Makes what was written visible to the host, and wakes it if it sleeps. */
 void process_publish(struct process *self);
-/* The same, but it may sleep on: it looks by itself every 20 ms while there is more. */
+/* The same, but it may sleep on: it looks by itself from time to time while there is
+ * more; unless much has come together. */
 void process_publish_quietly(struct process *self);
 /* Room in the out ring; waits for the host to make it. */
 void *process_reserve(struct process *self, uint32_t length);
@@ -186,13 +190,16 @@ void process_relay_discard(struct process *self);
 /* process_output.c ----------------------------------------------------------------- */
 
 void process_output_open(struct process *self);
-/* Tasks have ended, in this time all together (UINT64_MAX: look in any case): flushes
- * stdio, and tells the host if something was printed. count 0: it was none's. Before
- * another task is named, and before their results are published. */
+/* Tasks have ended, in this time all together: flushes stdio, and tells the host if
+ * something was printed; or leaves that to process_output_settle. Before another task is
+ * named. */
 void process_output_mark(struct process *self, uint64_t give, uint64_t first,
                          uint32_t count, uint64_t elapsed_ns);
-/* Looks after those that were too short, if there are any. */
+/* Looks after all that have ended since it was looked: before another give's tasks, and
+ * before their results are published where printing is possible. */
 void process_output_settle(struct process *self);
+/* Tells the host what was printed up to here, outside of tasks. */
+void process_output_nobody(struct process *self);
 
 /* process_crash.c ------------------------------------------------------------------ */
 

@@ -6,8 +6,9 @@
  * to them than before, a record tells the host how many, and whose they are.
  *
  * How many bytes were written in all, by whatever means, is what the host has read and
- * what is left in the pipe. Asking takes two system calls, so a task that was too short
- * to have printed anything is only looked at together with those behind it. */
+ * what is left in the pipe. Asking takes two system calls: so where tasks have printed
+ * nothing for long, those that are short are looked at together, before their results
+ * go. Until then running.since says that any of them may be the one. */
 #include "client/process_internal.h"
 
 #include <fcntl.h>
@@ -92,18 +93,31 @@ static bool flush_stdio(void)
     return any;
 }
 
+/* The one that runs may have printed too, when results are sent in the middle of it. */
+static void include_running(struct process *self)
+{
+    const struct channel_running *running = &self->control->running;
+    struct printing *printing = &self->printing;
+    if (farpool_task_current() != NULL)
+        printing->count = running->first + running->place + 1 - printing->first;
+}
+
 void process_output_settle(struct process *self)
 {
     struct printing *printing = &self->printing;
     uint64_t written[2];
+    printing->possible = false;
+    include_running(self);
     find_written(self, written);
     if (memcmp(written, printing->written, sizeof written) != 0) {
         tell(self, written);
         printing->alone = ALONE;
-    } else if (printing->alone > 0 && printing->count > 0) {
+    } else if (printing->alone > 0) {
         printing->alone--;
     }
     printing->count = 0;
+    atomic_store_explicit(&self->control->running.since, UINT64_MAX,
+                          memory_order_release);
 }
 
 void process_output_mark(struct process *self, uint64_t give, uint64_t first,
@@ -112,13 +126,25 @@ void process_output_mark(struct process *self, uint64_t give, uint64_t first,
     struct printing *printing = &self->printing;
     if (!printing->captured)
         return;
-    if (printing->count == 0 || printing->give != give ||
-        printing->first + printing->count != first) {
+    if (printing->count == 0) {
         printing->give = give;
         printing->first = first;
-        printing->count = 0;
+        atomic_store_explicit(&self->control->running.since, first, memory_order_release);
     }
-    printing->count += count;
-    if (flush_stdio() || printing->alone > 0 || elapsed_ns >= PRINT_NS)
+    printing->count = first + count - printing->first;
+    printing->possible = printing->possible || elapsed_ns >= PRINT_NS;
+    if (flush_stdio() || printing->alone > 0)
         process_output_settle(self);
+}
+
+void process_output_nobody(struct process *self)
+{
+    uint64_t written[2];
+    if (!self->printing.captured)
+        return;
+    flush_stdio();
+    find_written(self, written);
+    self->printing.give = self->printing.first = 0;
+    if (memcmp(written, self->printing.written, sizeof written) != 0)
+        tell(self, written);
 }

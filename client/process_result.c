@@ -126,6 +126,8 @@ static void write_copies(struct process *self)
 void process_flush(struct process *self)
 {
     struct batch *batch = &self->batch;
+    if (self->printing.possible)
+        process_output_settle(self);
     bool in_arena = batch->block != ARENA_NONE;
     bool moved = in_arena && batch->outputs != process_block(self, batch->block);
     if (moved) {
@@ -149,6 +151,8 @@ void process_flush_finished(struct process *self)
 {
     struct farpool_task *task = &self->task;
     struct batch *batch = &self->batch;
+    if (self->printing.possible)
+        process_output_settle(self);
     if (task->run == NULL || batch->room == 0) {
         process_flush(self);
     } else if (batch->each <= CHANNEL_INLINE_BYTES) {

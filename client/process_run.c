@@ -11,7 +11,8 @@
  *
  * Results are published every `publish` tasks, when about a millisecond has passed, and
  * at the give's end; so a killed process loses no more than that. Waking the host costs
- * far more than publishing: that is done at the give's end. */
+ * far more than publishing: that is done at the give's end, and not there either while
+ * enough lies behind it; but at the latest before the process sleeps. */
 #include "client/process_internal.h"
 
 #include <assert.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #define PUBLISH_NS 1000000
+#define QUIET_NS 50000000
 #define INPUT_ALIGN 16
 
 static const farpool_function *find_function(const char *name)
@@ -94,8 +96,8 @@ static uint32_t claim(struct work *work, uint32_t *ret_place)
     }
 }
 
-/* Names the run that begins. The time is written before the name: see host_running. Where
- * a long time means that something was printed, what came before does not count. */
+/* Names the run that begins. The time is written before the name: see host_running; it
+ * does not count what it took to tell of the output before. */
 static void name_run(struct process *self, uint64_t give, uint64_t first,
                      uint64_t *now_ns)
 {
@@ -316,6 +318,20 @@ static void run_each(struct process *self, struct work *work, uint32_t place,
     }
 }
 
+/* Wakes the host, unless it need not give anything yet and was woken a moment ago. */
+static void end_give(struct process *self, uint64_t give, uint64_t now_ns)
+{
+    const uint64_t quiet_before =
+        atomic_load_explicit(&self->control->quiet_before, memory_order_acquire);
+    self->unrung = give < quiet_before && now_ns - self->rung_ns < QUIET_NS;
+    if (self->unrung) {
+        process_publish_quietly(self);
+    } else {
+        process_publish(self);
+        self->rung_ns = now_ns;
+    }
+}
+
 void process_run(struct process *self, const struct ring_record *record)
 {
     struct work work;
@@ -336,5 +352,5 @@ void process_run(struct process *self, const struct ring_record *record)
     /* The room goes back first: the wake-up below then tells the host of both. */
     ring_release(&self->in);
     process_flush(self);
-    process_publish(self);
+    end_give(self, work.give.give, now_ns);
 }

@@ -58,7 +58,7 @@ static uint64_t fair_part(const struct coordinator_core *core, const struct job 
     const uint64_t unit_ns = kjob_unit_ns(job);
     const uint64_t tasks = span_set_tasks(job->waiting) + span_set_tasks(job->assigned);
     const uint64_t units = tasks / job->unit + (tasks % job->unit != 0);
-    const bool little = units <= EVEN_NS / unit_ns * all;
+    const bool little = units <= HORIZON_NS / unit_ns * all;
     const uint64_t part = units * slots / (little ? all : 2 * all);
     const uint64_t least = unit_ns < BUBBLE_NS ? AHEAD_TASKS : 1;
     return larger(least * slots, part);

@@ -53,8 +53,9 @@
 #include <bsd/sys/tree.h>
 #include <uthash.h>
 
-#define HORIZON_NS 600000000  /* work that a slot is given ahead */
-#define AHEAD_TASKS 2         /* tasks a slot at least, the running one among them */
+#define HORIZON_NS                                                                       \
+    1000000000        /* work that a slot is given ahead; less is dealt out at once */
+#define AHEAD_TASKS 2 /* tasks a slot at least, the running one among them */
 #define UNMEASURED_NS 5000000 /* what a chunk is taken for until one has ended */
 #define TASK_NS_MAX (UINT64_C(1) << 42)
 #define RAMP_FIRST 2 /* chunks a slot, until results show how short they are */
@@ -62,7 +63,6 @@
 #define FADE_TASKS 1024   /* tasks in the fading average of a task's time */
 #define SPREAD_NS 1000000 /* chunks as long as this fill idle slots everywhere first */
 #define BUBBLE_NS 5000000 /* shorter ones are given ahead even at a job's end */
-#define EVEN_NS 200000000 /* less work a slot than this is dealt out at once */
 #define RECALL_NS 1000000 /* less work a slot than this is not called back */
 #define RECALL_WAIT_MS 5  /* but for where nothing has moved for so long */
 #define RECALL_WORKERS 8  /* looked at in one FLUSH */

@@ -18,8 +18,8 @@ void worker_config_init(struct worker_config *config)
     config->bytes_max = 256ull << 20;
     config->result_bytes_max = 256ull << 20;
     config->given_bytes_max = 1 << 20;
-    config->given_ahead_us = 100000;
-    config->results_wait_ms = 100;
+    config->given_ahead_us = 200000;
+    config->results_wait_ms = 200;
     config->start_timeout_ms = 30000;
     config->start_failures_max = 3;
     config->processes_idle_max = 32;

@@ -29,8 +29,8 @@ struct worker_config {
     uint64_t bytes_max;        /* input bytes held; default 256 MiB */
     uint64_t result_bytes_max; /* results not yet ACKed, until WELCOME tells another */
     uint64_t given_bytes_max;  /* input bytes given to one process ahead; default 1 MiB */
-    uint32_t given_ahead_us;   /* work given ahead to one process; default 100000 */
-    uint32_t results_wait_ms;  /* for others to go with, while enough is queued; 100 */
+    uint32_t given_ahead_us;   /* work given ahead to one process; default 200000 */
+    uint32_t results_wait_ms;  /* for others to go with, while enough is queued; 200 */
     uint32_t start_timeout_ms; /* a process that is not ready by then is killed; 30000 */
     uint32_t start_failures_max; /* in a row, before the pool fails here; default 3 */
     uint32_t processes_idle_max; /* of all pools together, kept warm beyond the slots */
@@ -103,7 +103,7 @@ enum worker_effect_kind {
     WORKER_PROCESS_START, /* process, slot, pool, program, initializer, data (its
                              argument) */
     WORKER_PROCESS_GIVE,  /* process, give, span, and of its job: job, function,
-                             timeout_ms, claim, publish */
+                             timeout_ms, claim, publish, quiet_before */
     WORKER_PROCESS_TAKE_BACK, /* process, count: take back up to so many tasks not begun,
                                  the last first */
     WORKER_PROCESS_CANCEL,    /* process, give, first, count: if one of these runs, make
@@ -134,7 +134,8 @@ struct worker_effect {
     char machine[32];
     uint64_t timeout_ms;
     uint32_t claim; /* tasks the process claims at a time (cannot be taken back after) */
-    uint32_t publish; /* tasks after which it publishes results, at the latest */
+    uint32_t publish;      /* tasks after which it publishes results, at the latest */
+    uint64_t quiet_before; /* gives below this one have enough work behind them */
     char text[256];
 };
 

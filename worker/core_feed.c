@@ -181,6 +181,23 @@ static uint32_t at_a_time(const struct job *job, uint64_t ns)
     return (uint32_t)least(ns / task_ns, CLAIM_MAX);
 }
 
+/* The first give of the process with so little behind it that at its end more might be
+ * given. Tasks that were not measured count as nothing here. */
+static uint64_t quiet_before(const struct worker_core *core,
+                             const struct process *process)
+{
+    uint64_t behind_ns = 0, give = process->gives + 1;
+    const struct piece *piece;
+    TAILQ_FOREACH_REVERSE(piece, &process->pieces, piece_list, link)
+    {
+        if (piece->give != give && behind_ns > 500ull * core->config.given_ahead_us)
+            break;
+        give = piece->give;
+        behind_ns += piece->count * worker_task_ns(piece->job);
+    }
+    return give;
+}
+
 static void add_give(struct worker_core *core, const struct process *process,
                      const struct job *job, const struct msg_span *span)
 {
@@ -194,6 +211,7 @@ static void add_give(struct worker_core *core, const struct process *process,
     effect->timeout_ms = job->timeout_ms;
     effect->claim = at_a_time(job, CLAIM_NS);
     effect->publish = at_a_time(job, PUBLISH_NS);
+    effect->quiet_before = quiet_before(core, process);
 }
 
 /* Gives the process up to `count` first tasks of the piece. 0 or ENOMEM. */

@@ -46,7 +46,7 @@
 #define KILL_SAMPLE_MS 10     /* looking whether a task to be killed runs by now */
 #define PATIENCE_MS 10        /* results do not wait for less than this, */
 #define PATIENCE_TASKS 8      /* nor for fewer tasks of a slot */
-#define EVEN_NS 50000000      /* less work a process than this is dealt out at once */
+#define EVEN_NS 200000000     /* less work a process than this is dealt out at once */
 #define AHEAD_ONE_NS 5000000  /* tasks shorter than this have one waiting behind them */
 #define CLAIM_NS 50000        /* work that a process claims at a time */
 #define CLAIM_MAX 1024

@@ -22,8 +22,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#define LOOK_MS 50 /* host_config.look_ms, when it is 0 */
 #define EPOLL_EVENTS 64
-#define LOOK_MS 50 /* host_deadline */
 
 struct worker_event host_event(const struct host *host,
                                const struct host_process *process,
@@ -71,6 +71,8 @@ int host_create(const struct host_config *config, struct host **ret_host,
         host->config.payload_max = BODY_BYTES_MAX;
     if (host->config.slots == 0)
         host->config.slots = 1;
+    if (host->config.look_ms == 0)
+        host->config.look_ms = LOOK_MS;
     snprintf(host->node, sizeof host->node, "%s",
              config->node != NULL ? config->node : "");
     host->generation = (uint32_t)getpid() << 8; /* differs between hosts, mostly */
@@ -358,7 +360,8 @@ int host_poll(struct host *host, uint64_t now_ms,
 static bool may_be_quiet(const struct host_process *process)
 {
     const struct give *give = TAILQ_FIRST(&process->gives);
-    return give != NULL && give->end - give->published > 1;
+    return give != NULL &&
+           (give->end - give->published > 1 || TAILQ_NEXT(give, link) != NULL);
 }
 
 uint64_t host_deadline(const struct host *host)
@@ -366,7 +369,7 @@ uint64_t host_deadline(const struct host *host)
     const struct host_process *process, *next;
     HASH_ITER (hh, host->processes, process, next)
         if (may_be_quiet(process) || process->printing)
-            return worker_tick(host->now_ms, LOOK_MS);
+            return worker_tick(host->now_ms, host->config.look_ms);
     return UINT64_MAX;
 }
 

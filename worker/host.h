@@ -37,6 +37,8 @@ struct host_config {
     uint64_t payload_max; /* largest input or output; sizes the shared memory (which only
                              takes the memory that is touched) */
     bool spin;            /* look again for some microseconds before sleeping */
+    uint32_t look_ms;     /* how long results of a process that goes on may lie unseen;
+                             0 is taken for 50 */
 
     /* What a process finds when it starts (docs/environment.md). Borrowed during
      * host_create, but resources as long as the host. */

@@ -61,6 +61,7 @@ static void fill_control(struct channel_control *control, const struct host *hos
     for (unsigned i = 0; i < CHANNEL_CANCELS; i++)
         atomic_store(&control->cancels[i].give, UINT64_MAX);
     atomic_store(&control->running.give, UINT64_MAX);
+    atomic_store(&control->running.since, UINT64_MAX);
 }
 
 int host_map_create(const struct host *host, const struct id *pool, uint32_t generation,

@@ -41,6 +41,9 @@ bool host_give(struct host_process *process, struct worker_effect *effect)
     give->publish = effect->publish > 0 ? effect->publish : 1;
     memcpy(give->function, effect->name, sizeof give->function);
     TAILQ_INSERT_TAIL(&process->gives, give, link);
+    if (process->map != NULL)
+        atomic_store_explicit(&process->map->control->quiet_before, effect->quiet_before,
+                              memory_order_release);
     return true;
 }
 

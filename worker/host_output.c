@@ -80,11 +80,16 @@ struct host_owner host_output_owner(const struct host_process *process)
     if (process->map == NULL)
         return none;
     const struct channel_running *running = &process->map->control->running;
-    if (atomic_load_explicit(&running->executing, memory_order_acquire) == 0)
+    const uint64_t since = atomic_load_explicit(&running->since, memory_order_acquire);
+    if (since == UINT64_MAX &&
+        atomic_load_explicit(&running->executing, memory_order_acquire) == 0)
         return none;
     owner.give = atomic_load_explicit(&running->give, memory_order_acquire);
     owner.first = atomic_load_explicit(&running->first, memory_order_acquire);
-    owner.count = running->place + 1;
+    const uint64_t end = owner.first + running->place + 1;
+    if (since < owner.first)
+        owner.first = since;
+    owner.count = end - owner.first;
     return owner;
 }
 

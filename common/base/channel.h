@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define CHANNEL_MAGIC 0x6c6f6f7072616664u
-#define CHANNEL_VERSION 2u
+#define CHANNEL_VERSION 3u
 /* In the environment of a process: "version:memory:bell:parent:generation", where memory
  * and bell are file descriptors (the shared memory, the host's eventfd). */
 #define CHANNEL_ENVIRONMENT "FARPOOL_PROCESS"
@@ -47,6 +47,9 @@ struct channel_running {
     _Atomic uint64_t give;
     _Atomic uint64_t first;  /* index of the first task of the run */
     volatile uint64_t place; /* which task of the run; farpool_run.running points here */
+    /* Index of the first task of the give whose printing was not looked at; UINT64_MAX:
+     * there is none, but for the one that runs. */
+    _Atomic uint64_t since;
     _Atomic uint64_t began_ms;
     _Atomic uint64_t share_index, share_ppm; /* farpool_task_progress */
     _Atomic uint32_t executing;
@@ -81,6 +84,9 @@ struct channel_control {
     _Alignas(64) _Atomic uint32_t asleep; /* enum channel_asleep; by the process */
     _Alignas(64) _Atomic uint32_t host_asleep; /* set by the host, cleared by who rings */
     _Alignas(64) _Atomic uint32_t closing; /* by the host: end when the ring is empty */
+    /* By the host: behind the gives below this one lies so much work that the process
+     * need not wake it at their ends. */
+    _Atomic uint64_t quiet_before;
     struct channel_cancel cancels[CHANNEL_CANCELS];
     _Alignas(64) struct channel_output output;
     _Alignas(64) struct channel_running running;

@@ -4,7 +4,7 @@
  * queued that nobody waits for these: docs/scheduling.md, "Results". */
 #include "tests/unit/worker_script.h"
 
-enum { WAIT_MS = 100 }; /* results_wait_ms */
+enum { WAIT_MS = 200 }; /* results_wait_ms */
 
 /* Runs some tasks of a millisecond, all of them told; `queued` more are there. It is a
  * tick of WAIT_MS then. */
@@ -46,7 +46,7 @@ static void wait_for_a_tick(void **state)
 static void wait_for_half_of_what_is_queued(void **state)
 {
     struct fake *f = *state;
-    run_some(f, 160); /* of which at most 100 are given */
+    run_some(f, 320); /* of which at most 200 are given */
     fake_finish(f, 1, 1, 1000000);
     const uint64_t due_ms = worker_core_deadline(f->core);
     assert_int_equal(fake_sent(f, MSG_DONE), 0);
