@@ -153,8 +153,10 @@ static uint32_t tasks_to_give(const struct worker_core *core,
     if (process->given_pieces >= PIECES_AHEAD_MAX ||
         (!empty && job->recall != RECALL_NONE))
         return 0;
-    const uint64_t limit =
-        job->limit > process->given_tasks ? job->limit - process->given_tasks : 0;
+    /* Topped up by halves, as by time: a give is worth its wake-up. */
+    if (process->given_tasks > job->limit / 2)
+        return 0;
+    const uint64_t limit = job->limit - process->given_tasks;
     uint64_t count = least(tasks_by_time(core, process, job), limit);
     count = least(count, fair_part(core, job));
     count = least(count, piece->count);

@@ -48,7 +48,7 @@
 #define PATIENCE_TASKS 8      /* nor for fewer tasks of a slot */
 #define EVEN_NS 200000000     /* less work a process than this is dealt out at once */
 #define AHEAD_ONE_NS 5000000  /* tasks shorter than this have one waiting behind them */
-#define CLAIM_NS 50000        /* work that a process claims at a time */
+#define CLAIM_NS 200000       /* work that a process claims at a time */
 #define CLAIM_MAX 1024
 #define PUBLISH_NS 1000000  /* results that it publishes at a time, unless it idles */
 #define PIECES_AHEAD_MAX 64 /* pieces given to one process */

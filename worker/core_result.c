@@ -331,19 +331,20 @@ static int send_batch(struct worker_core *core, const struct batch *batch)
     return 0;
 }
 
-/* How long results of a job may wait: half of what its queue here will take, unless few
- * would come in that time. The coordinator gives more before the queue is gone, so nobody
+/* How long results of a job may wait: half of what its tasks here will take, unless few
+ * would come in that time. The coordinator gives more before they are gone, so nobody
  * waits for just these. */
 static uint64_t patience_ms(const struct worker_core *core, const struct result *result)
 {
     const struct job *job = worker_job_find(result->pool, result->job);
     const uint64_t task_ns = job ? worker_task_ns(job) : 0;
     const uint64_t half = UINT64_C(2) * worker_running_max(core, result->pool);
-    if (task_ns == 0 || job->queued_tasks < half * PATIENCE_TASKS)
+    const uint64_t tasks = job ? job->queued_tasks + job->given_tasks : 0;
+    if (task_ns == 0 || tasks < half * PATIENCE_TASKS)
         return 0;
-    const uint64_t wait_ms = job->queued_tasks / half > UINT64_MAX / task_ns
+    const uint64_t wait_ms = tasks / half > UINT64_MAX / task_ns
                                  ? UINT64_MAX
-                                 : job->queued_tasks / half * task_ns / 1000000;
+                                 : tasks / half * task_ns / 1000000;
     return wait_ms < PATIENCE_MS ? 0 : wait_ms;
 }
 

@@ -369,7 +369,8 @@ uint64_t host_deadline(const struct host *host)
     const struct host_process *process, *next;
     HASH_ITER (hh, host->processes, process, next)
         if (may_be_quiet(process) || process->printing)
-            return worker_tick(host->now_ms, host->config.look_ms);
+            return worker_tick(host->looked_ms + host->config.look_ms / 2,
+                               host->config.look_ms);
     return UINT64_MAX;
 }
 

@@ -237,7 +237,7 @@ static void claims_follow_the_task_time(void **state)
         fake_settle(f);
     }
     size_t gives = fake_logged(f, WORKER_PROCESS_GIVE);
-    assert_int_equal(fake_effect(f, WORKER_PROCESS_GIVE, gives - 1)->claim, 50);
+    assert_int_equal(fake_effect(f, WORKER_PROCESS_GIVE, gives - 1)->claim, 200);
     /* A task that must not run twice is claimed and published alone. */
     struct message *open = fake_job_open(1, 2);
     open->job_open.once = true;

@@ -58,7 +58,7 @@ static void wait_for_half_of_what_is_queued(void **state)
 static void go_at_once_when_little_is_queued(void **state)
 {
     struct fake *f = *state;
-    run_some(f, 30);
+    run_some(f, 15);
     fake_finish(f, 1, 1, 1000000);
     assert_int_equal(fake_sent(f, MSG_DONE), 1);
 }
