@@ -4,7 +4,8 @@
  * from a client by way of the coordinator, so it is checked against the program's hash,
  * and each file against its own, before anything of it is executed. Files are fetched in
  * the order of the list, piece by piece, so that a program for another machine is found
- * out by its first file. The disk itself is in cache_disk.c.
+ * out by its first file. The disk itself is in cache_disk.c, cache_blob.c and
+ * cache_evict.c.
  *
  * An open program has been verified when it was opened, not each time a process starts.
  */
@@ -15,6 +16,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HASH_NONFATAL_OOM 1
 #define uthash_malloc(size) mem_alloc(size)
@@ -28,19 +30,32 @@ struct cached {
     struct hash program;
     struct msg_file *files;
     uint32_t count;
-    uint32_t next;    /* the first file that is not known to be there */
-    uint32_t fetches; /* of it */
+    uint32_t next;           /* the first file that is not known to be there */
+    uint32_t fetches;        /* of it */
+    bool fetched;            /* any of them, so that the cache has grown */
+    struct disk_check check; /* of it, while that goes on */
     struct disk_fetch fetch;
+    int lock; /* the program's folder, open and locked; -1: not yet */
+    char folder[CACHE_PATH_MAX];
     UT_hash_handle hh;
 };
 
 struct cache {
     struct disk disk;
+    uint64_t bytes_max; /* 0: no bound */
     struct cached *programs;
 };
 
-int cache_open(const char *folder, const char *node, struct cache **ret_cache,
-               farpool_error *error)
+/* Programs that are open stay, also over the bound. */
+static void evict(struct cache *cache)
+{
+    while (cache->bytes_max > 0 && disk_bytes(&cache->disk) > cache->bytes_max &&
+           disk_evict(&cache->disk) > 0)
+        ;
+}
+
+int cache_open(const char *folder, const char *node, uint64_t bytes_max,
+               struct cache **ret_cache, farpool_error *error)
 {
     struct cache *cache = mem_alloc(sizeof *cache);
     if (cache == NULL)
@@ -51,6 +66,8 @@ int cache_open(const char *folder, const char *node, struct cache **ret_cache,
         mem_free(cache);
         return result;
     }
+    cache->bytes_max = bytes_max;
+    evict(cache);
     *ret_cache = cache;
     return 0;
 }
@@ -58,6 +75,9 @@ int cache_open(const char *folder, const char *node, struct cache **ret_cache,
 static void remove_program(struct cache *cache, struct cached *program)
 {
     disk_fetch_drop(&program->fetch);
+    disk_check_drop(&program->check);
+    if (program->lock >= 0)
+        close(program->lock);
     HASH_DELETE(hh, cache->programs, program);
     mem_free(program->files);
     mem_free(program);
@@ -95,7 +115,7 @@ static struct cached *add(struct cache *cache, const struct hash *hash,
     program->files = mem_alloc(count * sizeof *files);
     program->program = *hash;
     program->count = count;
-    program->fetch.fd = -1;
+    program->fetch.fd = program->check.fd = program->lock = -1;
     if (program->files != NULL) {
         memcpy(program->files, files, count * sizeof *files);
         HASH_ADD(hh, cache->programs, program, sizeof *hash, program);
@@ -154,58 +174,90 @@ static int check_list(const struct cache *cache, const struct hash *program,
 static void answer_ready(struct cache *cache, struct cached *program,
                          struct cache_answer *answer)
 {
-    int length = 0;
-    int result = disk_make_program(&cache->disk, &program->program, program->files,
-                                   program->count, answer->folder, &answer->error);
-    if (result == 0) {
-        length = snprintf(answer->path, sizeof answer->path, "%s/%s", answer->folder,
+    snprintf(answer->folder, sizeof answer->folder, "%s", program->folder);
+    int length = snprintf(answer->path, sizeof answer->path, "%s/%s", program->folder,
                           program->files[0].name);
-        if (length >= (int)sizeof answer->path)
-            result = error_set(&answer->error, FARPOOL_ESYSTEM, "the path is too long");
-    }
-    if (result != 0)
+    if (length >= (int)sizeof answer->path) {
+        error_set(&answer->error, FARPOOL_ESYSTEM, "the path is too long");
         answer_failed(cache, program, answer);
-    else
-        answer->kind = WORKER_PROGRAM_READY;
+        return;
+    }
+    answer->kind = WORKER_PROGRAM_READY;
+    if (program->fetched)
+        evict(cache);
+    program->fetched = false;
 }
 
-/* Goes on with the next file; false: something is to be told first. */
-static bool advance(struct cache *cache, struct cached *program,
-                    struct cache_answer *answer)
+/* The next file is not there. 1: it is to be fetched; 0: it is empty, and made; or an
+ * error. */
+static int fetch_file(struct cache *cache, struct cached *program,
+                      struct cache_answer *answer)
 {
     const struct msg_file *file = &program->files[program->next];
-    int result = 0;
-    bool there = disk_has_blob(&cache->disk, file);
-    if (!there) {
-        result = disk_fetch_begin(&cache->disk, file, &program->fetch, &answer->error);
-        if (result == 0 && file->size > 0) {
-            answer->kind = WORKER_PROGRAM_NEEDS;
-            answer->file = program->next;
-            answer->offset = 0;
-            return false;
-        }
-        if (result == 0)
-            result = disk_fetch_end(&cache->disk, file, &program->fetch, &answer->error);
-    }
-    if (result == 0 && program->next == 0)
-        result = disk_check_machine(&cache->disk, file, &answer->error);
-    if (result != 0) {
-        answer_failed(cache, program, answer);
-        return false;
-    }
-    program->next++;
-    program->fetches = 0;
-    return true;
+    int result = disk_fetch_begin(&cache->disk, file, &program->fetch, &answer->error);
+    if (result != 0)
+        return result;
+    if (file->size == 0)
+        return disk_fetch_end(&cache->disk, file, &program->fetch, &answer->error);
+    answer->kind = WORKER_PROGRAM_NEEDS;
+    answer->file = program->next;
+    answer->offset = 0;
+    return 1;
 }
 
-static void answer_next(struct cache *cache, struct cached *program,
-                        struct cache_answer *answer)
+/* The next file's content is there: into the program's folder with it. */
+static int take_file(struct cache *cache, struct cached *program,
+                     struct cache_answer *answer)
 {
-    while (program->next < program->count) {
-        if (!advance(cache, program, answer))
-            return;
+    const struct msg_file *file = &program->files[program->next];
+    bool gone = false;
+    int result = 0;
+    if (program->next == 0)
+        result = disk_check_machine(&cache->disk, file, &answer->error);
+    if (result == 0)
+        result =
+            disk_place_file(&cache->disk, program->folder, file, &gone, &answer->error);
+    if (result != 0 || gone)
+        return result; /* another worker has removed it: looked for again */
+    program->next++;
+    program->fetches = 0;
+    return 0;
+}
+
+/* Goes on with the files, as far as `found` of the next one lets it. false: that is being
+ * found out, and there is no answer yet. */
+static bool go_on(struct cache *cache, struct cached *program, enum disk_found found,
+                  struct cache_answer *answer)
+{
+    int result = 0;
+    while (found != DISK_UNKNOWN) {
+        if (found == DISK_ABSENT)
+            result = fetch_file(cache, program, answer);
+        if (result == 0)
+            result = take_file(cache, program, answer);
+        if (result == 1)
+            return true;
+        if (result != 0) {
+            answer_failed(cache, program, answer);
+            return true;
+        }
+        if (program->next == program->count) {
+            answer_ready(cache, program, answer);
+            return true;
+        }
+        found =
+            disk_find_blob(&cache->disk, &program->files[program->next], &program->check);
     }
-    answer_ready(cache, program, answer);
+    return false;
+}
+
+static bool find_next(struct cache *cache, struct cached *program,
+                      struct cache_answer *answer)
+{
+    return go_on(
+        cache, program,
+        disk_find_blob(&cache->disk, &program->files[program->next], &program->check),
+        answer);
 }
 
 static void answer_init(struct cache_answer *answer)
@@ -217,34 +269,69 @@ static void answer_init(struct cache_answer *answer)
     error_clear(&answer->error);
 }
 
-void cache_open_program(struct cache *cache, const struct hash *hash,
+bool cache_open_program(struct cache *cache, const struct hash *hash,
                         const struct msg_file *files, uint32_t count,
                         struct cache_answer *ret_answer)
 {
     answer_init(ret_answer);
     cache_close_program(cache, hash);
     if (check_list(cache, hash, files, count, &ret_answer->error) != 0)
-        return;
+        return true;
     struct cached *program = add(cache, hash, files, count);
-    if (program == NULL)
+    if (program == NULL) {
         error_set(&ret_answer->error, FARPOOL_ENOMEM, "out of memory on node %s",
                   cache->disk.node);
-    else
-        answer_next(cache, program, ret_answer);
+        return true;
+    }
+    if (disk_open_program(&cache->disk, hash, program->folder, &program->lock,
+                          &ret_answer->error) != 0) {
+        answer_failed(cache, program, ret_answer);
+        return true;
+    }
+    return find_next(cache, program, ret_answer);
+}
+
+static struct cached *find_checked(struct cache *cache)
+{
+    struct cached *program, *next;
+    HASH_ITER (hh, cache->programs, program, next)
+        if (program->check.fd >= 0)
+            return program;
+    return NULL;
+}
+
+bool cache_is_busy(struct cache *cache)
+{
+    return find_checked(cache) != NULL;
+}
+
+bool cache_work(struct cache *cache, struct hash *ret_program,
+                struct cache_answer *ret_answer)
+{
+    struct cached *program = find_checked(cache);
+    if (program == NULL)
+        return false;
+    answer_init(ret_answer);
+    *ret_program = program->program;
+    return go_on(
+        cache, program,
+        disk_check_more(&cache->disk, &program->files[program->next], &program->check),
+        ret_answer);
 }
 
 /* The last piece of a file came. A content that is wrong is fetched once more. */
-static void end_file(struct cache *cache, struct cached *program,
+static bool end_file(struct cache *cache, struct cached *program,
                      struct cache_answer *answer)
 {
     const struct msg_file *file = &program->files[program->next];
     int result = disk_fetch_end(&cache->disk, file, &program->fetch, &answer->error);
+    program->fetched = true;
+    if (result == 0)
+        return go_on(cache, program, DISK_RIGHT, answer);
     if (result == FARPOOL_EPROGRAM && ++program->fetches < FETCHES_MAX)
-        result = 0;
-    if (result != 0)
-        answer_failed(cache, program, answer);
-    else
-        answer_next(cache, program, answer);
+        return go_on(cache, program, DISK_ABSENT, answer);
+    answer_failed(cache, program, answer);
+    return true;
 }
 
 bool cache_write(struct cache *cache, const struct hash *hash, uint32_t file,
@@ -268,10 +355,8 @@ bool cache_write(struct cache *cache, const struct hash *hash, uint32_t file,
             answer_failed(cache, program, ret_answer);
             return true;
         }
-        if (program->fetch.offset == wanted->size) {
-            end_file(cache, program, ret_answer);
-            return true;
-        }
+        if (program->fetch.offset == wanted->size)
+            return end_file(cache, program, ret_answer);
     }
     ret_answer->kind = WORKER_PROGRAM_NEEDS;
     ret_answer->file = program->next;

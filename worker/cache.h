@@ -23,22 +23,30 @@ struct cache_answer {
 
 /* folder NULL: $XDG_CACHE_HOME/farpool or ~/.cache/farpool. It is made if it is missing,
  * and must be this user's alone to write: what is in it is executed. node: for error
- * texts. ESYSTEM, ENOSPACE, ENOMEM. */
-int cache_open(const char *folder, const char *node, struct cache **ret_cache,
-               farpool_error *error);
+ * texts. bytes_max: what is over it is removed, the programs opened longest ago first,
+ * but none that a worker has open; 0: no bound. ESYSTEM, ENOSPACE, ENOMEM. */
+int cache_open(const char *folder, const char *node, uint64_t bytes_max,
+               struct cache **ret_cache, farpool_error *error);
 void cache_close(struct cache *cache); /* NULL allowed */
 const char *cache_folder(const struct cache *cache);
 
-/* WORKER_PROGRAM_OPEN. The list is copied. May block on the disk, as all of these. */
-void cache_open_program(struct cache *cache, const struct hash *program,
+/* WORKER_PROGRAM_OPEN. The list is copied. false: the answer comes from cache_work. May
+ * block on the disk, as all of these, for the time that some megabytes take. */
+bool cache_open_program(struct cache *cache, const struct hash *program,
                         const struct msg_file *files, uint32_t count,
                         struct cache_answer *ret_answer);
 
 /* WORKER_PROGRAM_WRITE: the piece that was asked for, or code != 0. false: no such
- * program is open, there is no answer. */
+ * program is open, there is no answer; or it comes from cache_work. */
 bool cache_write(struct cache *cache, const struct hash *program, uint32_t file,
                  uint64_t offset, const struct payload *data, int code,
                  struct cache_answer *ret_answer);
+
+/* Files that were there are being hashed, some megabytes a call: while this is so,
+ * cache_work is to be called, and gives an answer now and then (true). */
+bool cache_is_busy(struct cache *cache);
+bool cache_work(struct cache *cache, struct hash *ret_program,
+                struct cache_answer *ret_answer);
 
 /* WORKER_PROGRAM_CLOSE. What has been fetched whole stays on the disk. */
 void cache_close_program(struct cache *cache, const struct hash *program);

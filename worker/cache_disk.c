@@ -4,12 +4,13 @@
  *
  *     FOLDER/blobs/HASH[.x]        contents; .x: may be executed. Never changed
  *     FOLDER/programs/HASH/NAME    hard links to them (copies where links cannot be)
- *     FOLDER/tmp/...               what is being fetched
+ *     FOLDER/tmp/...               what is being fetched, or removed
  *
  * Workers may share a folder: everything is made under a name of its own, and put in
- * place by rename, which replaces the same by the same. Nothing is locked. A content is
- * believed only after it has been hashed; so a crash, a full disk or a bad one leaves
- * nothing that is executed by mistake. */
+ * place by rename, which replaces the same by the same. A program's folder is locked,
+ * shared, while a worker has it open, so that cache_evict.c leaves it alone. A content is
+ * believed only after it has been hashed (cache_blob.c); so a crash, a full disk or a bad
+ * one leaves nothing that is executed by mistake. */
 #include "common/base/error.h"
 #include "common/sys/sys.h"
 #include "worker/cache_internal.h"
@@ -22,14 +23,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#define OPEN_TRIES 8        /* of a folder that others remove meanwhile */
 #define STALE_SECONDS 86400 /* what lies in tmp for so long is nobody's any more */
 
-__attribute__((format(printf, 2, 3))) static bool make_path(char *path,
-                                                            const char *format, ...)
+bool disk_path(char *path, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -38,14 +40,14 @@ __attribute__((format(printf, 2, 3))) static bool make_path(char *path,
     return length >= 0 && length < CACHE_PATH_MAX;
 }
 
-static int path_too_long(farpool_error *error)
+int disk_path_too_long(farpool_error *error)
 {
     return error_set(error, FARPOOL_ESYSTEM, "a path in the program cache is too long");
 }
 
 /* What a failed call means: the disk is full, or anything else. */
-static int fail(const struct disk *disk, const char *what, const char *path,
-                uint64_t size, farpool_error *error)
+int disk_fail(const struct disk *disk, const char *what, const char *path, uint64_t size,
+              farpool_error *error)
 {
     int number = errno;
     if (number == ENOSPC || number == EDQUOT)
@@ -62,7 +64,7 @@ static int make_folder(const struct disk *disk, const char *path, farpool_error 
 {
     if (mkdir(path, 0700) == 0 || errno == EEXIST)
         return 0;
-    return fail(disk, "mkdir", path, 0, error);
+    return disk_fail(disk, "mkdir", path, 0, error);
 }
 
 /* As mkdir -p. */
@@ -84,18 +86,18 @@ static int choose_folder(const char *folder, char *path, farpool_error *error)
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     bool fits;
     if (folder != NULL)
-        fits = make_path(path, "%s", folder);
+        fits = disk_path(path, "%s", folder);
     else if (cache != NULL && cache[0] == '/')
-        fits = make_path(path, "%s/farpool", cache);
+        fits = disk_path(path, "%s/farpool", cache);
     else if (home != NULL && home[0] == '/')
-        fits = make_path(path, "%s/.cache/farpool", home);
+        fits = disk_path(path, "%s/.cache/farpool", home);
     else
         return error_set(
             error, FARPOOL_ESYSTEM,
             "no folder for the program cache: neither XDG_CACHE_HOME nor HOME "
             "is set, and --cache is not given");
     if (!fits || path[0] == '\0')
-        return path_too_long(error);
+        return disk_path_too_long(error);
     return 0;
 }
 
@@ -103,9 +105,9 @@ static int choose_folder(const char *folder, char *path, farpool_error *error)
 static int make_absolute(char *path, farpool_error *error)
 {
     char *real = realpath(path, NULL);
-    bool fits = real != NULL && make_path(path, "%s", real);
+    bool fits = real != NULL && disk_path(path, "%s", real);
     free(real);
-    return fits ? 0 : path_too_long(error);
+    return fits ? 0 : disk_path_too_long(error);
 }
 
 static int check_owner(const char *path, farpool_error *error)
@@ -129,9 +131,14 @@ static void remove_stale(const char *folder)
     time_t now = time(NULL);
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
         struct stat status;
-        if (fstatat(dirfd(listing), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-            S_ISREG(status.st_mode) && status.st_mtime + STALE_SECONDS < now)
+        if (entry->d_name[0] == '.' ||
+            fstatat(dirfd(listing), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+            status.st_mtime + STALE_SECONDS >= now)
+            continue;
+        if (S_ISREG(status.st_mode))
             unlinkat(dirfd(listing), entry->d_name, 0);
+        else if (S_ISDIR(status.st_mode))
+            disk_remove_folder(dirfd(listing), entry->d_name);
     }
     if (listing != NULL)
         closedir(listing);
@@ -149,137 +156,12 @@ int disk_open(struct disk *disk, const char *folder, farpool_error *error)
     if (result == 0)
         result = check_owner(disk->folder, error);
     for (size_t i = 0; result == 0 && i < sizeof parts / sizeof parts[0]; i++)
-        result = make_path(path, "%s/%s", disk->folder, parts[i])
+        result = disk_path(path, "%s/%s", disk->folder, parts[i])
                      ? make_folder(disk, path, error)
-                     : path_too_long(error);
+                     : disk_path_too_long(error);
     if (result == 0)
         remove_stale(path); /* tmp */
     return result;
-}
-
-/* --------------------------------------------------------------------- contents */
-
-bool disk_blob_path(const struct disk *disk, const struct msg_file *file, char *path)
-{
-    char hash[65];
-    return make_path(path, "%s/blobs/%s%s", disk->folder, hash_text(&file->content, hash),
-                     file->executable ? ".x" : "");
-}
-
-static bool file_matches(const char *path, const struct msg_file *file)
-{
-    struct hash hash;
-    uint64_t size;
-    return sys_hash_file(path, &hash, &size, NULL) == 0 && size == file->size &&
-           hash_equal(&hash, &file->content);
-}
-
-bool disk_has_blob(struct disk *disk, const struct msg_file *file)
-{
-    char path[CACHE_PATH_MAX];
-    struct stat status;
-    if (!disk_blob_path(disk, file, path) || lstat(path, &status) != 0)
-        return false;
-    if (S_ISREG(status.st_mode) && (uint64_t)status.st_size == file->size) {
-        if (verified_knows(disk->verified, &status, &file->content))
-            return true;
-        if (file_matches(path, file)) {
-            verified_add(&disk->verified, &status, &file->content);
-            return true;
-        }
-    }
-    unlink(path);
-    return false;
-}
-
-/* --------------------------------------------------------------------- fetching */
-
-/* Only a lack of room counts: a file system that cannot tell is asked again by writing.
- */
-static bool make_room(int fd, uint64_t size)
-{
-    if (size == 0)
-        return true;
-    bool possible = size <= INT64_MAX;
-    if (possible && fallocate(fd, 0, 0, (off_t)size) == 0)
-        return true;
-    if (possible && errno != ENOSPC && errno != EDQUOT && errno != EFBIG)
-        return true;
-    errno = ENOSPC;
-    return false;
-}
-
-int disk_fetch_begin(const struct disk *disk, const struct msg_file *file,
-                     struct disk_fetch *fetch, farpool_error *error)
-{
-    if (!make_path(fetch->path, "%s/tmp/%d-%016llx", disk->folder, (int)getpid(),
-                   (unsigned long long)sys_random()))
-        return path_too_long(error);
-    fetch->fd = open(fetch->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fetch->fd < 0)
-        return fail(disk, "open", fetch->path, file->size, error);
-    fetch->offset = 0;
-    if (make_room(fetch->fd, file->size))
-        return 0;
-    int result = fail(disk, "write", fetch->path, file->size, error);
-    disk_fetch_drop(fetch);
-    return result;
-}
-
-int disk_fetch_write(const struct disk *disk, const struct msg_file *file,
-                     struct disk_fetch *fetch, const struct payload *data,
-                     farpool_error *error)
-{
-    size_t size = data == NULL ? 0 : data->size, done = 0;
-    if (size == 0 || size > file->size - fetch->offset)
-        return error_set(error, FARPOOL_EPROGRAM,
-                         "%s changed while it was fetched to node %s: %llu bytes were "
-                         "promised",
-                         file->name, disk->node, (unsigned long long)file->size);
-    while (done < size) {
-        ssize_t n = write(fetch->fd, data->data + done, size - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return fail(disk, "write", fetch->path, file->size, error);
-        done += (size_t)n;
-    }
-    fetch->offset += size;
-    return 0;
-}
-
-int disk_fetch_end(const struct disk *disk, const struct msg_file *file,
-                   struct disk_fetch *fetch, farpool_error *error)
-{
-    char path[CACHE_PATH_MAX];
-    int result = 0;
-    bool written = fchmod(fetch->fd, file->executable ? 0500 : 0400) == 0;
-    written = close(fetch->fd) == 0 && written;
-    fetch->fd = -1;
-    if (!written)
-        result = fail(disk, "write", fetch->path, file->size, error);
-    else if (!file_matches(fetch->path, file))
-        result =
-            error_set(error, FARPOOL_EPROGRAM,
-                      "%s came to node %s with another content than its hash says; it "
-                      "may have changed since the pool was opened",
-                      file->name, disk->node);
-    else if (!disk_blob_path(disk, file, path))
-        result = path_too_long(error);
-    else if (rename(fetch->path, path) != 0)
-        result = fail(disk, "rename", path, file->size, error);
-    if (result != 0)
-        unlink(fetch->path);
-    return result;
-}
-
-void disk_fetch_drop(struct disk_fetch *fetch)
-{
-    if (fetch->fd < 0)
-        return;
-    close(fetch->fd);
-    unlink(fetch->path);
-    fetch->fd = -1;
 }
 
 /* --------------------------------------------------------------------- programs */
@@ -315,41 +197,66 @@ static bool same_file(const char *a, const char *b)
            one.st_ino == two.st_ino;
 }
 
-/* Puts one file into the program's folder, over an older one that is not this content. */
-static int place_file(const struct disk *disk, const char *folder,
-                      const struct msg_file *file, farpool_error *error)
+int disk_place_file(const struct disk *disk, const char *folder,
+                    const struct msg_file *file, bool *ret_gone, farpool_error *error)
 {
     char blob[CACHE_PATH_MAX], name[CACHE_PATH_MAX], temporary[CACHE_PATH_MAX];
+    *ret_gone = false;
     if (!disk_blob_path(disk, file, blob) ||
-        !make_path(name, "%s/%s", folder, file->name) ||
-        !make_path(temporary, "%s/.farpool-%d-%016llx", folder, (int)getpid(),
+        !disk_path(name, "%s/%s", folder, file->name) ||
+        !disk_path(temporary, "%s/.farpool-%d-%016llx", folder, (int)getpid(),
                    (unsigned long long)sys_random()))
-        return path_too_long(error);
+        return disk_path_too_long(error);
     if (same_file(blob, name))
         return 0;
     int failed = link(blob, temporary);
-    if (failed != 0 && errno != ENOSPC)
+    if (failed != 0 && errno != ENOSPC && errno != ENOENT)
         failed = copy_file(blob, temporary, file->executable ? 0500 : 0400);
     if (failed == 0)
         failed = rename(temporary, name);
     if (failed == 0)
         return 0;
-    int result = fail(disk, "link", name, file->size, error);
+    *ret_gone = errno == ENOENT && access(blob, F_OK) != 0 && access(folder, F_OK) == 0;
+    int result = *ret_gone ? 0 : disk_fail(disk, "link", name, file->size, error);
     unlink(temporary);
     return result;
 }
 
-int disk_make_program(const struct disk *disk, const struct hash *program,
-                      const struct msg_file *files, uint32_t count, char *ret_folder,
-                      farpool_error *error)
+/* Whether it is still what that path leads to: it may have been renamed before the lock.
+ */
+static bool is_in_place(int fd, const char *path)
+{
+    struct stat own, there;
+    return fstat(fd, &own) == 0 && stat(path, &there) == 0 &&
+           own.st_ino == there.st_ino && own.st_dev == there.st_dev;
+}
+
+int disk_open_program(const struct disk *disk, const struct hash *program,
+                      char *ret_folder, int *ret_fd, farpool_error *error)
 {
     char hash[65];
-    if (!make_path(ret_folder, "%s/programs/%s", disk->folder, hash_text(program, hash)))
-        return path_too_long(error);
-    int result = make_folder(disk, ret_folder, error);
-    for (uint32_t i = 0; result == 0 && i < count; i++)
-        result = place_file(disk, ret_folder, &files[i], error);
-    return result;
+    if (!disk_path(ret_folder, "%s/programs/%s", disk->folder, hash_text(program, hash)))
+        return disk_path_too_long(error);
+    for (int tries = 0; tries < OPEN_TRIES; tries++) {
+        int result = make_folder(disk, ret_folder, error);
+        if (result != 0)
+            return result;
+        *ret_fd = open(ret_folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (*ret_fd < 0 && errno != ENOENT)
+            return disk_fail(disk, "open", ret_folder, 0, error);
+        /* Where nothing can be locked, nothing is removed either: see cache_evict.c. */
+        if (*ret_fd >= 0)
+            flock(*ret_fd, LOCK_SH);
+        if (*ret_fd >= 0 && is_in_place(*ret_fd, ret_folder)) {
+            futimens(*ret_fd, NULL); /* used now */
+            return 0;
+        }
+        if (*ret_fd >= 0)
+            close(*ret_fd);
+        *ret_fd = -1;
+    }
+    errno = EBUSY;
+    return disk_fail(disk, "open", ret_folder, 0, error);
 }
 
 /* ---------------------------------------------------------------------- machine */
@@ -399,7 +306,7 @@ int disk_check_machine(const struct disk *disk, const struct msg_file *file,
     char path[CACHE_PATH_MAX], own[32];
     struct machine program, here;
     if (!disk_blob_path(disk, file, path))
-        return path_too_long(error);
+        return disk_path_too_long(error);
     if (!read_machine(path, &program) || !read_machine("/proc/self/exe", &here))
         return 0; /* a script: what runs it is found when it is started */
     if (program.class == here.class && program.data == here.data &&

@@ -40,6 +40,9 @@ static const char help[] =
     "                             use)\n"
     "      --cache FOLDER         where programs are kept (default: farpool in\n"
     "                             XDG_CACHE_HOME or ~/.cache)\n"
+    "      --cache-size BYTES     what it may grow to; K, M, G, T: powers of 1024;\n"
+    "                             programs used longest ago are removed, those in\n"
+    "                             use never; 0: no limit (default: 8G)\n"
     "\n"
     "When it drains by itself, as at SIGTERM:\n"
     "      --until TIME           at 2030-12-31T23:59:00, +SECONDS from now, or so\n"
@@ -79,6 +82,7 @@ enum {
     OPTION_LABELS = 256,
     OPTION_MEMORY,
     OPTION_CACHE,
+    OPTION_CACHE_SIZE,
     OPTION_SCRATCH,
     OPTION_PASS,
     OPTION_SET,
@@ -97,6 +101,7 @@ static const struct option table[] = {
     {"labels", required_argument, NULL, OPTION_LABELS},
     {"memory", required_argument, NULL, OPTION_MEMORY},
     {"cache", required_argument, NULL, OPTION_CACHE},
+    {"cache-size", required_argument, NULL, OPTION_CACHE_SIZE},
     {"scratch", required_argument, NULL, OPTION_SCRATCH},
     {"pass", required_argument, NULL, OPTION_PASS},
     {"set", required_argument, NULL, OPTION_SET},
@@ -206,6 +211,11 @@ static int read_option(int option, struct worker_options *options)
         return optarg[0] != '\0'
                    ? -1
                    : worker_wrong_option("cache", optarg, "a folder is wanted");
+    case OPTION_CACHE_SIZE:
+        return sys_parse_size(optarg, &options->cache_bytes)
+                   ? -1
+                   : worker_wrong_option("cache-size", optarg,
+                                         "a number of bytes is wanted, or 0");
     case OPTION_SCRATCH:
         return worker_read_scratch(optarg, &options->place);
     case OPTION_PASS:
@@ -239,7 +249,8 @@ static void fill_defaults(struct worker_options *options)
 {
     const char *address = getenv("FARPOOL_COORDINATOR");
     const char *key = getenv("FARPOOL_KEY"), *join = getenv("FARPOOL_JOIN");
-    *options = (struct worker_options){.address = WORKER_ADDRESS, .level = LOG_INFO};
+    *options = (struct worker_options){
+        .address = WORKER_ADDRESS, .level = LOG_INFO, .cache_bytes = CACHE_BYTES};
     if (address != NULL && address[0] != '\0')
         options->address = address;
     if (join != NULL && join[0] != '\0')

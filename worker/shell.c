@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FILES_BESIDES_PROCESSES 64
+#define FILES_BESIDES_PROCESSES 128 /* a program that is open has one too */
 #define FILES_OF_A_PROCESS 6
 #define ABSENT_MS 1000 /* not answering for so long is worth a line in the log */
 #define LINGER_MS 1000
@@ -187,6 +187,7 @@ static void run_batch(struct shell *shell)
     net_poll(shell->net, shell->now_ms, on_net, shell);
     host_poll(shell->host, shell->now_ms, on_host, shell);
     shell_reap_orphans(shell);
+    shell_work_on_cache(shell);
     shell_step_answers(shell);
     shell_look_at_site(shell);
     struct worker_event flush = {.kind = WORKER_FLUSH, .now_ms = shell->now_ms};
@@ -247,7 +248,8 @@ static void wait_for_events(struct shell *shell)
     int count = net_poll_items(shell->net, items);
     items[count++] = (zmq_pollitem_t){.fd = host_fd(shell->host), .events = ZMQ_POLLIN};
     items[count++] = (zmq_pollitem_t){.fd = shell->signals, .events = ZMQ_POLLIN};
-    bool sleep = STAILQ_EMPTY(&shell->answers) && host_sleep(shell->host);
+    bool sleep = STAILQ_EMPTY(&shell->answers) && !cache_is_busy(shell->cache) &&
+                 host_sleep(shell->host);
     int result = zmq_poll(items, count, sleep ? wait_ms(shell) : 0);
     if (sleep)
         host_wake(shell->host);
@@ -306,7 +308,8 @@ static int open_shell(struct shell *shell, farpool_error *error)
     if (result == 0)
         result = shell_open_signals(shell, error);
     if (result == 0)
-        result = cache_open(options->cache, config.node, &shell->cache, error);
+        result = cache_open(options->cache, config.node, options->cache_bytes,
+                            &shell->cache, error);
     if (result == 0)
         result = open_host(shell, error);
     if (result == 0 && worker_core_create(&config, shell->now_ms, &shell->core) != 0)

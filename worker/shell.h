@@ -62,12 +62,14 @@ struct worker_options {
     const char *join_path;     /* of a token, "-": standard input; NULL: none; borrowed */
     struct token *join; /* to be used, and then wiped; NULL: none, or the key is there */
     const char *cache;  /* folder, NULL: the user's; borrowed */
+    uint64_t cache_bytes; /* at most, but for what is open; 0: no bound */
     struct worker_place place;
     struct worker_site site;
     enum log_level level;
 };
 
 #define WORKER_ADDRESS "tcp://127.0.0.1:5764"
+#define CACHE_BYTES (UINT64_C(8) << 30)
 
 /* Reads the command line, FARPOOL_COORDINATOR, FARPOOL_KEY and FARPOOL_JOIN. -1:
  * *ret_options is filled, run; else the exit code, after having printed help, version or

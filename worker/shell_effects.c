@@ -42,28 +42,44 @@ static void tell_host(struct shell *shell, struct answer *answer)
                   hash, farpool_error_name(cache->error.code), cache->error.text);
 }
 
-static void open_program(struct shell *shell, const struct worker_effect *effect)
+static void settle_answer(struct shell *shell, struct answer *answer, bool answered)
 {
-    struct answer *answer = add_answer(shell, &effect->program);
-    if (answer == NULL)
-        return;
-    cache_open_program(shell->cache, &effect->program, effect->files, effect->files_count,
-                       &answer->cache);
-    tell_host(shell, answer);
-}
-
-static void write_program(struct shell *shell, const struct worker_effect *effect)
-{
-    struct answer *answer = add_answer(shell, &effect->program);
-    if (answer == NULL)
-        return;
-    if (cache_write(shell->cache, &effect->program, effect->file, effect->offset,
-                    effect->data, effect->code, &answer->cache)) {
+    if (answered) {
         tell_host(shell, answer);
         return;
     }
     STAILQ_REMOVE(&shell->answers, answer, answer, entry);
     mem_free(answer);
+}
+
+static void open_program(struct shell *shell, const struct worker_effect *effect)
+{
+    struct answer *answer = add_answer(shell, &effect->program);
+    if (answer != NULL)
+        settle_answer(shell, answer,
+                      cache_open_program(shell->cache, &effect->program, effect->files,
+                                         effect->files_count, &answer->cache));
+}
+
+static void write_program(struct shell *shell, const struct worker_effect *effect)
+{
+    struct answer *answer = add_answer(shell, &effect->program);
+    if (answer != NULL)
+        settle_answer(shell, answer,
+                      cache_write(shell->cache, &effect->program, effect->file,
+                                  effect->offset, effect->data, effect->code,
+                                  &answer->cache));
+}
+
+void shell_work_on_cache(struct shell *shell)
+{
+    static const struct hash unknown;
+    if (!cache_is_busy(shell->cache))
+        return;
+    struct answer *answer = add_answer(shell, &unknown);
+    if (answer != NULL)
+        settle_answer(shell, answer,
+                      cache_work(shell->cache, &answer->program, &answer->cache));
 }
 
 static void send_message(struct shell *shell, struct message **message)

@@ -71,6 +71,7 @@ void shell_trace(const char *event, const struct message *message);
 
 /* shell_effects.c */
 void shell_carry_out(struct shell *shell);
+void shell_work_on_cache(struct shell *shell); /* a little, if there is something */
 void shell_step_answers(struct shell *shell);
 
 /* shell_relay.c */

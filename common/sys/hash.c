@@ -7,6 +7,7 @@
 #include "common/base/error.h"
 #include "common/sys/sys.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -17,6 +18,31 @@ void sys_hash(const void *data, size_t size, struct hash *ret_hash)
 {
     crypto_generichash_blake2b(ret_hash->bytes, sizeof ret_hash->bytes, data, size, NULL,
                                0);
+}
+
+static_assert(sizeof(crypto_generichash_blake2b_state) <=
+                  sizeof((struct sys_hashing){0}).state,
+              "a state has room in sys_hashing");
+
+static crypto_generichash_blake2b_state *state_of(struct sys_hashing *hashing)
+{
+    return (crypto_generichash_blake2b_state *)(void *)hashing->state;
+}
+
+void sys_hash_begin(struct sys_hashing *hashing)
+{
+    crypto_generichash_blake2b_init(state_of(hashing), NULL, 0, sizeof(struct hash));
+}
+
+void sys_hash_more(struct sys_hashing *hashing, const void *data, size_t size)
+{
+    crypto_generichash_blake2b_update(state_of(hashing), data, size);
+}
+
+void sys_hash_end(struct sys_hashing *hashing, struct hash *ret_hash)
+{
+    crypto_generichash_blake2b_final(state_of(hashing), ret_hash->bytes,
+                                     sizeof ret_hash->bytes);
 }
 
 void sys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_pool)
@@ -30,7 +56,7 @@ void sys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_p
 }
 
 /* Adds the whole file; 0 or an errno. */
-static int hash_fd(int fd, crypto_generichash_blake2b_state *state, uint64_t *size)
+static int hash_fd(int fd, struct sys_hashing *hashing, uint64_t *size)
 {
     unsigned char buffer[65536];
     for (;;) {
@@ -41,7 +67,7 @@ static int hash_fd(int fd, crypto_generichash_blake2b_state *state, uint64_t *si
             continue;
         if (n < 0)
             return errno;
-        crypto_generichash_blake2b_update(state, buffer, (unsigned long long)n);
+        sys_hash_more(hashing, buffer, (size_t)n);
         *size += (uint64_t)n;
     }
 }
@@ -52,14 +78,14 @@ int sys_hash_file(const char *path, struct hash *ret_hash, uint64_t *ret_size,
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return error_set(error, FARPOOL_ESYSTEM, "open %s: %s", path, strerror(errno));
-    crypto_generichash_blake2b_state state;
-    crypto_generichash_blake2b_init(&state, NULL, 0, sizeof ret_hash->bytes);
+    struct sys_hashing hashing;
     uint64_t size = 0;
-    int failed = hash_fd(fd, &state, &size);
+    sys_hash_begin(&hashing);
+    int failed = hash_fd(fd, &hashing, &size);
     close(fd);
     if (failed != 0)
         return error_set(error, FARPOOL_ESYSTEM, "read %s: %s", path, strerror(failed));
-    crypto_generichash_blake2b_final(&state, ret_hash->bytes, sizeof ret_hash->bytes);
+    sys_hash_end(&hashing, ret_hash);
     if (ret_size != NULL)
         *ret_size = size;
     return 0;

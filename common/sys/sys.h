@@ -28,6 +28,13 @@ char *sys_machine(char *text, size_t size);
 /* BLAKE2b-256 of a file's content, and its size. ESYSTEM with errno's text. */
 int sys_hash_file(const char *path, struct hash *ret_hash, uint64_t *ret_size,
                   farpool_error *error);
+/* The same of content that comes in pieces: begin, any number of pieces, end. */
+struct sys_hashing {
+    _Alignas(64) unsigned char state[384];
+};
+void sys_hash_begin(struct sys_hashing *hashing);
+void sys_hash_more(struct sys_hashing *hashing, const void *data, size_t size);
+void sys_hash_end(struct sys_hashing *hashing, struct hash *ret_hash);
 void sys_hash(const void *data, size_t size, struct hash *ret_hash);
 /* The id of a pool that the holder of a public key opens: 128 bits of BLAKE2b-256 over
  * key and seed, so that nobody else can name that pool (docs/security.md). */

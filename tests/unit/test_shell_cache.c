@@ -69,7 +69,7 @@ static int set_up(void **state)
     set_file(1, "empty", 0, false);
     set_file(2, "data", 2000, false);
     rehash();
-    return cache_open(folder, "n7", &cache, NULL);
+    return cache_open(folder, "n7", 0, &cache, NULL);
 }
 
 static int tear_down(void **state)
@@ -89,7 +89,13 @@ static int tear_down(void **state)
 
 static void open_in(struct cache *where)
 {
-    cache_open_program(where, &source.program, source.files, source.count, &answer);
+    struct hash program = source.program;
+    bool answered =
+        cache_open_program(where, &source.program, source.files, source.count, &answer);
+    while (!answered && cache_is_busy(where))
+        answered = cache_work(where, &program, &answer);
+    assert_true(answered);
+    assert_true(hash_equal(&program, &source.program));
 }
 
 /* Answers one NEEDS as the client does. */
@@ -162,7 +168,7 @@ static void a_program_is_fetched_once(void **state)
     check_ready();
     cache_close_program(cache, &source.program);
     cache_close(cache);
-    assert_int_equal(cache_open(folder, "n7", &cache, NULL), 0);
+    assert_int_equal(cache_open(folder, "n7", 0, &cache, NULL), 0);
     open_in(cache);
     check_ready();
 }
@@ -372,7 +378,7 @@ static void no_room_is_told_with_path_node_and_size(void **state)
 static void two_workers_share_a_folder(void **state)
 {
     (void)state;
-    assert_int_equal(cache_open(folder, "n8", &second, NULL), 0);
+    assert_int_equal(cache_open(folder, "n8", 0, &second, NULL), 0);
     open_in(cache);
     struct cache_answer first = answer;
     open_in(second);
@@ -394,22 +400,139 @@ static void two_workers_share_a_folder(void **state)
     check_tmp_is_empty();
 }
 
+/* Another program, of one file of that size; its folder's time of use is `seconds` ago
+ * when it has been fetched and closed again. */
+static void fetch_another(const char *name, size_t size, int seconds)
+{
+    char path[200], hash[65];
+    const struct timespec ago = {.tv_sec = time(NULL) - seconds};
+    const struct timespec times[2] = {ago, ago};
+    set_file(0, name, size, true);
+    source.count = 1;
+    rehash();
+    open_in(cache);
+    feed_all(cache);
+    check_ready();
+    cache_close_program(cache, &source.program);
+    snprintf(path, sizeof path, "%s/programs/%s", folder,
+             hash_text(&source.program, hash));
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static bool is_there(const struct hash *program)
+{
+    char path[200], hash[65];
+    snprintf(path, sizeof path, "%s/programs/%s", folder, hash_text(program, hash));
+    return access(path, F_OK) == 0;
+}
+
+static void reopen(uint64_t bytes_max)
+{
+    cache_close(cache);
+    assert_int_equal(cache_open(folder, "n7", bytes_max, &cache, NULL), 0);
+}
+
+static void what_was_used_longest_ago_leaves_a_full_cache(void **state)
+{
+    (void)state;
+    fetch_another("a", 4000, 300);
+    const struct hash a = source.program;
+    fetch_another("b", 5000, 100);
+    const struct hash b = source.program;
+    fetch_another("c", 6000, 200);
+    const struct hash c = source.program;
+    reopen(15000);
+    assert_true(is_there(&a) && is_there(&b) && is_there(&c));
+    reopen(14999);
+    assert_true(!is_there(&a) && is_there(&b) && is_there(&c));
+    fetch_another("d", 4001, 0); /* and when something new has come */
+    assert_true(is_there(&b) && !is_there(&c) && is_there(&source.program));
+    const struct disk *disk = (const struct disk *)(const void *)cache; /* its first */
+    assert_int_equal(disk_bytes(disk), 9001);
+    check_tmp_is_empty();
+}
+
+static void what_a_worker_has_open_stays(void **state)
+{
+    (void)state;
+    fetch_another("a", 4000, 300);
+    assert_int_equal(cache_open(folder, "n8", 0, &second, NULL), 0);
+    open_in(second);
+    check_ready();
+    const struct hash a = source.program;
+    fetch_another("b", 5000, 100);
+    const struct hash b = source.program;
+    reopen(1);
+    assert_true(is_there(&a) && !is_there(&b));
+    cache_close_program(second, &a);
+    reopen(1);
+    assert_false(is_there(&a));
+}
+
+/* A file that another program has too stays until neither is there. */
+static void a_shared_content_stays_with_the_program_that_stays(void **state)
+{
+    (void)state;
+    fetch_another("a", 4000, 300);
+    const struct hash a = source.program;
+    snprintf(source.files[0].name, sizeof source.files[0].name, "renamed");
+    rehash();
+    open_in(cache);
+    check_ready(); /* nothing was to be fetched */
+    reopen(3999);
+    assert_true(!is_there(&a) && !is_there(&source.program));
+    fetch_another("a", 4000, 300);
+    snprintf(source.files[0].name, sizeof source.files[0].name, "renamed");
+    rehash();
+    assert_int_equal(cache_open(folder, "n8", 0, &second, NULL), 0);
+    open_in(second);
+    check_ready();
+    reopen(3999);
+    assert_true(!is_there(&a) && is_there(&source.program));
+    cache_close_program(second, &source.program);
+    open_in(second);
+    check_ready();
+}
+
+/* Many megabytes take several turns, in which the worker does other things. */
+static void a_large_file_is_hashed_a_piece_at_a_time(void **state)
+{
+    (void)state;
+    fetch_another("large", 9u << 20, 0);
+    reopen(0);
+    int turns = 0;
+    bool answered = cache_open_program(cache, &source.program, source.files, 1, &answer);
+    struct hash program = {{0}};
+    for (; !answered; turns++)
+        answered = cache_work(cache, &program, &answer);
+    check_ready();
+    assert_int_equal(turns, 2);
+    assert_true(hash_equal(&program, &source.program));
+    assert_false(cache_is_busy(cache));
+    reopen(0);
+    assert_false(cache_open_program(cache, &source.program, source.files, 1, &answer));
+    cache_close_program(cache, &source.program);
+    assert_false(cache_is_busy(cache));
+    assert_false(cache_work(cache, &program, &answer));
+}
+
 static void a_folder_that_others_can_write_is_refused(void **state)
 {
     (void)state;
     farpool_error error = {0};
     assert_int_equal(chmod(folder, 0777), 0);
-    assert_int_equal(cache_open(folder, "n8", &second, &error), FARPOOL_ESYSTEM);
+    assert_int_equal(cache_open(folder, "n8", 0, &second, &error), FARPOOL_ESYSTEM);
     assert_non_null(strstr(error.text, "writable by nobody else"));
     assert_int_equal(chmod(folder, 0700), 0);
     char path[80];
     snprintf(path, sizeof path, "%s/deep/er", folder);
-    assert_int_equal(cache_open(path, "n8", &second, &error), 0);
+    assert_int_equal(cache_open(path, "n8", 0, &second, &error), 0);
     struct stat status;
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0700);
     struct cache *third = NULL;
-    assert_int_equal(cache_open("/proc/nowhere", "n8", &third, &error), FARPOOL_ESYSTEM);
+    assert_int_equal(cache_open("/proc/nowhere", "n8", 0, &third, &error),
+                     FARPOOL_ESYSTEM);
     assert_non_null(strstr(error.text, "/proc/nowhere"));
 }
 
@@ -420,21 +543,21 @@ static void the_default_folder_is_the_users(void **state)
     farpool_error error = {0};
     setenv("HOME", folder, 1);
     unsetenv("XDG_CACHE_HOME");
-    assert_int_equal(cache_open(NULL, "n8", &second, &error), 0);
+    assert_int_equal(cache_open(NULL, "n8", 0, &second, &error), 0);
     snprintf(path, sizeof path, "%s/.cache/farpool", folder);
     assert_string_equal(cache_folder(second), path);
     cache_close(second);
     second = NULL;
     snprintf(path, sizeof path, "%s/xdg", folder);
     setenv("XDG_CACHE_HOME", path, 1);
-    assert_int_equal(cache_open(NULL, "n8", &second, &error), 0);
+    assert_int_equal(cache_open(NULL, "n8", 0, &second, &error), 0);
     strcat(path, "/farpool");
     assert_string_equal(cache_folder(second), path);
     cache_close(second);
     second = NULL;
     unsetenv("XDG_CACHE_HOME");
     unsetenv("HOME");
-    assert_int_equal(cache_open(NULL, "n8", &second, &error), FARPOOL_ESYSTEM);
+    assert_int_equal(cache_open(NULL, "n8", 0, &second, &error), FARPOOL_ESYSTEM);
     assert_non_null(strstr(error.text, "--cache"));
 }
 
@@ -466,6 +589,10 @@ int main(void)
         TEST(another_machine_is_told_before_the_rest_is_fetched),
         TEST(no_room_is_told_with_path_node_and_size),
         TEST(two_workers_share_a_folder),
+        TEST(what_was_used_longest_ago_leaves_a_full_cache),
+        TEST(what_a_worker_has_open_stays),
+        TEST(a_shared_content_stays_with_the_program_that_stays),
+        TEST(a_large_file_is_hashed_a_piece_at_a_time),
         TEST(a_folder_that_others_can_write_is_refused),
         TEST(the_default_folder_is_the_users),
         TEST(out_of_memory_anywhere),
