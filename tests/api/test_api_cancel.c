@@ -1,24 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * test_api_cancel.c: cancelling queued and running tasks, one and all. */
-#include "tests/api/fixture.h"
+#include "tests/api/gate.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-typedef struct gate {
-    struct sign begun, go, noticed;
-    int64_t value;
-} gate;
-
-static int64_t pass(gate input)
-{
-    sign_post(&input.begun, getpid());
-    sign_wait_in_task(&input.go);
-    return input.value;
-}
-FARPOOL_FUNCTION(pass, int64_t, gate)
 
 static int64_t tell(gate input)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * test_api_end.c: the end of a pool: close, terminate, join, free, and use after it. */
-#include "tests/api/fixture.h"
+#include "tests/api/gate.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,19 +14,6 @@ static int64_t square(int64_t value)
     return value * value;
 }
 FARPOOL_FUNCTION(square, int64_t, int64_t)
-
-typedef struct gate {
-    struct sign begun, go;
-    int64_t value;
-} gate;
-
-static int64_t pass(gate input)
-{
-    sign_post(&input.begun, getpid());
-    sign_wait_in_task(&input.go);
-    return input.value;
-}
-FARPOOL_FUNCTION(pass, int64_t, gate)
 
 static int echo(farpool_task *task)
 {

@@ -3,7 +3,7 @@
  * test_cluster_faults.c: what a cluster does to a job: a node killed, a node that joins,
  * a coordinator killed and restarted, a client killed. Each map completes, each task with
  * one result. */
-#include "tests/api/fixture.h"
+#include "tests/api/gate.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -11,20 +11,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/* Says that it runs here, and then waits for leave to go on. */
-typedef struct gate {
-    struct sign begun, go;
-    int64_t value;
-} gate;
-
-static int64_t pass(gate input)
-{
-    sign_post(&input.begun, getpid());
-    sign_wait_in_task(&input.go);
-    return input.value;
-}
-FARPOOL_FUNCTION(pass, int64_t, gate)
 
 /* A few ten microseconds of work. */
 static int64_t work(int64_t value)

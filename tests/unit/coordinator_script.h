@@ -491,6 +491,18 @@ static inline uint64_t script_given(struct script *script, uint64_t link)
     return count;
 }
 
+/* A worker that served a coordinator before holds tasks of job 1 of pool 1. */
+static inline uint64_t worker_returns(struct script *script, uint8_t id, uint64_t first,
+                                      uint64_t count)
+{
+    script->previous = make_id(99);
+    const uint64_t worker = add_worker(script, id, 1);
+    script->previous = make_id(0);
+    script->previous.bytes[1] = 0;
+    script_say(script, worker, held(1, 1, first, count));
+    return worker;
+}
+
 static inline struct coordinator_counts script_counts(const struct script *script)
 {
     struct coordinator_counts counts;

@@ -184,17 +184,6 @@ static uint64_t client_returns(struct script *script, uint64_t first, uint32_t c
     return client;
 }
 
-static uint64_t worker_returns(struct script *script, uint8_t id, uint64_t first,
-                               uint64_t count)
-{
-    script->previous = make_id(99);
-    const uint64_t worker = add_worker(script, id, 1);
-    script->previous = make_id(0);
-    script->previous.bytes[1] = 0;
-    script_say(script, worker, held(1, 1, first, count));
-    return worker;
-}
-
 /* Whoever comes first: held tasks are not given to anybody else. */
 static void run_restart(bool worker_first)
 {

@@ -12,17 +12,6 @@ static void assert_range(const struct msg_range *range, uint64_t first, uint64_t
     assert_int_equal(range->attempt, attempt);
 }
 
-static uint64_t worker_returns(struct script *script, uint8_t id, uint64_t first,
-                               uint64_t count)
-{
-    script->previous = make_id(99);
-    const uint64_t worker = add_worker(script, id, 1);
-    script->previous = make_id(0);
-    script->previous.bytes[1] = 0;
-    script_say(script, worker, held(1, 1, first, count));
-    return worker;
-}
-
 static struct message *once_resumed(void)
 {
     struct message *message = job_resumed(1, 1);

@@ -4,47 +4,28 @@
  * spent, and once; what has ended goes; a rotated key runs out. The time is given. */
 #include "common/base/error.h"
 #include "common/base/mem.h"
-#include "common/keys/keys.h"
+#include "tests/unit/keys_folder.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #define NOW 1777863721
-
-static char folder[64], out[96];
 
 static int set_up(void **state)
 {
-    farpool_error error;
     (void)state;
-    snprintf(folder, sizeof folder, "/tmp/farpool-apply-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    snprintf(out, sizeof out, "%s/out.key", folder);
-    assert_int_equal(keys_init(folder, &error), 0);
+    keys_folder_make();
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    DIR *directory = opendir(folder);
-    const struct dirent *entry;
-    char path[400];
     (void)state;
-    while ((entry = readdir(directory)) != NULL) {
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        unlink(path);
-    }
-    closedir(directory);
-    assert_int_equal(rmdir(folder), 0);
+    keys_folder_remove();
     return 0;
 }
 

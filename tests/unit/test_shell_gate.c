@@ -3,14 +3,11 @@
  * test_shell_gate.c: who the coordinator's gate lets in as its files change, and what it
  * carries out for the core. */
 #include "common/base/mem.h"
-#include "common/keys/keys.h"
 #include "common/sys/log.h"
 #include "coordinator/gate.h"
+#include "tests/unit/keys_folder.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,9 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-static char folder[64], out[96];
 static struct gate *gate;
 static struct holder asker;
 
@@ -29,27 +23,16 @@ static int set_up(void **state)
 {
     farpool_error error;
     (void)state;
-    snprintf(folder, sizeof folder, "/tmp/farpool-gate-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    snprintf(out, sizeof out, "%s/out.key", folder);
-    assert_int_equal(keys_init(folder, &error), 0);
+    keys_folder_make();
     assert_int_equal(gate_open(folder, 0, &gate, &error), 0);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    DIR *directory = opendir(folder);
-    const struct dirent *entry;
-    char path[400];
     (void)state;
     gate_close(gate);
-    while ((entry = readdir(directory)) != NULL) {
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        unlink(path);
-    }
-    closedir(directory);
-    assert_int_equal(rmdir(folder), 0);
+    keys_folder_remove();
     return 0;
 }
 
