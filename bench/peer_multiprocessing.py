@@ -9,6 +9,8 @@ import sys
 import time
 
 MIB = 1 << 20
+WARM_TASKS = 4  # a process, of so many microseconds: until all are up
+WARM_US = 2000
 
 
 def noop(x):
@@ -70,6 +72,8 @@ def main():
     with multiprocessing.Pool(processes) as pool:
         for i in range(4):
             pool.apply(noop, (i,))
+        if workload != "start":
+            pool.map(spin, [WARM_US] * (WARM_TASKS * processes), chunksize=1)
         {
             "noop1": lambda: run_noop(pool, "noop1_s", 200000, 1),
             "noop": lambda: run_noop(pool, "noop_s", 2000000, None),
