@@ -402,6 +402,11 @@ static int run_in(struct map *map, struct cli_workdir *workdir)
     farpool_pool_free(pool);
     if (fflush(stdout) != 0)
         return cli_error("map", "cannot write the output: %s", strerror(errno));
+    if (map->failed > FAILED_MAX && !map->quiet) /* the status cannot tell how many */
+        fprintf(stderr, "farpool map: %" PRIu64 " of %" PRIu64 " commands failed%s\n",
+                map->failed, map->done,
+                workdir->told_count ? "; nodes without the current folder are named above"
+                                    : "");
     if (result == CLI_OK && map->failed)
         result = map->failed > FAILED_MAX ? FAILED_MAX + 1 : (int)map->failed;
     return result;
