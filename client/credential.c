@@ -5,7 +5,9 @@
 #include "client/credential.h"
 #include "common/base/error.h"
 #include "common/keys/keys.h"
+#include "common/sys/reach.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,10 +69,22 @@ int credential_server(struct hash *ret_server, farpool_error *error)
     return 0;
 }
 
-const char *credential_hint(void)
+int credential_absent(const char *call, const char *address, int64_t timeout_ms,
+                      const char *else_why, farpool_error *error)
 {
     const char *path = getenv("FARPOOL_KEY");
-    return path != NULL && path[0] != '\0'
-               ? " (nor one that FARPOOL_KEY has the right coordinator's key for)"
-               : " (one that uses keys wants FARPOOL_KEY)";
+    char why[400];
+
+    if (error == NULL) /* nobody reads it */
+        return FARPOOL_ENOCOORDINATOR;
+    if (sys_reach(address, why, sizeof why)[0] != '\0')
+        return error_set(error, FARPOOL_ENOCOORDINATOR,
+                         "%s: no coordinator answered at %s: %s", call, address, why);
+    if (else_why == NULL)
+        else_why = path != NULL && path[0] != '\0'
+                       ? " (nor one that FARPOOL_KEY has the right coordinator's key for)"
+                       : " (one that uses keys wants FARPOOL_KEY)";
+    return error_set(error, FARPOOL_ENOCOORDINATOR,
+                     "%s: no coordinator answered at %s within %" PRId64 " ms%s", call,
+                     address, timeout_ms, else_why);
 }
