@@ -8,6 +8,7 @@
 #include "common/sys/reach.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,18 +74,20 @@ int credential_absent(const char *call, const char *address, int64_t timeout_ms,
                       const char *else_why, farpool_error *error)
 {
     const char *path = getenv("FARPOOL_KEY");
-    char why[400];
+    char reached[320], why[328];
 
     if (error == NULL) /* nobody reads it */
         return FARPOOL_ENOCOORDINATOR;
-    if (sys_reach(address, why, sizeof why)[0] != '\0')
-        return error_set(error, FARPOOL_ENOCOORDINATOR,
-                         "%s: no coordinator answered at %s: %s", call, address, why);
-    if (else_why == NULL)
-        else_why = path != NULL && path[0] != '\0'
-                       ? " (nor one that FARPOOL_KEY has the right coordinator's key for)"
-                       : " (one that uses keys wants FARPOOL_KEY)";
+    if (sys_reach(address, reached, sizeof reached)[0] != '\0')
+        snprintf(why, sizeof why, ": %s", reached);
+    else if (else_why != NULL)
+        snprintf(why, sizeof why, "%s", else_why);
+    else
+        snprintf(why, sizeof why, "%s",
+                 path != NULL && path[0] != '\0'
+                     ? " (nor one that FARPOOL_KEY has the right coordinator's key for)"
+                     : " (one that uses keys wants FARPOOL_KEY)");
     return error_set(error, FARPOOL_ENOCOORDINATOR,
                      "%s: no coordinator answered at %s within %" PRId64 " ms%s", call,
-                     address, timeout_ms, else_why);
+                     address, timeout_ms, why);
 }

@@ -51,7 +51,7 @@ static bool split(const char *target, char host[256], char port[8])
         return false;
     memcpy(host, target, length);
     host[length] = '\0';
-    strcpy(port, colon + 1);
+    memcpy(port, colon + 1, strlen(colon + 1) + 1);
     return true;
 }
 
@@ -99,7 +99,7 @@ static void reach_ipc(const char *path, char *text, size_t size)
 
     if (strlen(path) >= sizeof address.sun_path)
         return;
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
     code = connect_once(AF_UNIX, (const struct sockaddr *)&address, sizeof address);
     if (code != 0)
         snprintf(text, size, "%s: %s%s", path, strerror(code),
