@@ -85,7 +85,8 @@ int credential_absent(const char *call, const char *address, int64_t timeout_ms,
     else
         snprintf(why, sizeof why, "%s",
                  path != NULL && path[0] != '\0'
-                     ? " (nor one that FARPOOL_KEY has the right coordinator's key for)"
+                     ? " (nor one that FARPOOL_KEY has the right coordinator's key for; "
+                       "one without keys wants FARPOOL_KEY unset)"
                      : " (one that uses keys wants FARPOOL_KEY)");
     return error_set(error, FARPOOL_ENOCOORDINATOR,
                      "%s: no coordinator answered at %s within %" PRId64 " ms%s", call,
