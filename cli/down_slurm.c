@@ -104,8 +104,11 @@ static bool look(struct up_state *state, bool now)
 int down_slurm(struct up_state *state, bool now)
 {
     const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
-    printf("%s: %zu jobs %s\n", state->name, state->jobs_count,
-           now ? "are cancelled" : "drain: their workers finish what runs");
+    const bool one = state->jobs_count == 1;
+    printf("%s: %zu job%s %s\n", state->name, state->jobs_count, one ? "" : "s",
+           now   ? one ? "is cancelled" : "are cancelled"
+           : one ? "drains: its workers finish what runs"
+                 : "drain: their workers finish what runs");
     fflush(stdout);
     for (unsigned looks = 1; look(state, now); looks++) {
         if (state->jobs_count == 0) {

@@ -91,7 +91,9 @@ static int run_init(char **words, const struct keys_options *options)
     (void)options;
     if (keys_init(words[0], &error))
         return cli_keys_fail(&error);
-    printf("made %s: run farpool-coordinator --keys %s\n", words[0], words[0]);
+    printf("made %s: run farpool-coordinator --keys %s --listen 'tcp://*:5764' (without "
+           "--listen: for this machine only)\n",
+           words[0], words[0]);
     return CLI_OK;
 }
 

@@ -5,6 +5,7 @@
  * the order of the inputs or as they finish, each one whole. */
 #include "cli/cli.h"
 #include "cli/progress.h"
+#include "cli/workdir.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -20,7 +21,7 @@ enum { NEXT_MS = 100, WAITS_BEFORE_TOLD = 10 }; /* of NEXT_MS each */
 
 /* The command line of one run, and where its inputs come from. */
 struct map {
-    const char *coordinator;
+    const char *coordinator, *workdir;
     int64_t processes, retries, timeout_ms;
     bool unordered, progress, shell, quiet, dry_run;
     char delimiter;
@@ -33,6 +34,7 @@ struct map {
     char *arguments; /* the packed command of the present item */
     size_t arguments_size, arguments_capacity;
     uint64_t failed, done;
+    struct cli_progress bar;
     farpool_pool *pool;
     unsigned waits;                                    /* for a result, in vain */
     char warning[sizeof((farpool_error *)NULL)->text]; /* the last one that was told */
@@ -45,9 +47,9 @@ static const char help_text[] =
     "input. {} in the command is replaced by the item; without any {} the item becomes\n"
     "the last argument. No shell is involved unless --shell is given.\n"
     "\n"
-    "On this machine a command starts in the current folder. On a coordinator's workers\n"
-    "it starts in a scratch folder: files are named by paths that the nodes see too, or\n"
-    "come with --file.\n"
+    "Commands run in the current folder, on a coordinator's workers too. On a node that\n"
+    "has no such folder, or may not enter it, which is told once a node, they run in\n"
+    "scratch folders; and so they do with --file, beside the files.\n"
     "\n"
     "  -c, --coordinator ADDRESS  run on its workers (default: $FARPOOL_COORDINATOR,\n"
     "                             else on the cores of this machine)\n"
@@ -57,8 +59,10 @@ static const char help_text[] =
     "  -s, --shell                COMMAND is one text for `sh -c`; {} is quoted\n"
     "  -t, --timeout SECONDS      kill a command that runs longer\n"
     "  -r, --retries N            try a failed command up to N more times\n"
-    "  -f, --file PATH            put this file beside the command on each node; may\n"
-    "                             be given again\n"
+    "  -w, --workdir DIR          run commands in this folder of each node; ...: in\n"
+    "                             scratch folders, which end with the pool\n"
+    "  -f, --file PATH            bring this file to each node, into the scratch folder\n"
+    "                             that the command then runs in; may be given again\n"
     "  -0, --null                 input ends with NUL bytes instead of line ends\n"
     "  -p, --progress             a progress bar on standard error\n"
     "  -q, --quiet                no line on standard error for a command that failed\n"
@@ -79,6 +83,7 @@ static const struct option long_options[] = {
     {"shell", no_argument, NULL, 's'},
     {"timeout", required_argument, NULL, 't'},
     {"retries", required_argument, NULL, 'r'},
+    {"workdir", required_argument, NULL, 'w'},
     {"file", required_argument, NULL, 'f'},
     {"null", no_argument, NULL, '0'},
     {"progress", no_argument, NULL, 'p'},
@@ -123,6 +128,9 @@ static bool parse_option(struct map *map, int option)
         return parse_seconds(optarg, &map->timeout_ms);
     case 'r':
         return cli_number("map", "--retries", optarg, 0, 1000, &map->retries);
+    case 'w':
+        map->workdir = optarg;
+        return true;
     case 'f':
         if (map->files_count == FILES_MAX) {
             cli_usage_error("map", "--file: more than %d files", FILES_MAX);
@@ -154,7 +162,7 @@ static int parse(struct map *map, int argc, char **argv)
 {
     int option;
     optind = 1;
-    while ((option = getopt_long(argc, argv, "+c:k:j:ust:r:f:0pqn", long_options,
+    while ((option = getopt_long(argc, argv, "+c:k:j:ust:r:w:f:0pqn", long_options,
                                  NULL)) != -1) {
         if (option == 'h')
             return -1;
@@ -297,6 +305,8 @@ static void report(struct map *map, const farpool_bytes *output, uint64_t index)
     const char *data = output->data;
     memcpy(&outcome, data, sizeof outcome);
     data += sizeof outcome;
+    if (outcome.stdout_size + outcome.stderr_size > 0 || outcome.exit_status != 0)
+        cli_progress_hide(&map->bar);
     fwrite(data, 1, outcome.stdout_size, stdout);
     fwrite(data + outcome.stdout_size, 1, outcome.stderr_size, stderr);
     if (outcome.exit_status == 0)
@@ -314,19 +324,19 @@ static void report(struct map *map, const farpool_bytes *output, uint64_t index)
 
 /* What a user who waits should know, each thing once: that there is no worker, or that
  * one cannot run this. */
-static void explain_waiting(struct map *map, struct cli_progress *bar)
+static void explain_waiting(struct map *map)
 {
     farpool_pool_info info;
     farpool_error warning;
     if (farpool_pool_warning(map->pool, &warning) == FARPOOL_OK &&
         strcmp(warning.text, map->warning) != 0) {
         snprintf(map->warning, sizeof map->warning, "%s", warning.text);
-        cli_progress_hide(bar);
+        cli_progress_hide(&map->bar);
         cli_library_error("map", &warning);
     }
     if (map->done == 0 && ++map->waits == WAITS_BEFORE_TOLD &&
         farpool_pool_get_info(map->pool, &info, NULL) == FARPOOL_OK && info.nodes == 0) {
-        cli_progress_hide(bar);
+        cli_progress_hide(&map->bar);
         fputs("farpool map: no worker has joined the coordinator yet: waiting for one\n",
               stderr);
     }
@@ -335,42 +345,39 @@ static void explain_waiting(struct map *map, struct cli_progress *bar)
 /* Takes results until the end. 0, or an exit status when the pool itself failed. */
 static int collect(struct map *map, farpool_iterator *iterator)
 {
-    struct cli_progress bar;
     farpool_error error;
     farpool_bytes output;
     farpool_progress progress;
     uint64_t index;
     int code, result = CLI_OK;
-    cli_progress_open(&bar, map->progress);
     while ((code = farpool_next(iterator, NEXT_MS, &output, &index, &error)) !=
            FARPOOL_END) {
         if (code == FARPOOL_ETIMEDOUT) {
             fflush(stdout);
-            explain_waiting(map, &bar);
+            explain_waiting(map);
         } else if (code == FARPOOL_OK) {
-            cli_progress_hide(&bar);
             report(map, &output, index);
             map->done++;
         } else if (error.index != FARPOOL_NO_INDEX && code != FARPOOL_EINPUT) {
-            cli_progress_hide(&bar);
+            cli_progress_hide(&map->bar);
             map->failed++;
             map->done++;
             if (!map->quiet)
                 fprintf(stderr, "farpool map: command %" PRIu64 ": %s\n", index + 1,
                         error.text);
         } else {
-            cli_progress_hide(&bar);
+            cli_progress_hide(&map->bar);
             result = cli_library_error("map", &error);
             break;
         }
         if (farpool_iterator_progress(iterator, &progress) == FARPOOL_OK)
-            cli_progress_show(&bar, &progress, map->done, map->failed);
+            cli_progress_show(&map->bar, &progress, map->done, map->failed);
     }
-    cli_progress_close(&bar);
+    cli_progress_hide(&map->bar);
     return result;
 }
 
-static int run(struct map *map)
+static int run_in(struct map *map, struct cli_workdir *workdir)
 {
     farpool_error error;
     farpool_pool_options options = FARPOOL_POOL_OPTIONS;
@@ -379,6 +386,7 @@ static int run(struct map *map)
     options.retries = map->retries;
     options.task_timeout_ms = map->timeout_ms;
     options.files = map->files_count ? map->files : NULL;
+    cli_workdir_set(workdir, &map->bar, &options);
     farpool_pool *pool = farpool_open(map->coordinator, &options, &error);
     if (!pool)
         return cli_library_error("map", &error);
@@ -394,8 +402,28 @@ static int run(struct map *map)
     farpool_pool_free(pool);
     if (fflush(stdout) != 0)
         return cli_error("map", "cannot write the output: %s", strerror(errno));
+    if (map->failed > FAILED_MAX && !map->quiet) /* the status cannot tell how many */
+        fprintf(stderr, "farpool map: %" PRIu64 " of %" PRIu64 " commands failed%s\n",
+                map->failed, map->done,
+                workdir->told_count ? "; nodes without the current folder are named above"
+                                    : "");
     if (result == CLI_OK && map->failed)
         result = map->failed > FAILED_MAX ? FAILED_MAX + 1 : (int)map->failed;
+    return result;
+}
+
+static int run(struct map *map)
+{
+    const char *address =
+        map->coordinator ? map->coordinator : getenv("FARPOOL_COORDINATOR");
+    struct cli_workdir workdir;
+    int result = cli_workdir_choose(map->workdir, map->files_count > 0,
+                                    !address || !address[0], &workdir);
+    cli_progress_open(&map->bar, map->progress);
+    if (result == CLI_OK)
+        result = run_in(map, &workdir);
+    cli_progress_close(&map->bar);
+    cli_workdir_fini(&workdir);
     return result;
 }
 

@@ -22,6 +22,7 @@ static uint64_t now_ms(void)
 void cli_progress_open(struct cli_progress *bar, bool wanted)
 {
     *bar = (struct cli_progress){
+        .mutex = PTHREAD_MUTEX_INITIALIZER,
         .shown = wanted && isatty(STDERR_FILENO),
         .started_ms = now_ms(),
     };
@@ -37,12 +38,9 @@ static void draw_bar(uint64_t done, uint64_t total)
     fprintf(stderr, "[%s] %3" PRIu64 "%% ", cells, done * 100 / total);
 }
 
-void cli_progress_show(struct cli_progress *bar, const farpool_progress *progress,
-                       uint64_t done, uint64_t failed)
+static void draw(struct cli_progress *bar, const farpool_progress *progress,
+                 uint64_t done, uint64_t failed, uint64_t now)
 {
-    uint64_t now = now_ms();
-    if (!bar->shown || (bar->visible && now - bar->drawn_ms < REDRAW_MS))
-        return;
     double seconds = (double)(now - bar->started_ms) / 1000;
     double rate = seconds > 0 ? (double)done / seconds : 0;
     fputs("\r\033[K", stderr);
@@ -59,14 +57,39 @@ void cli_progress_show(struct cli_progress *bar, const farpool_progress *progres
     bar->drawn_ms = now;
 }
 
-void cli_progress_hide(struct cli_progress *bar)
+void cli_progress_show(struct cli_progress *bar, const farpool_progress *progress,
+                       uint64_t done, uint64_t failed)
 {
+    uint64_t now = now_ms();
+    if (!bar->shown)
+        return;
+    pthread_mutex_lock(&bar->mutex);
+    if (!bar->visible || now - bar->drawn_ms >= REDRAW_MS)
+        draw(bar, progress, done, failed, now);
+    pthread_mutex_unlock(&bar->mutex);
+}
+
+void cli_progress_lock(struct cli_progress *bar)
+{
+    pthread_mutex_lock(&bar->mutex);
     if (bar->visible)
         fputs("\r\033[K", stderr);
     bar->visible = false;
 }
 
+void cli_progress_unlock(struct cli_progress *bar)
+{
+    pthread_mutex_unlock(&bar->mutex);
+}
+
+void cli_progress_hide(struct cli_progress *bar)
+{
+    cli_progress_lock(bar);
+    cli_progress_unlock(bar);
+}
+
 void cli_progress_close(struct cli_progress *bar)
 {
     cli_progress_hide(bar);
+    pthread_mutex_destroy(&bar->mutex);
 }

@@ -28,7 +28,8 @@ static bool make_folders(char *path)
             continue;
         *at = '\0';
         if (mkdir(path, 0700) != 0 && errno != EEXIST)
-            return up_fail("cannot make the folder %s: %s", path, strerror(errno));
+            return up_fail("cannot make the folder %s: %s (XDG_STATE_HOME names another)",
+                           path, strerror(errno));
         *at = end;
         if (!end)
             return true;
@@ -156,6 +157,11 @@ int up_state_load(const char *name, struct up_state *ret_state)
         return -1;
     if (access(path, F_OK) != 0 && errno == ENOENT)
         return 0;
+    if (access(path, R_OK) != 0) {
+        up_fail("cannot read %s: %s (XDG_STATE_HOME names another folder)", path,
+                strerror(errno));
+        return -1;
+    }
     json_t *root = json_load_file(path, 0, &error);
     get_text(root, "name", state.name, sizeof state.name);
     if (strcmp(state.name, name) != 0) {

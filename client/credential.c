@@ -5,7 +5,10 @@
 #include "client/credential.h"
 #include "common/base/error.h"
 #include "common/keys/keys.h"
+#include "common/sys/reach.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,10 +70,25 @@ int credential_server(struct hash *ret_server, farpool_error *error)
     return 0;
 }
 
-const char *credential_hint(void)
+int credential_absent(const char *call, const char *address, int64_t timeout_ms,
+                      const char *else_why, farpool_error *error)
 {
     const char *path = getenv("FARPOOL_KEY");
-    return path != NULL && path[0] != '\0'
-               ? " (nor one that FARPOOL_KEY has the right coordinator's key for)"
-               : " (one that uses keys wants FARPOOL_KEY)";
+    char reached[320], why[328];
+
+    if (error == NULL) /* nobody reads it */
+        return FARPOOL_ENOCOORDINATOR;
+    if (sys_reach(address, reached, sizeof reached)[0] != '\0')
+        snprintf(why, sizeof why, ": %s", reached);
+    else if (else_why != NULL)
+        snprintf(why, sizeof why, "%s", else_why);
+    else
+        snprintf(why, sizeof why, "%s",
+                 path != NULL && path[0] != '\0'
+                     ? " (nor one that FARPOOL_KEY has the right coordinator's key for; "
+                       "one without keys wants FARPOOL_KEY unset)"
+                     : " (one that uses keys wants FARPOOL_KEY)");
+    return error_set(error, FARPOOL_ENOCOORDINATOR,
+                     "%s: no coordinator answered at %s within %" PRId64 " ms%s", call,
+                     address, timeout_ms, why);
 }

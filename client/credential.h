@@ -16,8 +16,11 @@ int credential_dial(const struct net_config *config, struct net **ret_net,
  * its file is none that a client uses; ESYSTEM, ENOMEM. */
 int credential_server(struct hash *ret_server, farpool_error *error);
 
-/* What to add to "no coordinator answered": a handshake that is broken off does not
+/* Nobody answered `call` in time: returns ENOCOORDINATOR, with why, as far as the system
+ * knows (which takes a second at most, and the resolver's time). Somebody listens there:
+ * `else_why`, or if NULL, about keys, since a handshake that is broken off does not
  * always tell that it was because of the key. */
-const char *credential_hint(void);
+int credential_absent(const char *call, const char *address, int64_t timeout_ms,
+                      const char *else_why, farpool_error *error);
 
 #endif

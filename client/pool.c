@@ -210,22 +210,23 @@ static int open_transport(farpool_pool *pool, const char *address, bool nested,
 static int say_hello(farpool_pool *pool, const char *address, farpool_error *error)
 {
     uint64_t until_ms = sys_now_ms() + pool->settings.connect_timeout_ms;
+    bool absent = false;
     int code = 0;
 
     pthread_mutex_lock(&pool->mutex);
     if ((code = create_core(pool, error)) == 0 &&
         (code = driver_start(pool, error)) == 0 &&
         driver_wait(pool, has_opened, pool, until_ms) != 0)
-        code = error_set(error, FARPOOL_ENOCOORDINATOR,
-                         "open: no coordinator answered at %s within %" PRIu64 " ms%s",
-                         address != NULL ? address : "the task's node",
-                         pool->settings.connect_timeout_ms, credential_hint());
+        absent = true;
     else if (code == 0 && pool->failure != 0)
         code =
             error_set(error, pool->failure, "open: %s",
                       pool->failure_text[0] != '\0' ? pool->failure_text
                                                     : farpool_error_text(pool->failure));
     pthread_mutex_unlock(&pool->mutex);
+    if (absent)
+        code = credential_absent("open", address != NULL ? address : "the task's node",
+                                 (int64_t)pool->settings.connect_timeout_ms, NULL, error);
     return code;
 }
 

@@ -174,11 +174,9 @@ static int converse(struct query *query, const char *address, int64_t timeout_ms
                          asking.text[0] != '\0' ? asking.text
                                                 : farpool_error_text(asking.code));
     else if (!asking.complete)
-        code = error_set(error, FARPOOL_ENOCOORDINATOR,
-                         "%s: no coordinator answered at %s within %" PRId64 " ms%s",
-                         query->call, address, timeout_ms,
-                         query->keys != NULL ? ", nor one that has the token's key"
-                                             : credential_hint());
+        code = credential_absent(
+            query->call, address, timeout_ms,
+            query->keys != NULL ? ", nor one that has the token's key" : NULL, error);
     else if (query->keys == NULL)
         say_bye(&asking);
     net_close(asking.net, LINGER_MS);

@@ -51,9 +51,11 @@ int disk_fail(const struct disk *disk, const char *what, const char *path, uint6
 {
     int number = errno;
     if (number == ENOSPC || number == EDQUOT)
-        return error_set(error, FARPOOL_ENOSPACE,
-                         "no space left on node %s for %s (%llu bytes): %s", disk->node,
-                         path, (unsigned long long)size, strerror(number));
+        return error_set(
+            error, FARPOOL_ENOSPACE,
+            "no space left on node %s for %s (%llu bytes): %s; make room, or "
+            "start the worker with another --cache",
+            disk->node, path, (unsigned long long)size, strerror(number));
     return error_set(error, FARPOOL_ESYSTEM, "%s %s on node %s: %s", what, path,
                      disk->node, strerror(number));
 }

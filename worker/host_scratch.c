@@ -36,7 +36,8 @@ static int fail(const char *what, const char *path, farpool_error *error)
     const int number = errno;
     return error_set(
         error, number == ENOSPC || number == EDQUOT ? FARPOOL_ENOSPACE : FARPOOL_ESYSTEM,
-        "scratch folder: %s %s: %s", what, path, strerror(number));
+        "scratch folder: %s %s: %s; --scratch names another", what, path,
+        strerror(number));
 }
 
 /* ----------------------------------------------------------------------- the root */

@@ -203,10 +203,12 @@ static void tell_absence(struct shell *shell)
         shell->now_ms - shell->dialled_ms < ABSENT_MS)
         return;
     shell->absence_told = true;
-    log_event(LOG_WARNING, "coordinator-absent",
-              "coordinator=%s reason=\"nobody answers%s\"", shell->options->address,
-              shell_is_joining(shell) ? ", or one with another key than the token's"
-                                      : "");
+    log_event(
+        LOG_WARNING, "coordinator-absent",
+        "coordinator=%s reason=\"nobody answers%s: farpool doctor --coordinator %s tells why\"",
+        shell->options->address,
+        shell_is_joining(shell) ? ", or one with another key than the token's" : "",
+        shell->options->address);
 }
 
 static void tell_manager(struct shell *shell)

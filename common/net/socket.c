@@ -119,6 +119,22 @@ static bool ipc_is_taken(const char *target)
     return taken;
 }
 
+static const char *what_to_do(int code)
+{
+    switch (code) {
+    case EADDRINUSE:
+        return ": another program does, perhaps a coordinator (ss -tlnp shows which): end "
+               "it, or choose another port";
+    case EADDRNOTAVAIL:
+    case ENODEV:
+        return ": this machine has no such address; tcp://*:PORT is all that it has";
+    case EACCES:
+        return ": ports below 1024 are the administrator's, and so may the folder be";
+    default:
+        return "";
+    }
+}
+
 int net_socket_listen(struct net *net, farpool_error *error)
 {
     size_t count = sizeof listener_options / sizeof listener_options[0];
@@ -126,9 +142,11 @@ int net_socket_listen(struct net *net, farpool_error *error)
     if (result != 0)
         return result;
     bool taken = ipc_is_taken(net->target);
-    if (taken || zmq_bind(net->socket, net->target) != 0)
-        return error_set(error, FARPOOL_ESYSTEM, "cannot listen on %s: %s", net->address,
-                         taken ? strerror(EADDRINUSE) : zmq_strerror(errno));
+    if (taken || zmq_bind(net->socket, net->target) != 0) {
+        const int code = taken ? EADDRINUSE : errno;
+        return error_set(error, FARPOOL_ESYSTEM, "cannot listen on %s: %s%s",
+                         net->address, zmq_strerror(code), what_to_do(code));
+    }
     size_t size = sizeof net->address;
     if (zmq_getsockopt(net->socket, ZMQ_LAST_ENDPOINT, net->address, &size) != 0)
         return error_set(error, FARPOOL_ESYSTEM, "cannot tell the address: %s",
