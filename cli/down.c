@@ -30,7 +30,7 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static int run(const char *name, bool now)
+static int run_locked(const char *name, bool now)
 {
     struct up_state state;
     int status;
@@ -66,6 +66,15 @@ static int run(const char *name, bool now)
         printf("%s: down\n", name);
     }
     up_state_fini(&state);
+    return status;
+}
+
+static int run(const char *name, bool now)
+{
+    if (!up_lock(name, "down"))
+        return CLI_ERROR;
+    const int status = run_locked(name, now);
+    up_unlock();
     return status;
 }
 

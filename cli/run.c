@@ -100,7 +100,10 @@ void cli_words_fini(struct cli_words *words)
 struct child {
     pid_t pid;
     int in, out[2];
-    size_t fed, sizes[2];
+    const void *input; /* what is left of it */
+    size_t input_size;
+    const char *(*answer)(const char *out, void *user); /* NULL: was given */
+    size_t fed, answered, sizes[2];
     char *texts[2];
 };
 
@@ -144,19 +147,23 @@ static int spawn(struct child *child, char *const *arguments, int pipes[3][2])
     return code;
 }
 
-static int start(struct child *child, char *const *arguments)
+static int start(struct child *child, const struct cli_run *run)
 {
     int pipes[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, code = 0;
     for (int i = 0; i < 3 && !code; i++)
         if (pipe2(pipes[i], O_CLOEXEC))
             code = errno;
     if (!code)
-        code = spawn(child, arguments, pipes);
+        code = spawn(child, run->arguments, pipes);
     close_one(&pipes[0][0]);
     close_one(&pipes[1][1]);
     close_one(&pipes[2][1]);
-    *child = (struct child){
-        .pid = child->pid, .in = pipes[0][1], .out = {pipes[1][0], pipes[2][0]}};
+    *child = (struct child){.pid = child->pid,
+                            .in = pipes[0][1],
+                            .out = {pipes[1][0], pipes[2][0]},
+                            .input = run->input,
+                            .input_size = run->input_size,
+                            .answer = run->answer};
     for (int i = 0; i < 2; i++) {
         child->texts[i] = or_end(calloc(1, CLI_RUN_OUTPUT_MAX + 1));
         if (child->out[i] >= 0)
@@ -167,19 +174,38 @@ static int start(struct child *child, char *const *arguments)
     return code;
 }
 
-static void feed(struct child *child, const struct cli_run *run)
+static void feed(struct child *child)
 {
-    while (child->in >= 0 && child->fed < run->input_size) {
-        const size_t left = run->input_size - child->fed;
-        const ssize_t put = write(child->in, (const char *)run->input + child->fed,
+    while (child->in >= 0 && child->fed < child->input_size) {
+        const size_t left = child->input_size - child->fed;
+        const ssize_t put = write(child->in, (const char *)child->input + child->fed,
                                   left < PIECE ? left : PIECE);
         if (put < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (put < 0)
-            break; /* it reads no more: how it ends says why */
+            child->answer = NULL; /* it reads no more: how it ends says why */
+        if (put < 0)
+            break;
         child->fed += (size_t)put;
     }
-    close_one(&child->in);
+    if (!child->answer)
+        close_one(&child->in);
+}
+
+/* What it says may be what the rest of its input waits for. */
+static void answer(struct child *child, void *user)
+{
+    if (!child->answer || child->sizes[0] == child->answered)
+        return;
+    child->answered = child->sizes[0];
+    const char *text = child->answer(child->texts[0], user);
+    if (!text)
+        return;
+    child->input = text;
+    child->input_size = strlen(text);
+    child->fed = 0;
+    child->answer = NULL;
+    feed(child);
 }
 
 /* All that is there; the rest of an output that is too long is dropped. */
@@ -203,13 +229,16 @@ static void drain(struct child *child, int which)
 
 static void serve(struct child *child, const struct cli_run *run)
 {
-    struct pollfd polls[3] = {
-        {child->in, POLLOUT, 0}, {child->out[0], POLLIN, 0}, {child->out[1], POLLIN, 0}};
+    const bool more = child->fed < child->input_size;
+    struct pollfd polls[3] = {{more ? child->in : -1, POLLOUT, 0},
+                              {child->out[0], POLLIN, 0},
+                              {child->out[1], POLLIN, 0}};
     poll(polls, 3, LOOK_MS);
-    if (child->in >= 0 && polls[0].revents)
-        feed(child, run);
+    if (polls[0].revents)
+        feed(child);
     drain(child, 0);
     drain(child, 1);
+    answer(child, run->user);
 }
 
 /* Until it has ended, and was reaped. */
@@ -218,7 +247,7 @@ static int attend(struct child *child, struct cli_run *run)
     const uint64_t began = sys_now_ms();
     uint64_t kill_ms = run->timeout_ms ? began + run->timeout_ms : UINT64_MAX;
     int status = 0;
-    feed(child, run);
+    feed(child);
     while (waitpid(child->pid, &status, WNOHANG) == 0) {
         serve(child, run);
         const uint64_t now = sys_now_ms();
@@ -242,7 +271,7 @@ int cli_run(struct cli_run *run)
     struct child child = {.pid = -1};
     run->exit_status = -1;
     run->timed_out = run->interrupted = false;
-    run->code = start(&child, run->arguments);
+    run->code = start(&child, run);
     if (!run->code) {
         const int status = attend(&child, run);
         drain(&child, 0);

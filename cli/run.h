@@ -19,6 +19,10 @@ struct cli_run {
     size_t input_size;
     uint64_t timeout_ms; /* then it is killed; 0: never */
     bool to_its_end;     /* even when the user interrupts */
+    /* Asked with all that it has said, whenever that has grown, until it returns other
+     * than NULL: a text (which must last) that is its last input. NULL: no such. */
+    const char *(*answer)(const char *out, void *user);
+    void *user;
 
     /* What became of it; out and err are never NULL and end with NUL. */
     char *out, *err;

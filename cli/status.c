@@ -3,15 +3,18 @@
  * status.c: `farpool status`: what a coordinator knows, as text or JSON. */
 #include "cli/cli.h"
 #include "cli/json.h"
+#include "cli/up.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 static const char help_text[] =
     "usage: farpool status [OPTIONS]\n"
     "\n"
-    "Shows a coordinator's workers, slots, pools and jobs, with their tasks.\n"
+    "Shows a coordinator's workers, slots, pools and jobs, with their tasks; and whether the\n"
+    "tunnels stand that `farpool up` keeps for its workers on this machine.\n"
     "\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
     "  -k, --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
@@ -69,19 +72,32 @@ int cli_print_json(const char *command, json_t *root)
     return CLI_OK;
 }
 
-static int print_json(const farpool_cluster_status *status)
+static json_t *tunnel_json(const struct up_tunnel *tunnel)
+{
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:s}", "up", tunnel->up, "node",
+                     tunnel->node, "state", tunnel->is_up ? "up" : "down", "since_s",
+                     (json_int_t)tunnel->since_s, "made_anew",
+                     (json_int_t)tunnel->made_anew, "why", tunnel->why);
+}
+
+static int print_json(const farpool_cluster_status *status,
+                      const struct up_tunnel *tunnels, size_t tunnels_count)
 {
     json_t *nodes = json_array(), *pools = json_array(), *jobs = json_array();
+    json_t *list = json_array();
+    for (size_t i = 0; i < tunnels_count; i++)
+        json_array_append_new(list, tunnel_json(&tunnels[i]));
     for (size_t i = 0; i < status->nodes_count; i++)
         json_array_append_new(nodes, node_json(&status->nodes[i]));
     for (size_t i = 0; i < status->pools_count; i++)
         json_array_append_new(pools, pool_json(&status->pools[i]));
     for (size_t i = 0; i < status->jobs_count; i++)
         json_array_append_new(jobs, cli_job_json(&status->jobs[i]));
-    json_t *root = json_pack(
-        "{s:s, s:I, s:I, s:o, s:o, s:o}", "version", status->coordinator_version,
-        "uptime_ms", (json_int_t)status->uptime_ms, "clients",
-        (json_int_t)status->clients, "nodes", nodes, "pools", pools, "jobs", jobs);
+    json_t *root =
+        json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "version",
+                  status->coordinator_version, "uptime_ms", (json_int_t)status->uptime_ms,
+                  "clients", (json_int_t)status->clients, "nodes", nodes, "pools", pools,
+                  "jobs", jobs, "tunnels", list);
     return cli_print_json("status", root);
 }
 
@@ -125,7 +141,21 @@ static void print_jobs(const farpool_cluster_status *status)
     }
 }
 
-static int print_text(const farpool_cluster_status *status)
+/* Those that `farpool up` of this user keeps on this machine. */
+static void print_tunnels(const struct up_tunnel *tunnels, size_t count)
+{
+    puts("\nTUNNEL TO            OF                   STATE    SECONDS  ANEW  WHY");
+    for (size_t i = 0; i < count; i++) {
+        const struct up_tunnel *tunnel = &tunnels[i];
+        printf("%-20s %-20s %-5s %10lld %5u  %s\n", tunnel->node, tunnel->up,
+               tunnel->is_up ? "up" : "down",
+               (long long)((int64_t)time(NULL) - tunnel->since_s), tunnel->made_anew,
+               tunnel->is_up ? "" : tunnel->why);
+    }
+}
+
+static int print_text(const farpool_cluster_status *status,
+                      const struct up_tunnel *tunnels, size_t tunnels_count)
 {
     uint64_t slots = 0, running = 0;
     for (size_t i = 0; i < status->nodes_count; i++) {
@@ -145,6 +175,8 @@ static int print_text(const farpool_cluster_status *status)
         print_pools(status);
     if (status->jobs_count)
         print_jobs(status);
+    if (tunnels_count)
+        print_tunnels(tunnels, tunnels_count);
     return CLI_OK;
 }
 
@@ -157,7 +189,12 @@ int cli_status(int argc, char **argv)
     farpool_cluster_status *status = cli_get_status("status", query.address);
     if (!status)
         return CLI_ERROR;
-    result = query.json ? print_json(status) : print_text(status);
+    struct up_tunnel *tunnels;
+    const char *address = query.address ? query.address : getenv("FARPOOL_COORDINATOR");
+    const size_t count = up_tunnels_load(NULL, address, &tunnels);
+    result = query.json ? print_json(status, tunnels, count)
+                        : print_text(status, tunnels, count);
+    free(tunnels);
     farpool_cluster_status_free(status);
     return result;
 }

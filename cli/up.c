@@ -7,6 +7,7 @@
 
 #include <getopt.h>
 #include <limits.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -255,6 +256,14 @@ static bool read_hosts(const struct up_options *options, struct up_state *state)
     return good || up_fail("%s: %s", options->hosts_file ? "--ssh-hosts" : "--ssh", why);
 }
 
+/* 16 hexadecimal digits, which no other `farpool up` has. */
+static void make_id(char ret_id[17])
+{
+    unsigned char bytes[8];
+    randombytes_buf(bytes, sizeof bytes);
+    sodium_bin2hex(ret_id, 17, bytes, sizeof bytes);
+}
+
 /* A relative path would mean another file to whoever reads the state. */
 static bool set_key(struct up_state *state)
 {
@@ -279,6 +288,7 @@ static bool fill_state(const struct up_options *options, struct up_state *state)
     snprintf(state->name, sizeof state->name, "%s", options->name);
     snprintf(state->kind, sizeof state->kind, "%s", options->slurm ? "slurm" : "ssh");
     snprintf(state->ssh, sizeof state->ssh, "%s", ssh && ssh[0] ? ssh : "ssh");
+    make_id(state->id);
     if (!set_key(state))
         return false;
     /* Before anything is started: whether somebody is there, and takes the key. */
@@ -287,16 +297,39 @@ static bool fill_state(const struct up_options *options, struct up_state *state)
     return status != NULL;
 }
 
-static int run(const struct up_options *options)
+/* Whether the name is free; else told, with what of it is not as it should be. */
+static bool is_free(const char *name)
 {
-    struct up_state state = {.hosts = NULL}, old = {.hosts = NULL};
-    int status = CLI_ERROR;
-    const int there = up_state_load(options->name, &old);
+    struct up_state old = {.hosts = NULL};
+    struct up_tunnel *tunnels;
+    size_t begun = 0;
+    const int there = up_state_load(name, &old);
+    if (there <= 0)
+        return there == 0;
+    for (size_t i = 0; i < old.hosts_count; i++)
+        begun += old.hosts[i].starting;
+    up_fail("'%s' is up: `farpool down %s` first, or give another --name", name, name);
+    if (begun)
+        fprintf(
+            stderr,
+            "  %zu worker%s of it may be there, of an `up` that was cut off: `farpool "
+            "down %s` looks for them, and ends them\n",
+            begun, cli_plural(begun), name);
+    const size_t count = up_tunnels_load(name, NULL, &tunnels);
+    for (size_t i = 0; i < count; i++)
+        if (!tunnels[i].is_up)
+            fprintf(stderr, "  its tunnel to %s is down: %s\n", tunnels[i].node,
+                    tunnels[i].why);
+    free(tunnels);
     up_state_fini(&old);
-    if (there > 0)
-        up_fail("'%s' is up: `farpool down %s` first, or give another --name",
-                options->name, options->name);
-    if (there != 0)
+    return false;
+}
+
+static int run_locked(const struct up_options *options)
+{
+    struct up_state state = {.hosts = NULL};
+    int status = CLI_ERROR;
+    if (!is_free(options->name))
         return CLI_ERROR;
     cli_catch_interrupts();
     if ((options->slurm || read_hosts(options, &state)) && fill_state(options, &state))
@@ -304,6 +337,15 @@ static int run(const struct up_options *options)
                  : options->auto_max > 0 ? up_auto(options, &state)
                                          : up_slurm(options, &state);
     up_state_fini(&state);
+    return status;
+}
+
+static int run(const struct up_options *options)
+{
+    if (!up_lock(options->name, "up"))
+        return CLI_ERROR;
+    const int status = run_locked(options);
+    up_unlock();
     return status;
 }
 

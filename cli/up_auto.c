@@ -6,14 +6,11 @@
 #include "cli/cli.h"
 #include "cli/up_slurm.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { IDLE_S = 60, USES = 100000 };
 
@@ -139,35 +136,16 @@ static void loop(struct automatic *automatic)
     }
 }
 
-/* The parent returns the child's id; the child goes on with its output in a file. */
-static pid_t detach(const struct up_state *state)
-{
-    char path[UP_PATH_MAX + 64];
-    const pid_t pid = fork();
-    if (pid != 0)
-        return pid;
-    setsid();
-    snprintf(path, sizeof path, "%s/%s.auto.log", state->shared, state->name);
-    const int log = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (log < 0 || nothing < 0 || dup2(nothing, 0) < 0 || dup2(log, 1) < 0 ||
-        dup2(log, 2) < 0)
-        _exit(CLI_ERROR);
-    return 0;
-}
-
 /* true: this process is the one that goes on. */
 static bool go_to_background(struct up_state *state, int *ret_status)
 {
-    const pid_t pid = detach(state);
-    if (pid == 0) {
-        state->auto_process = up_process_find(getpid());
-        return up_state_save(state);
-    }
+    char log[UP_PATH_MAX + 64];
+    snprintf(log, sizeof log, "%s/%s.auto.log", state->shared, state->name);
+    const pid_t pid = up_apart(state, &state->auto_process, log);
+    if (pid == 0)
+        return true;
     *ret_status = pid > 0 ? CLI_OK : CLI_ERROR;
-    if (pid < 0)
-        up_fail("no process for the background: %s", strerror(errno));
-    else
+    if (pid > 0)
         printf("%s: process %lld submits jobs; its log is %s/%s.auto.log; `farpool down "
                "%s` ends all of it\n",
                state->name, (long long)pid, state->shared, state->name, state->name);

@@ -20,12 +20,21 @@ bool up_session_open(struct up_session *session)
     const char *base = getenv("XDG_RUNTIME_DIR");
     if (!base || base[0] != '/' || strlen(base) > 30 || access(base, W_OK) != 0)
         base = "/tmp"; /* the path of a socket has no room for more */
+    pthread_mutex_init(&session->lock, NULL);
     snprintf(session->folder, sizeof session->folder, "%s/farpool-ssh-XXXXXX", base);
     return mkdtemp(session->folder) ||
            up_fail("cannot make a folder in %s: %s", base, strerror(errno));
 }
 
-void up_session_close(const struct up_session *session)
+bool up_session_save(struct up_session *session)
+{
+    pthread_mutex_lock(&session->lock);
+    const bool good = up_state_save(session->state);
+    pthread_mutex_unlock(&session->lock);
+    return good;
+}
+
+void up_session_close(struct up_session *session)
 {
     for (size_t i = 0; i < session->state->hosts_count; i++) {
         struct cli_words words = {.items = NULL};
@@ -41,6 +50,7 @@ void up_session_close(const struct up_session *session)
         cli_words_fini(&words);
     }
     rmdir(session->folder);
+    pthread_mutex_destroy(&session->lock);
 }
 
 void up_ssh_words(const struct up_session *session, const struct up_host *host,
@@ -183,7 +193,9 @@ static void explain_start(const char *out, char *text)
         if (end)
             *end = '\0';
     }
-    if (strcmp(state, "absent") == 0)
+    if (strcmp(state, "cut") == 0)
+        snprintf(text, 512, "it was not told to keep its worker, and has ended it");
+    else if (strcmp(state, "absent") == 0)
         snprintf(text, 512,
                  "the coordinator cannot be reached from there (try --tunnel)");
     else if (strcmp(state, "late") == 0)
@@ -224,6 +236,12 @@ void up_ssh_explain(const struct up_host *host, const struct cli_run *run, char 
         explain_ssh(run, text);
     else if (run->exit_status == UP_DOES_NOT_RUN)
         explain_binary(run->err, text);
+    else if (run->exit_status == UP_TAKEN)
+        snprintf(text, 512,
+                 "a worker of another `farpool up` of this --name is there already (pid "
+                 "%s): give another --name, or end that one: kill it there, if the state "
+                 "that knew it is lost",
+                 up_value(run->out, "line", line, sizeof line));
     else if (run->exit_status == UP_NOT_CONNECTED)
         explain_start(run->out, text);
     else if (strstr(run->err, "No space left") || strstr(run->err, "quota exceeded"))

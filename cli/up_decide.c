@@ -5,7 +5,10 @@
  * know: clients hold back what is beyond their window. So what counts is that it lasts:
  * STEADY_S, or DEEP_S where even those that are known to wait would take BACKLOG_S at the
  * pace of the last second. Then jobs are doubled, and what is queued is waited for: a job
- * that waits for a free node says nothing about how many more would help. */
+ * that waits for a free node says nothing about how many more would help.
+ *
+ * And how long a tunnel that ended is not tried again: half a second, doubled to a
+ * minute. */
 #include "cli/up.h"
 
 enum { BACKLOG_S = 5, STEADY_S = 5, DEEP_S = 2 };
@@ -26,6 +29,12 @@ static bool has_lasted(const struct up_load *load)
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
+}
+
+uint64_t up_tunnel_pause_ms(unsigned failures)
+{
+    enum { FIRST_MS = 500, MOST_MS = 60000 };
+    return failures < 7 ? FIRST_MS << failures : MOST_MS;
 }
 
 uint64_t up_decide(const struct up_load *load, const char **ret_why)

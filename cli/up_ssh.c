@@ -2,14 +2,13 @@
  *
  * up_ssh.c: `farpool up --ssh`: a worker on each host, by the system's own ssh, so many
  * hosts at a time. A host goes through probe, copy, start and if need be a tunnel and
- * another start; each is one remote script (up_script.h) over one shared connection. A
- * host that fails is told and left as it was; the others go on. */
+ * another start (up_start.c); each is one remote script (up_script.h) over one shared
+ * connection. A host that fails is told and left as it was; the others go on. */
 #include "cli/cli.h"
 #include "cli/up.h"
 #include "cli/up_script.h"
 
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,26 +16,15 @@
 
 enum { QUICK_MS = 60000, COPY_MS = 600000, FAILED_MAX = 101 };
 
-/* What the threads share. */
+/* What the threads share, by the session's lock. */
 struct crew {
     struct up_session session;
     struct up_state *state;
-    pthread_mutex_t lock; /* of all below, of the state's file and the output */
     size_t next, done, failed;
     bool terminal;
 };
 
 /* ------------------------------------------------------------------ one host's steps */
-
-static bool fail(struct up_host *host, const char *format, ...) FARPOOL_PRINTF(2, 3);
-static bool fail(struct up_host *host, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    vsnprintf(host->text, sizeof host->text, format, list);
-    va_end(list);
-    return false;
-}
 
 /* Runs a script and fills host->text if it fails. */
 static bool step(struct crew *crew, struct up_host *host, const char *script,
@@ -59,18 +47,20 @@ static bool probe(struct crew *crew, struct up_host *host, bool *ret_there)
     up_value(run.out, "os", os, sizeof os);
     up_value(run.out, "machine", machine, sizeof machine);
     if (good && strcmp(os, "Linux") != 0)
-        good =
-            fail(host, "it runs %s; workers need Linux", os[0] ? os : "no known system");
+        good = up_host_fail(host, "it runs %s; workers need Linux",
+                            os[0] ? os : "no known system");
     if (good && worker->machine[0] && strcmp(machine, worker->machine) != 0)
-        good = fail(host,
-                    "its machine is %s, %s is built for %s: give one for it by --worker "
-                    "(and other hosts their own `farpool up`)",
-                    machine, worker->path, worker->machine);
+        good = up_host_fail(
+            host,
+            "its machine is %s, %s is built for %s: give one for it by --worker "
+            "(and other hosts their own `farpool up`)",
+            machine, worker->path, worker->machine);
     if (good && up_value(run.out, "missing", text, sizeof text)[0])
-        good = fail(host,
-                    "there is no '%s' there: install it (Debian: coreutils, util-linux, "
-                    "grep), or correct its PATH",
-                    text);
+        good = up_host_fail(
+            host,
+            "there is no '%s' there: install it (Debian: coreutils, util-linux, "
+            "grep), or correct its PATH",
+            text);
     *ret_there = up_value(run.out, "worker", text, sizeof text)[0] != '\0';
     cli_run_fini(&run);
     return good;
@@ -90,57 +80,13 @@ static bool copy(struct crew *crew, struct up_host *host)
     return good;
 }
 
-static void start_words(const struct crew *crew, const struct up_host *host,
-                        const char *address, struct cli_words *words)
-{
-    const struct up_options *options = crew->session.options;
-    const struct up_state *state = crew->state;
-    cli_words_add(words, "%s", crew->session.worker->hash);
-    cli_words_add(words, "%s.%s.log", state->name, host->node);
-    for (size_t i = 0; i < options->worker_options.count; i++)
-        cli_words_add(words, "%s", options->worker_options.items[i]);
-    cli_words_add(words, "--coordinator=%s", address);
-    cli_words_add(words, "--name=%s", host->node);
-    if (host->slots || options->slots > 0)
-        cli_words_add(words, "--slots=%lld",
-                      host->slots ? (long long)host->slots : (long long)options->slots);
-}
-
-/* ret_absent: it could not reach the coordinator. */
-static bool start(struct crew *crew, struct up_host *host, const char *address,
-                  bool *ret_absent)
-{
-    struct cli_words words = {.items = NULL};
-    char token[sizeof crew->session.token + 2], number[32], state[16];
-    snprintf(token, sizeof token, "%s\n", crew->session.token);
-    /* Interrupted, it might leave a worker that nobody knows. */
-    struct cli_run run = {.input = token,
-                          .input_size = strlen(token),
-                          .timeout_ms = QUICK_MS,
-                          .to_its_end = true};
-    start_words(crew, host, address, &words);
-    const bool good = step(crew, host, UP_START, words.items, &run);
-    explicit_bzero(token, sizeof token);
-    *ret_absent =
-        !good && strcmp(up_value(run.out, "state", state, sizeof state), "absent") == 0;
-    if (good) {
-        host->worker.pid = atoll(up_value(run.out, "pid", number, sizeof number));
-        host->worker.start =
-            strtoull(up_value(run.out, "start", number, sizeof number), NULL, 10);
-        up_value(run.out, "log", host->log, sizeof host->log);
-    }
-    cli_words_fini(&words);
-    cli_run_fini(&run);
-    return good;
-}
-
 static void say_trying(struct crew *crew, const struct up_host *host)
 {
-    pthread_mutex_lock(&crew->lock);
+    pthread_mutex_lock(&crew->session.lock);
     printf("%s%-24s cannot reach %s from there: trying a tunnel through ssh\n",
            crew->terminal ? "\r\033[K" : "", host->node, crew->state->address);
     fflush(stdout);
-    pthread_mutex_unlock(&crew->lock);
+    pthread_mutex_unlock(&crew->session.lock);
 }
 
 static bool start_through_tunnel(struct crew *crew, struct up_host *host)
@@ -150,10 +96,10 @@ static bool start_through_tunnel(struct crew *crew, struct up_host *host)
     host->text[0] = '\0';
     if (!up_tunnel_open(&crew->session, host, address))
         return false;
-    if (start(crew, host, address, &absent))
+    if (up_start_worker(&crew->session, host, address, &absent))
         return true;
-    up_process_end(&host->tunnel);
-    host->tunnel = (struct up_process){.pid = 0};
+    if (!host->starting)
+        up_tunnel_close(&crew->session, host);
     return false;
 }
 
@@ -164,7 +110,7 @@ static bool bring_up(struct crew *crew, struct up_host *host)
         return false;
     if (crew->session.options->tunnel)
         return start_through_tunnel(crew, host);
-    if (start(crew, host, crew->state->address, &absent))
+    if (up_start_worker(&crew->session, host, crew->state->address, &absent))
         return true;
     if (!absent)
         return false;
@@ -194,21 +140,20 @@ static void tell(struct crew *crew, const struct up_host *host)
 static void *work(void *user)
 {
     struct crew *crew = user;
-    pthread_mutex_lock(&crew->lock);
+    pthread_mutex_lock(&crew->session.lock);
     while (crew->next < crew->state->hosts_count) {
         struct up_host *host = &crew->state->hosts[crew->next++];
-        pthread_mutex_unlock(&crew->lock);
+        pthread_mutex_unlock(&crew->session.lock);
         if (cli_interrupted())
-            fail(host, "interrupted before it was begun");
+            up_host_fail(host, "interrupted before it was begun");
         else if (!bring_up(crew, host) && !host->text[0])
-            fail(host, "it failed without a word");
-        pthread_mutex_lock(&crew->lock);
+            up_host_fail(host, "it failed without a word");
+        pthread_mutex_lock(&crew->session.lock);
         crew->done++;
         crew->failed += host->text[0] != '\0';
-        up_state_save(crew->state);
         tell(crew, host);
     }
-    pthread_mutex_unlock(&crew->lock);
+    pthread_mutex_unlock(&crew->session.lock);
     return NULL;
 }
 
@@ -228,6 +173,21 @@ static void run_crew(struct crew *crew)
         pthread_join(threads[i], NULL);
 }
 
+/* Nothing came up: what may be left is `farpool down`'s. */
+static void clean_up(struct crew *crew)
+{
+    struct up_state *state = crew->state;
+    size_t left = 0;
+    for (size_t i = 0; i < state->hosts_count; i++)
+        left += up_host_is_there(&state->hosts[i]);
+    if (!up_revoke_token(state))
+        return;
+    if (left)
+        up_state_save(state);
+    else
+        up_state_remove(state);
+}
+
 static int finish(struct crew *crew)
 {
     struct up_state *state = crew->state;
@@ -243,8 +203,7 @@ static int finish(struct crew *crew)
             }
     farpool_cluster_status_free(status);
     if (crew->failed == state->hosts_count) {
-        if (up_revoke_token(state))
-            up_state_remove(state);
+        clean_up(crew);
         up_fail("no worker came up");
     } else {
         printf("%s: %llu of %zu nodes, %llu slots; `farpool down%s%s` ends them\n",
@@ -260,7 +219,6 @@ int up_ssh(const struct up_options *options, struct up_state *state)
     struct up_worker worker;
     struct crew crew = {.session = {.state = state, .options = options},
                         .state = state,
-                        .lock = PTHREAD_MUTEX_INITIALIZER,
                         .terminal = isatty(STDOUT_FILENO) == 1};
     int status = CLI_ERROR;
     if (!up_worker_open(options->worker, &worker))
@@ -272,6 +230,7 @@ int up_ssh(const struct up_options *options, struct up_state *state)
         up_state_save(state) && up_session_open(&crew.session)) {
         run_crew(&crew);
         up_session_close(&crew.session);
+        up_keeper_start(options, state);
         status = finish(&crew);
     }
     explicit_bzero(crew.session.token, sizeof crew.session.token);

@@ -36,7 +36,7 @@ static bool make_folders(char *path)
     }
 }
 
-bool up_state_folder(char ret_folder[UP_PATH_MAX])
+static bool folder_path(char ret_folder[UP_PATH_MAX])
 {
     const char *home = getenv("HOME"), *state = getenv("XDG_STATE_HOME");
     int length = -1;
@@ -44,9 +44,21 @@ bool up_state_folder(char ret_folder[UP_PATH_MAX])
         length = snprintf(ret_folder, UP_PATH_MAX, "%s/farpool/up", state);
     else if (home && home[0] == '/')
         length = snprintf(ret_folder, UP_PATH_MAX, "%s/.local/state/farpool/up", home);
-    if (length < 0 || length >= UP_PATH_MAX - 128)
+    return length >= 0 && length < UP_PATH_MAX - 192; /* room for names in it */
+}
+
+bool up_state_folder(char ret_folder[UP_PATH_MAX])
+{
+    if (!folder_path(ret_folder))
         return up_fail("neither XDG_STATE_HOME nor HOME is a folder that can be used");
     return make_folders(ret_folder);
+}
+
+bool up_state_file(const char *name, const char *end, char ret_path[UP_PATH_MAX])
+{
+    char folder[UP_PATH_MAX];
+    return folder_path(folder) &&
+           snprintf(ret_path, UP_PATH_MAX, "%s/%s.%s", folder, name, end) < UP_PATH_MAX;
 }
 
 bool up_name_is_right(const char *name)
@@ -58,46 +70,44 @@ bool up_name_is_right(const char *name)
     return length > 0 && length <= UP_NAME_MAX && !name[length];
 }
 
-static bool path_of(const char *name, const char *end, char *ret_path)
-{
-    char folder[UP_PATH_MAX];
-    if (!up_state_folder(folder))
-        return false;
-    return snprintf(ret_path, UP_PATH_MAX, "%s/%s.json%s", folder, name, end) <
-           UP_PATH_MAX;
-}
-
 /* ------------------------------------------------------------------------- JSON */
 
-static json_t *process_json(const struct up_process *process)
+json_t *up_process_json(const struct up_process *process)
 {
     return json_pack("{s:I, s:I}", "pid", (json_int_t)process->pid, "start",
                      (json_int_t)process->start);
 }
 
+bool up_host_is_there(const struct up_host *host)
+{
+    return host->worker.pid || host->tunnel.pid || host->starting;
+}
+
 static json_t *host_json(const struct up_host *host)
 {
-    return json_pack("{s:s, s:s, s:i, s:i, s:s, s:o, s:o, s:s}", "host", host->host,
-                     "user", host->user, "port", (int)host->port, "slots",
-                     (int)host->slots, "node", host->node, "worker",
-                     process_json(&host->worker), "tunnel", process_json(&host->tunnel),
-                     "log", host->log);
+    return json_pack("{s:s, s:s, s:i, s:i, s:s, s:b, s:o, s:o, s:i, s:s}", "host",
+                     host->host, "user", host->user, "port", (int)host->port, "slots",
+                     (int)host->slots, "node", host->node, "starting",
+                     (int)host->starting, "worker", up_process_json(&host->worker),
+                     "tunnel", up_process_json(&host->tunnel), "tunnel_port",
+                     (int)host->tunnel_port, "log", host->log);
 }
 
 static json_t *state_json(const struct up_state *state)
 {
     json_t *hosts = json_array(), *jobs = json_array();
     for (size_t i = 0; i < state->hosts_count; i++)
-        if (state->hosts[i].worker.pid || state->hosts[i].tunnel.pid)
+        if (up_host_is_there(&state->hosts[i]))
             json_array_append_new(hosts, host_json(&state->hosts[i]));
     for (size_t i = 0; i < state->jobs_count; i++)
         json_array_append_new(jobs, json_pack("{s:s, s:b}", "id", state->jobs[i].id,
                                               "base", (int)state->jobs[i].base));
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "name",
-                     state->name, "kind", state->kind, "coordinator", state->address,
-                     "key", state->key, "token", state->token, "ssh", state->ssh,
-                     "shared", state->shared, "auto", process_json(&state->auto_process),
-                     "hosts", hosts, "jobs", jobs);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}",
+                     "name", state->name, "id", state->id, "kind", state->kind,
+                     "coordinator", state->address, "key", state->key, "token",
+                     state->token, "ssh", state->ssh, "shared", state->shared, "auto",
+                     up_process_json(&state->auto_process), "keeper",
+                     up_process_json(&state->keeper), "hosts", hosts, "jobs", jobs);
 }
 
 static void get_text(const json_t *object, const char *name, char *ret_text, size_t size)
@@ -106,7 +116,7 @@ static void get_text(const json_t *object, const char *name, char *ret_text, siz
     snprintf(ret_text, size, "%s", text ? text : "");
 }
 
-static struct up_process get_process(const json_t *object, const char *name)
+struct up_process up_process_read(const json_t *object, const char *name)
 {
     const json_t *process = json_object_get(object, name);
     return (struct up_process){
@@ -129,8 +139,11 @@ static bool get_hosts(const json_t *list, struct up_state *state)
         get_text(item, "log", host->log, sizeof host->log);
         host->port = (uint32_t)json_integer_value(json_object_get(item, "port"));
         host->slots = (uint32_t)json_integer_value(json_object_get(item, "slots"));
-        host->worker = get_process(item, "worker");
-        host->tunnel = get_process(item, "tunnel");
+        host->tunnel_port =
+            (uint32_t)json_integer_value(json_object_get(item, "tunnel_port"));
+        host->starting = json_is_true(json_object_get(item, "starting"));
+        host->worker = up_process_read(item, "worker");
+        host->tunnel = up_process_read(item, "tunnel");
     }
     return true;
 }
@@ -153,7 +166,7 @@ int up_state_load(const char *name, struct up_state *ret_state)
     char path[UP_PATH_MAX];
     json_error_t error;
     struct up_state state = {.hosts = NULL};
-    if (!path_of(name, "", path))
+    if (!up_state_file(name, "json", path))
         return -1;
     if (access(path, F_OK) != 0 && errno == ENOENT)
         return 0;
@@ -175,7 +188,9 @@ int up_state_load(const char *name, struct up_state *ret_state)
     get_text(root, "token", state.token, sizeof state.token);
     get_text(root, "ssh", state.ssh, sizeof state.ssh);
     get_text(root, "shared", state.shared, sizeof state.shared);
-    state.auto_process = get_process(root, "auto");
+    get_text(root, "id", state.id, sizeof state.id);
+    state.auto_process = up_process_read(root, "auto");
+    state.keeper = up_process_read(root, "keeper");
     const bool good = get_hosts(json_object_get(root, "hosts"), &state) &&
                       get_jobs(json_object_get(root, "jobs"), &state);
     json_decref(root);
@@ -202,22 +217,29 @@ static bool write_file(const char *path, json_t *root)
     return fclose(file) == 0 && written && flushed;
 }
 
+bool up_write_json(const char *path, json_t *root)
+{
+    char fresh[UP_PATH_MAX + 4];
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    const bool good = root && write_file(fresh, root) && rename(fresh, path) == 0;
+    const int code = root ? errno : ENOMEM;
+    json_decref(root);
+    errno = code;
+    return good;
+}
+
 bool up_state_save(const struct up_state *state)
 {
-    char path[UP_PATH_MAX], fresh[UP_PATH_MAX];
-    if (!path_of(state->name, "", path) || !path_of(state->name, ".new", fresh))
-        return false;
-    json_t *root = state_json(state);
-    const bool good = root && write_file(fresh, root) && rename(fresh, path) == 0;
-    const int code = errno;
-    json_decref(root);
-    return good || up_fail("%s cannot be written: %s", path, strerror(code));
+    char path[UP_PATH_MAX];
+    return up_state_file(state->name, "json", path) &&
+           (up_write_json(path, state_json(state)) ||
+            up_fail("%s cannot be written: %s", path, strerror(errno)));
 }
 
 void up_state_remove(const struct up_state *state)
 {
     char path[UP_PATH_MAX];
-    if (path_of(state->name, "", path))
+    if (up_state_file(state->name, "json", path))
         unlink(path);
 }
 

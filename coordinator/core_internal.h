@@ -172,7 +172,7 @@ struct worker {
     bool resumed;       /* served another coordinator before: may tell what it holds */
     struct wish *drain; /* it was told, and has not said so itself */
     uint64_t joined_ms;
-    uint64_t processes, started, running; /* by its last LOAD */
+    uint64_t processes, started, running; /* by its last LOAD, and results since */
     uint64_t done;
     /* Sums over placements. */
     uint64_t tasks, bytes, units, work_ns;
@@ -644,6 +644,10 @@ void kplacement_recall(struct coordinator_core *core, struct placement *placemen
                        enum recall_state state, uint64_t asked);
 void kplacement_load(struct coordinator_core *core, struct placement *placement,
                      const struct msg_job_load *load);
+/* So many results have come from there: what runs by the last LOAD is no more than what
+ * is still assigned, but for cancelled tasks, which run on. */
+void kplacement_results(struct coordinator_core *core, struct placement *placement,
+                        uint64_t count);
 void kplacement_destroy(struct coordinator_core *core, struct placement *placement);
 RB_PROTOTYPE(kplacement_tree, placement, job_entry, kplacement_compare)
 

@@ -168,6 +168,20 @@ void kplacement_load(struct coordinator_core *core, struct placement *placement,
     kstate_touch_job(core, job);
 }
 
+void kplacement_results(struct coordinator_core *core, struct placement *placement,
+                        uint64_t count)
+{
+    struct worker *worker = placement->worker;
+    const uint64_t least = larger(placement->tasks, placement->blocked);
+    uint64_t ended = subtract_saturated(placement->running, least);
+    ended = smaller(smaller(ended, count), worker->running);
+    placement->running -= ended;
+    placement->job->running -= ended;
+    worker->running -= ended;
+    if (ended)
+        kstate_touch_job(core, placement->job);
+}
+
 void kplacement_destroy(struct coordinator_core *core, struct placement *placement)
 {
     assert(!placement->tasks && !placement->units && !placement->batch);

@@ -137,8 +137,12 @@ static void end_record(struct coordinator_core *core, struct job *job,
     job->failed += record->done ? 0 : ended;
     job->pool->done += ended;
     core->done += ended;
-    if (worker)
-        worker->done += ended;
+    if (!worker)
+        return;
+    worker->done += ended;
+    struct placement *placement = kplacement_find(job, worker);
+    if (placement)
+        kplacement_results(core, placement, record->count);
 }
 
 static int pass_on(struct coordinator_core *core, struct job *job,

@@ -24,7 +24,7 @@ int key_check_folder(const char *folder, farpool_error *error);
  * line; it returns 0 or ENOMEM. */
 struct key_lines {
     const char *where;
-    int (*take)(void *list, char *line, const char **ret_wrong);
+    int (*take)(void *list, unsigned number, char *line, const char **ret_wrong);
     void *list;
 };
 int key_read_lines(const struct key_lines *lines, const char *text, size_t size,

@@ -8,6 +8,7 @@
 #include "common/keys/keys_internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void key_list_fini(struct key_list *list)
@@ -81,45 +82,141 @@ const char *list_read_line(char *line, struct key_entry *ret_entry)
     return wrong;
 }
 
-/* A name may be there again only while its older keys run out. */
-static const char *check_entry(const struct key_list *list, const struct key_entry *entry)
+/* ------------------------------------------------------------ what is there twice */
+
+/* The entries as they are read, each with its line. What is there twice is looked for
+ * when all are, among neighbours of a sorted list: one by one it would be 5e9 comparisons
+ * for KEYS_MAX of them. */
+struct reading {
+    struct key_list list;
+    unsigned *lines;
+    size_t lines_capacity;
+};
+
+/* The first line that may not follow those before it. */
+struct repeated {
+    const struct key_entry *entry; /* NULL: there is none */
+    const char *wrong;
+};
+
+static int by_place(const struct key_entry *a, const struct key_entry *b)
 {
-    if (list->count >= KEYS_MAX)
-        return "one key too many";
-    if (keys_find(list, &entry->holder.key) != NULL)
-        return "the key is there already";
-    for (size_t i = 0; i < list->count; i++) {
-        const struct key_entry *other = &list->items[i];
-        if (strcmp(other->holder.name, entry->holder.name) != 0)
-            continue;
-        if (other->holder.role != entry->holder.role)
-            return "the name is there already, with another role";
-        if (other->expires_s == 0 && entry->expires_s == 0)
-            return "the name is there already";
-    }
-    return NULL;
+    return (a > b) - (a < b);
 }
 
-static int take_entry(void *user, char *line, const char **ret_wrong)
+static int by_key(const void *left, const void *right)
 {
-    struct key_list *list = user;
+    const struct key_entry *const *a = left, *const *b = right;
+    const int order = memcmp((*a)->holder.key.bytes, (*b)->holder.key.bytes,
+                             sizeof(*a)->holder.key.bytes);
+    return order != 0 ? order : by_place(*a, *b);
+}
+
+static int by_name(const void *left, const void *right)
+{
+    const struct key_entry *const *a = left, *const *b = right;
+    const int order = strcmp((*a)->holder.name, (*b)->holder.name);
+    return order != 0 ? order : by_place(*a, *b);
+}
+
+static void note(struct repeated *first, const struct key_entry *entry, const char *wrong)
+{
+    if (first->entry == NULL || by_place(entry, first->entry) <= 0)
+        *first = (struct repeated){entry, wrong};
+}
+
+static void find_keys(const struct key_entry *const *sorted, size_t count,
+                      struct repeated *first)
+{
+    for (size_t i = 1; i < count; i++)
+        if (hash_equal(&sorted[i]->holder.key, &sorted[i - 1]->holder.key))
+            note(first, sorted[i], "the key is there already");
+}
+
+/* A name may be there again only while its older keys run out. */
+static void find_names(const struct key_entry *const *sorted, size_t count,
+                       struct repeated *first)
+{
+    const struct key_entry *head = NULL;
+    bool endless = false; /* one of that name, so far */
+    for (size_t i = 0; i < count; i++) {
+        const struct key_entry *entry = sorted[i];
+        if (head == NULL || strcmp(entry->holder.name, head->holder.name) != 0) {
+            head = entry;
+            endless = false;
+        } else if (entry->holder.role != head->holder.role) {
+            note(first, entry, "the name is there already, with another role");
+        } else if (endless && entry->expires_s == 0) {
+            note(first, entry, "the name is there already");
+        }
+        endless = endless || entry->expires_s == 0;
+    }
+}
+
+static int find_repeated(const struct key_list *list, struct repeated *ret_first)
+{
+    struct repeated first = {.entry = NULL};
+    const struct key_entry **sorted = mem_alloc((list->count + 1) * sizeof(void *));
+    if (sorted == NULL)
+        return FARPOOL_ENOMEM;
+    for (size_t i = 0; i < list->count; i++)
+        sorted[i] = &list->items[i];
+    qsort(sorted, list->count, sizeof(void *), by_name);
+    find_names(sorted, list->count, &first);
+    qsort(sorted, list->count, sizeof(void *), by_key);
+    find_keys(sorted, list->count, &first); /* of one line, this is told */
+    mem_free(sorted);
+    *ret_first = first;
+    return 0;
+}
+
+/* ------------------------------------------------------------------- the whole list */
+
+static int take_entry(void *user, unsigned number, char *line, const char **ret_wrong)
+{
+    struct reading *reading = user;
+    struct key_list *list = &reading->list;
     struct key_entry entry;
     *ret_wrong = list_read_line(line, &entry);
-    if (*ret_wrong == NULL)
-        *ret_wrong = check_entry(list, &entry);
-    return *ret_wrong == NULL ? append(list, &entry) : 0;
+    if (*ret_wrong == NULL && list->count >= KEYS_MAX)
+        *ret_wrong = "one key too many";
+    if (*ret_wrong != NULL)
+        return 0;
+    if (!mem_reserve(&reading->lines, &reading->lines_capacity, list->count + 1,
+                     sizeof *reading->lines))
+        return FARPOOL_ENOMEM;
+    reading->lines[list->count] = number;
+    return append(list, &entry);
+}
+
+/* What is wrong first in the file is told: that may be before a line that could not be
+ * read. */
+static int check_repeated(const struct reading *reading, const char *where, int result,
+                          farpool_error *error)
+{
+    struct repeated first;
+    if (result != 0 && result != FARPOOL_EKEY)
+        return result;
+    if (find_repeated(&reading->list, &first) != 0)
+        return error_set(error, FARPOOL_ENOMEM, "out of memory for %s", where);
+    if (first.entry == NULL)
+        return result;
+    return error_set(error, FARPOOL_EKEY, "%s, line %u: %s", where,
+                     reading->lines[first.entry - reading->list.items], first.wrong);
 }
 
 int keys_parse(const char *text, size_t size, const char *where,
                struct key_list *ret_list, farpool_error *error)
 {
-    struct key_list list = {.items = NULL};
-    const struct key_lines lines = {where, take_entry, &list};
-    const int result = key_read_lines(&lines, text, size, error);
+    struct reading reading = {.lines = NULL};
+    const struct key_lines lines = {where, take_entry, &reading};
+    int result = key_read_lines(&lines, text, size, error);
+    result = check_repeated(&reading, where, result, error);
+    mem_free(reading.lines);
     if (result == 0)
-        *ret_list = list;
+        *ret_list = reading.list;
     else
-        key_list_fini(&list);
+        key_list_fini(&reading.list);
     return result;
 }
 

@@ -184,7 +184,7 @@ static int take_line(const struct key_lines *lines, char *line, unsigned number,
         return 0;
     if (!fits)
         wrong = "it is too long (limit: 254 bytes)";
-    else if (lines->take(lines->list, line, &wrong) != 0)
+    else if (lines->take(lines->list, number, line, &wrong) != 0)
         return error_set(error, FARPOOL_ENOMEM, "out of memory for %s", lines->where);
     if (wrong == NULL)
         return 0;

@@ -111,8 +111,9 @@ static int append(struct token_list *list, const struct token_entry *token)
     return 0;
 }
 
-static int take_token(void *user, char *line, const char **ret_wrong)
+static int take_token(void *user, unsigned number, char *line, const char **ret_wrong)
 {
+    (void)number;
     struct token_list *list = user;
     struct token_entry token;
     *ret_wrong = read_line(line, &token);

@@ -138,13 +138,26 @@ static void jobs_follow_the_load(void **state)
     assert_int_equal(decide(load), 2); /* MIN comes without tasks */
 }
 
+static void pauses_grow(void **state)
+{
+    uint64_t before = 0;
+    (void)state;
+    assert_int_equal(up_tunnel_pause_ms(0), 500);
+    for (unsigned i = 0; i < 100; i++) {
+        const uint64_t pause = up_tunnel_pause_ms(i);
+        assert_true(pause >= before && pause <= 60000);
+        before = pause;
+    }
+    assert_int_equal(before, 60000);
+    assert_int_equal(up_tunnel_pause_ms(UINT32_MAX), 60000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lists_are_read),
-        cmocka_unit_test(mistakes_are_named),
-        cmocka_unit_test(very_long_lists_end),
-        cmocka_unit_test(jobs_follow_the_load),
+        cmocka_unit_test(lists_are_read),      cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(very_long_lists_end), cmocka_unit_test(jobs_follow_the_load),
+        cmocka_unit_test(pauses_grow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

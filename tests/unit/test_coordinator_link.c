@@ -381,6 +381,28 @@ static void test_status(void **state)
     script_quiet(script);
 }
 
+/* A LOAD is up to 200 ms old; what has come since, or after it, does not run. */
+static void test_status_after_results(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 2), client = add_pool(script, 1, 1);
+    const uint64_t watcher = add_client(script, 9);
+    script_say_last(script, client, tasks(1, 1, 0, 3));
+    script_say(script, worker, load(2, 3, 1, 1, 2, 0));
+    for (uint64_t i = 0; i < 3; i++) {
+        script_say(script, worker, done(script, 10, 1, 1, i, 1, 1000));
+        script_forget(script);
+        script_say(script, watcher, message_create(MSG_STATUS_GET));
+        const struct message *status = script_take(script, watcher, MSG_STATUS);
+        const uint64_t left = 2 - i;
+        assert_int_equal(status->status.nodes[0].assigned, left);
+        assert_int_equal(status->status.nodes[0].running, left);
+        assert_int_equal(status->status.pools[0].running, left);
+        assert_int_equal(status->status.jobs[0].running, left);
+    }
+    script_quiet(script);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -391,7 +413,7 @@ int main(void)
         SCRIPT_TEST(test_worker_returns),  cmocka_unit_test(test_crimes),
         SCRIPT_TEST(test_worker_crimes),   SCRIPT_TEST(test_held_crimes),
         SCRIPT_TEST(test_races),           SCRIPT_TEST(test_bye),
-        SCRIPT_TEST(test_status),
+        SCRIPT_TEST(test_status),          SCRIPT_TEST(test_status_after_results),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -298,6 +299,87 @@ static void wrong_lines_of_a_list_are_told(void **state)
     key_list_fini(&list);
 }
 
+/* Names are 1 to 5 digits, and keys any 40 characters that differ. */
+static char *write_list(size_t count, size_t *ret_size)
+{
+    enum { LINE_MOST = 64 };
+    char *text = malloc(count * LINE_MOST);
+    size_t size = 0;
+    assert_non_null(text);
+    for (size_t i = 0; i < count; i++)
+        size += (size_t)snprintf(text + size, LINE_MOST, "worker n%zu %05zu%s\n", i, i,
+                                 &GOOD[5]);
+    *ret_size = size;
+    return text;
+}
+
+/* Compared each with all before, these would take minutes: ctest would end it. */
+static void a_full_list_is_read(void **state)
+{
+    size_t size, cut;
+    char *text = write_list(KEYS_MAX, &size), *more;
+    struct key_list list;
+    farpool_error error;
+    struct timespec began, ended;
+    (void)state;
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    assert_int_equal(keys_parse(text, size, "LIST", &list, &error), 0);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    print_message("%d keys are read in %ld ms\n", KEYS_MAX,
+                  (long)(ended.tv_sec - began.tv_sec) * 1000 +
+                      (ended.tv_nsec - began.tv_nsec) / 1000000);
+    assert_int_equal(list.count, KEYS_MAX);
+    assert_string_equal(list.items[0].holder.name, "n0");
+    assert_string_equal(list.items[KEYS_MAX - 1].holder.name, "n99999");
+    key_list_fini(&list);
+    cut = (size_t)(strstr(text, "worker n99999 ") - text);
+    assert_true(asprintf(&more, "%.*s\nworker n7 %s\n?\n", (int)cut, text, GOOD) > 0);
+    check_error(keys_parse(more, strlen(more), "LIST", &list, &error), FARPOOL_EKEY,
+                &error, "LIST, line 100001: the name is there already");
+    free(more);
+    assert_true(asprintf(&more, "%sworker x %s\n", text, GOOD) > 0);
+    check_error(keys_parse(more, strlen(more), "LIST", &list, &error), FARPOOL_EKEY,
+                &error, "LIST, line 100001: one key too many");
+    free(more);
+    free(text);
+}
+
+static void the_first_wrong_line_is_told(void **state)
+{
+#define OTHER "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+#define THIRD "yJ@wb<<%zHLs:[S(Zn&e^5MDrhl#K!h-?&tMKx3]"
+#define END " expires=2026-05-04T00:00:00Z\n"
+    static const struct {
+        const char *text, *why;
+    } cases[] = {
+        {"client a " GOOD "\nclient a " OTHER "\nnobody\n",
+         "line 2: the name is there already"},
+        {"client a " GOOD "\nnobody\nclient a " OTHER "\n", "line 2: the role"},
+        {"client a " GOOD "\n\n#\nclient a " GOOD "\n", "line 4: the key is there"},
+        {"client z " GOOD "\nclient z " OTHER "\nclient b " GOOD "\n",
+         "line 2: the name is there already"},
+        {"client z " GOOD "\nclient b " GOOD "\nclient z " OTHER "\n",
+         "line 2: the key is there already"},
+        {"client a " GOOD "\nclient a " OTHER END "worker a " THIRD END,
+         "line 3: the name is there already, with another role"},
+        {"client a " GOOD "\nclient a " OTHER END "client a " THIRD "\n",
+         "line 3: the name is there already"},
+    };
+    farpool_error error;
+    struct key_list list = {.items = NULL};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *text = cases[i].text;
+        check_error(keys_parse(text, strlen(text), "LIST", &list, &error), FARPOOL_EKEY,
+                    &error, cases[i].why);
+    }
+    static const char good[] =
+        "client a " GOOD END "client a " OTHER END "client a " THIRD "\n";
+    assert_int_equal(keys_parse(good, strlen(good), "LIST", &list, &error), 0);
+    assert_int_equal(list.count, 3);
+    key_list_fini(&list);
+}
+
 static void try_file(const char *text, const char *why)
 {
     farpool_error error;
@@ -363,6 +445,8 @@ int main(void)
         TEST(what_others_can_read_is_refused),
         TEST(what_is_no_file_is_refused),
         TEST(wrong_lines_of_a_list_are_told),
+        TEST(the_first_wrong_line_is_told),
+        TEST(a_full_list_is_read),
         TEST(wrong_lines_of_a_key_are_told),
         TEST(memory_that_runs_out_is_told),
     };
