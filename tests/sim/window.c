@@ -8,8 +8,12 @@
 void sim_window_reset(struct app *app)
 {
     for (int i = 0; i < app->jobs_count; i++)
-        for (uint64_t k = 0; app->jobs[i].tasks && k < app->jobs[i].count; k++)
-            app->jobs[i].tasks[k].sent = 0;
+        for (uint64_t k = 0; app->jobs[i].tasks && k < app->jobs[i].count; k++) {
+            struct task *task = &app->jobs[i].tasks[k];
+
+            task->again = task->again || task->sent;
+            task->sent = 0;
+        }
     app->under_way_tasks = app->under_way_bytes = 0;
     app->tasks_max = app->bytes_max = 0;
 }
@@ -50,6 +54,7 @@ static void enter(struct sim *sim, struct app *app, struct job *job, uint64_t in
         sim_fail(sim, "C%d sends task %llu twice on one link", sim_app_place(sim, app),
                  (unsigned long long)index);
     task->sent = attempt;
+    task->again = false;
     app->under_way_tasks++;
     app->under_way_bytes += sim_job_input_size(job, index);
     if (is_beyond(app))
@@ -66,6 +71,8 @@ void sim_window_sent(struct sim *sim, struct app *app, const struct message *mes
     struct job *job = sim_app_job(app, message->tasks.job);
     if (!job)
         sim_fail(sim, "C%d sends tasks of no job", sim_app_place(sim, app));
+    if (!job->freed)
+        sim_promise_check_priority(sim, app, job, message);
     for (uint32_t i = 0; i < message->tasks.spans_count && !job->freed; i++)
         for (uint32_t k = 0; k < message->tasks.spans[i].count; k++)
             enter(sim, app, job, message->tasks.spans[i].first + k,
