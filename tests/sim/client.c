@@ -36,7 +36,8 @@ static bool is_forgotten(const struct app *app, const struct job *job)
         if (app->effects.items[i].kind == CLIENT_JOB_ENDED &&
             app->effects.items[i].job == job->number)
             return true;
-    return job->ended || job->freed || job->refused;
+    /* What ends with the pool is told when there is memory for it. */
+    return job->ended || job->freed || job->refused || app->failed;
 }
 
 /* Whether the core has just told that the pool failed. */

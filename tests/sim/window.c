@@ -86,11 +86,24 @@ static void receive_done(struct app *app, struct job *job, const struct msg_done
             leave(app, job, done->first + i);
 }
 
-static void receive_failed(struct app *app, struct job *job,
+/* Whether the task can have run out of its time, whatever its client makes of that. */
+static void check_timeout(struct sim *sim, const struct job *job, uint64_t index)
+{
+    const uint64_t limit_us = 1000 * job->options.timeout_ms;
+
+    if (!limit_us || (sim_job_behaviour(job, index) != BEHAVE_HANG &&
+                      sim_job_duration_us(job, index) < limit_us))
+        sim_fail(sim, "C%d job %llx: task %llu is ended for a limit that it keeps",
+                 job->app, (unsigned long long)job->number, (unsigned long long)index);
+}
+
+static void receive_failed(struct sim *sim, struct app *app, struct job *job,
                            const struct msg_failed *failed)
 {
     struct task *task = &job->tasks[failed->index];
 
+    if (failed->code == FARPOOL_ETASKTIMEOUT)
+        check_timeout(sim, job, failed->index);
     if (failed->code == FARPOOL_EFUNCTION || failed->code == FARPOOL_ETASKTIMEOUT)
         task->failures++;
     else
@@ -118,7 +131,6 @@ void sim_window_received(struct sim *sim, struct app *app, const struct message 
 {
     struct job *job;
 
-    (void)sim;
     switch (message->kind) {
     case MSG_WELCOME:
         app->welcomes++;
@@ -135,7 +147,7 @@ void sim_window_received(struct sim *sim, struct app *app, const struct message 
     case MSG_FAILED:
         job = sim_app_job(app, message->failed.job);
         for (uint32_t i = 0; job && i < message->failed.results_count; i++)
-            receive_failed(app, job, &message->failed.results[i]);
+            receive_failed(sim, app, job, &message->failed.results[i]);
         break;
     case MSG_LOST:
         job = sim_app_job(app, message->lost.job);
