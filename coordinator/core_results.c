@@ -157,9 +157,14 @@ static int pass_on(struct coordinator_core *core, struct job *job,
         if (prepare(job, &record))
             return FARPOOL_ENOMEM;
     }
-    if (kforward(core, job->owner->link, message))
-        return FARPOOL_ENOMEM;
+    /* A worker that has results of the job is to hear of its end, also if it had them
+     * from an earlier coordinator: no ACK may ever come. */
     struct worker *worker = kworker_find(core, worker_of(results));
+    struct placement *placement = worker ? kplacement_get(job, worker) : NULL;
+    if ((worker && !placement) || kforward(core, job->owner->link, message))
+        return FARPOOL_ENOMEM;
+    if (placement && placement->state == PLACEMENT_NEW)
+        placement->state = PLACEMENT_HELD;
     for (uint32_t i = 0; i < count; i++) {
         const struct record record = record_of(results, i);
         end_record(core, job, worker, &record);

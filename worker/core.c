@@ -132,7 +132,9 @@ void worker_core_destroy(struct worker_core *core)
     mem_free(core);
 }
 
-/* The parts of a FLUSH, in the order in which they feed one another. */
+/* The parts of a FLUSH, in the order in which they feed one another. Where the first runs
+ * out of memory nothing else is done: what is sent before HELD would have a coordinator
+ * that does not know the pool close it. */
 static void flush(struct worker_core *core)
 {
     static int (*const parts[])(struct worker_core *) = {
@@ -146,8 +148,11 @@ static void flush(struct worker_core *core)
     if (core->state == CORE_STOPPED)
         return;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
-        if (parts[i](core) != 0)
+        if (parts[i](core) != 0) {
             core->again = true;
+            if (i == 0)
+                return;
+        }
 }
 
 static int dispatch(struct worker_core *core, struct worker_event *event)

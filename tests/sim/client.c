@@ -36,7 +36,8 @@ static bool is_forgotten(const struct app *app, const struct job *job)
         if (app->effects.items[i].kind == CLIENT_JOB_ENDED &&
             app->effects.items[i].job == job->number)
             return true;
-    return job->ended || job->freed || job->refused;
+    /* What ends with the pool is told when there is memory for it. */
+    return job->ended || job->freed || job->refused || app->failed;
 }
 
 /* Whether the core has just told that the pool failed. */
@@ -69,6 +70,8 @@ static void judge(struct sim *sim, struct app *app, const struct app_item *item,
         job->opened = true;
         job->number = item->event.job;
         sim_job_pull(sim, app, item->job);
+    } else if (item->event.kind == CLIENT_JOB_INPUT) {
+        job->fed = item->event.first + item->event.count;
     }
 }
 
@@ -101,6 +104,8 @@ static void relink(struct sim *sim, struct app *app, const struct client_effect 
     if (effect->code == FARPOOL_EPROTOCOL)
         sim_fail(sim, "C%d leaves an honest coordinator: %s", sim_app_place(sim, app),
                  effect->text);
+    if (effect->code == FARPOOL_ENOCOORDINATOR)
+        sim_promise_check_silence(sim, app->link, "a client");
     sim_link_close(sim, app->link, TO_COORDINATOR);
     app->link = 0;
     sim_link_dial(sim, false, sim_app_place(sim, app));

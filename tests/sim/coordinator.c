@@ -113,6 +113,10 @@ static void carry_out(struct sim *sim, struct coordinator_effect *effect)
         sim_trace_message(sim, who, effect->message);
         if (effect->message->kind == MSG_WELCOME)
             link->welcomed_us = sim->now_us;
+        if (effect->message->kind == MSG_DRAIN)
+            sim_promise_drain(link);
+        if (effect->message->kind == MSG_TASKS)
+            sim_promise_check_tasks(sim, link);
         if (effect->message->kind == MSG_LOST && link->place < APPS_MAX)
             sim_outcome_check_lost(sim, &sim->apps[link->place], effect->message);
         if (link->place == SQUATTER_PLACE)
@@ -128,6 +132,8 @@ static void carry_out(struct sim *sim, struct coordinator_effect *effect)
               effect->code, effect->text);
     if (is_blame(effect->code))
         sim_fail(sim, "the coordinator drops an honest peer: %s", effect->text);
+    if (effect->code == FARPOOL_ETIMEDOUT)
+        sim_promise_check_silence(sim, effect->link, "the coordinator");
     link->dropped = true;
     sim_link_close(sim, effect->link, TO_PEER);
 }
@@ -170,7 +176,7 @@ void sim_coordinator_look(struct sim *sim)
     struct coordinator_effects *effects = &coordinator->effects;
 
     while (sim_queue_pop(&coordinator->inbox, &event)) {
-        const struct link *link = sim_link_find(sim, event.link);
+        struct link *link = sim_link_find(sim, event.link);
         const struct holder holder = sim_keys_holder(sim, link);
 
         event.holder = &holder;
@@ -179,11 +185,15 @@ void sim_coordinator_look(struct sim *sim)
             continue;
         }
         print_arrival(sim, &event);
+        if (event.message && event.message->kind == MSG_DRAIN)
+            sim_promise_drain(link);
         step(sim, &event);
     }
     event = (struct coordinator_event){.kind = COORDINATOR_FLUSH};
     step(sim, &event);
     check_windows(sim);
+    if (sim->options.broken == BREAK_HOARD)
+        mem_alloc(1 << 16);
     for (size_t i = 0; i < effects->count; i++)
         carry_out(sim, &effects->items[i]);
     coordinator_effects_clear(effects);

@@ -90,6 +90,7 @@ static void take_give(struct sim *sim, struct node *node, struct process *proces
         effect->timeout_ms != give.job->options.timeout_ms)
         sim_fail(sim, "process %llu is told a wrong function or time",
                  (unsigned long long)process->number);
+    sim_promise_check_give(sim, node, give.job, &give.span);
     sim_queue_push(&process->gives, &give, sizeof give);
     check_slots(sim, node);
     sim_process_advance(sim, node, process);

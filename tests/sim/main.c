@@ -6,9 +6,11 @@
  *   sim --seeds 2000 --first 1 --processes 2     many
  *   sim --seed 17 [-v]                           one, with each event if -v
  *   sim --self-test                              the checks must notice broken harnesses
+ *   sim --seeds 2000 --first-failure             ends with the first one, and says which
  */
 #include "sim.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,19 +25,20 @@
 /* What a child is at, told to its parent. */
 struct progress {
     uint64_t seed;
+    uint64_t seeds; /* begun */
 };
 
 struct arguments {
     struct sim_options options;
     uint64_t first, seeds;
     int processes;
-    bool one, self_test;
+    bool one, self_test, first_failure;
 };
 
 static int usage(void)
 {
     fprintf(stderr, "usage: sim [--seed N | --seeds N] [--first N] [--processes N] [-v] "
-                    "[--quiet] [--self-test] [--break NAME]\nbreaks:");
+                    "[--quiet] [--self-test] [--first-failure] [--break NAME]\nbreaks:");
 #define BREAK_NAME(NAME, option, text) fprintf(stderr, "\n  %-12s %s", option, text);
     SIM_BREAKS(BREAK_NAME)
     fprintf(stderr, "\n");
@@ -74,6 +77,8 @@ static bool parse(int argc, char **argv, struct arguments *arguments)
             arguments->options.quiet = true;
         } else if (strcmp(name, "--self-test") == 0) {
             arguments->self_test = true;
+        } else if (strcmp(name, "--first-failure") == 0) {
+            arguments->first_failure = true;
         } else if (++i == argc) {
             return false;
         } else if (strcmp(name, "--break") == 0) {
@@ -123,6 +128,7 @@ static pid_t fork_runner(const struct arguments *arguments, uint64_t seed, uint6
     struct sim_options options = arguments->options;
     for (; seed < arguments->first + arguments->seeds; seed += step) {
         progress->seed = options.seed = seed;
+        progress->seeds++;
         sim_run(&options);
     }
     _exit(0);
@@ -135,6 +141,23 @@ static void show(const struct arguments *arguments, uint64_t seed)
     if (pid == 0)
         exit(run_one(arguments->options, seed));
     waitpid(pid, NULL, 0);
+}
+
+/* Kills the runners but one, and tells how many seeds there have been. */
+static void stop_others(const pid_t *pids, volatile struct progress *progress, int count,
+                        int failed)
+{
+    uint64_t seeds = 0;
+
+    for (int i = 0; i < count; i++) {
+        if (i != failed && pids[i] > 0)
+            kill(pids[i], SIGKILL);
+        seeds += progress[i].seeds;
+    }
+    while (wait(NULL) > 0)
+        ;
+    printf("the first failure is seed %llu, after %llu seeds\n",
+           (unsigned long long)progress[failed].seed, (unsigned long long)seeds);
 }
 
 /* Runs all seeds; returns how many failed, showing the first ones. */
@@ -157,10 +180,16 @@ static int run_many(const struct arguments *arguments)
         while (pids[place] != pid)
             place++;
         if (status == 0) {
+            pids[place] = 0;
             running--;
             continue;
         }
         uint64_t seed = progress[place].seed;
+        if (arguments->first_failure) {
+            stop_others(pids, progress, arguments->processes, place);
+            show(arguments, seed);
+            return 1;
+        }
         if (failures++ < FAILURES_MAX)
             show(arguments, seed);
         else

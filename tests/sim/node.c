@@ -200,6 +200,7 @@ static bool carry_out(struct sim *sim, struct node *node, struct worker_effect *
         if (!strstr(effect->text, "silent"))
             sim_fail(sim, "W%d leaves an honest coordinator: %s",
                      sim_node_place(sim, node), effect->text);
+        sim_promise_check_silence(sim, node->link, "a worker");
         relink(sim, node, effect->text);
         break;
     case WORKER_PROGRAM_OPEN:
@@ -229,6 +230,8 @@ static bool is_present(struct sim *sim, struct node *node, const struct node_ite
     }
     if (item->event.kind == WORKER_MESSAGE && item->event.message->kind == MSG_DRAIN)
         node->ending = true;
+    if (item->event.kind == WORKER_MESSAGE)
+        sim_promise_told(sim, node, item->event.message);
     return true;
 }
 

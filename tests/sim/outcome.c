@@ -46,6 +46,16 @@ static void check_output(struct sim *sim, struct job *job, uint64_t index,
     job->output_bytes += size;
 }
 
+/* The attempt that was under way has left the window with its message (window.c). */
+static void check_attempt(struct sim *sim, const struct job *job, uint64_t index)
+{
+    const struct task *task = &job->tasks[index];
+
+    if (task->sent || task->again)
+        sim_fail(sim, "C%d job %llx: task %llu ends by a result of another attempt",
+                 job->app, (unsigned long long)job->number, (unsigned long long)index);
+}
+
 static void take_done(struct sim *sim, struct app *app,
                       const struct client_effect *effect)
 {
@@ -64,6 +74,7 @@ static void take_done(struct sim *sim, struct app *app,
         size_t size;
 
         sim_output_check_done(sim, app, job, output.first + i);
+        check_attempt(sim, job, output.first + i);
         end_task(sim, app, job, output.first + i, TASK_DONE, 0);
         span_task(&output, i, &data, &size);
         check_output(sim, job, output.first + i, data, size);

@@ -270,6 +270,7 @@ bool sim_step_begin(struct sim *sim)
 {
     if (++sim->steps > STEPS_MAX)
         sim_fail(sim, "more than %d steps: somebody runs in circles", STEPS_MAX);
+    sim_promise_check_heap(sim);
     if (!sim->plan.oom || sim->settled || !sim_chance(sim, 10))
         return false;
     mem_fail_after((size_t)sim_between(sim, 1, sim_chance(sim, 2) ? 5 : 60));
@@ -324,6 +325,7 @@ void sim_run(const struct sim_options *options)
     sim->rng = options->seed * 0x9e3779b97f4a7c15u + 1;
     sim->next_tag = 1;
     trace_count = 0;
+    sim_promise_begin(sim);
     present = sim;
     signal(SIGABRT, on_abort);
     sim_plan_make(sim);
@@ -338,9 +340,9 @@ void sim_run(const struct sim_options *options)
         timer.call(sim, timer.a, timer.b, timer.c);
     }
     if (options->verbose)
-        printf("seed %llu: %llu steps, %.3f s of virtual time\n",
+        printf("seed %llu: %llu steps, %.3f s of virtual time, %zu KiB of memory\n",
                (unsigned long long)options->seed, (unsigned long long)sim->steps,
-               (double)sim->now_us / 1e6);
+               (double)sim->now_us / 1e6, sim->heap_most >> 10);
     present = NULL;
     release(sim);
 }

@@ -33,7 +33,8 @@
     X(HOLD_ACKS, "hold-acks", "the network loses every ACK")                             \
     X(REPEAT_OUTPUT, "repeat-output", "one OUTPUT reaches the program twice")            \
     X(DROP_OUTPUT, "drop-output", "the network loses one OUTPUT on a live link")         \
-    X(LEND_KEY, "lend-key", "who names another's pool has its client's key")
+    X(LEND_KEY, "lend-key", "who names another's pool has its client's key")             \
+    X(HOARD, "hoard", "the coordinator's shell keeps memory for ever")
 
 enum sim_break {
     BREAK_NONE,
@@ -109,6 +110,7 @@ struct link {
     bool dropped;         /* by the coordinator: it wants to hear nothing more of it */
     uint64_t lag_us, lag_until_us;
     uint64_t welcomed_us; /* a worker's: when WELCOME was sent to it */
+    bool drains;          /* a worker's: the coordinator knows that it does */
 };
 
 /* ------------------------------------------------------------------ actors */
@@ -148,15 +150,17 @@ enum task_end { TASK_OPEN, TASK_DONE, TASK_FAILED };
 /* What is known of a task, from all sides. */
 struct task {
     enum task_end end;
-    int code;           /* of TASK_FAILED */
-    uint32_t begins;    /* times that a process began it */
-    uint32_t blames;    /* processes that ended in it */
-    uint32_t losts;     /* losses (EPROCESSLOST, ENODELOST) that reached the client */
-    uint32_t failures;  /* other failures that reached it */
-    uint32_t returns;   /* LOSTs that say that it has not run */
-    uint32_t sent;      /* attempt of the copy under way from the client; 0: none */
-    bool cancelled;     /* asked for by the client */
-    bool cancel_marked; /* a process was told so while it ran */
+    int code;              /* of TASK_FAILED */
+    uint32_t begins;       /* times that a process began it */
+    uint32_t blames;       /* processes that ended in it */
+    uint32_t losts;        /* losses (EPROCESSLOST, ENODELOST) that reached the client */
+    uint32_t failures;     /* other failures that reached it */
+    uint32_t returns;      /* LOSTs that say that it has not run */
+    uint32_t sent;         /* attempt of the copy under way from the client; 0: none */
+    bool again;            /* was under way on an earlier link, and is to be sent again */
+    uint32_t cancelled_at; /* places of nodes that were told so, a bit each */
+    bool cancelled;        /* asked for by the client */
+    bool cancel_marked;    /* a process was told so while it ran */
     uint32_t output_size;
 };
 
@@ -179,6 +183,7 @@ struct job {
     struct task *tasks;
     uint64_t *order; /* indices, in order of their ends */
     uint64_t pulled, ends;
+    uint64_t fed;                  /* of those pulled, in the core's hands */
     uint64_t read, read_told;      /* lazy: taken by the reader; and told to the core */
     uint64_t output_bytes;         /* lazy: of ended tasks, not told as read */
     uint64_t wanted, wanted_bytes; /* lazy: asked for and not yet pulled */
@@ -327,6 +332,7 @@ struct sim {
     bool starts_failed; /* a process ended before it was ready */
     bool broke;         /* the one deliberate fault has been committed */
     uint64_t settle_until_us;
+    size_t heap_before, heap_most; /* bytes in use before this seed; and more, at most */
 };
 
 /* sim.c: clock, dice, trace, the run. -------------------------------------------- */
@@ -520,6 +526,20 @@ void sim_window_received(struct sim *sim, struct app *app, const struct message 
 void sim_window_ended(struct app *app, struct job *job, uint64_t index);
 void sim_window_job_freed(struct app *app, struct job *job);
 void sim_window_reset(struct app *app);
+
+/* promise.c: what hurts no task, and must not happen. ------------------------------- */
+
+void sim_promise_begin(struct sim *sim);
+void sim_promise_check_heap(struct sim *sim);
+void sim_promise_check_silence(struct sim *sim, uint64_t number, const char *who);
+void sim_promise_drain(struct link *link);
+void sim_promise_check_tasks(struct sim *sim, const struct link *link);
+void sim_promise_told(struct sim *sim, const struct node *node,
+                      const struct message *message);
+void sim_promise_check_give(struct sim *sim, const struct node *node,
+                            const struct job *job, const struct msg_span *span);
+void sim_promise_check_priority(struct sim *sim, const struct app *app,
+                                const struct job *job, const struct message *message);
 
 /* fault.c -------------------------------------------------------------------------- */
 

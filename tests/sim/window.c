@@ -8,8 +8,12 @@
 void sim_window_reset(struct app *app)
 {
     for (int i = 0; i < app->jobs_count; i++)
-        for (uint64_t k = 0; app->jobs[i].tasks && k < app->jobs[i].count; k++)
-            app->jobs[i].tasks[k].sent = 0;
+        for (uint64_t k = 0; app->jobs[i].tasks && k < app->jobs[i].count; k++) {
+            struct task *task = &app->jobs[i].tasks[k];
+
+            task->again = task->again || task->sent;
+            task->sent = 0;
+        }
     app->under_way_tasks = app->under_way_bytes = 0;
     app->tasks_max = app->bytes_max = 0;
 }
@@ -50,6 +54,7 @@ static void enter(struct sim *sim, struct app *app, struct job *job, uint64_t in
         sim_fail(sim, "C%d sends task %llu twice on one link", sim_app_place(sim, app),
                  (unsigned long long)index);
     task->sent = attempt;
+    task->again = false;
     app->under_way_tasks++;
     app->under_way_bytes += sim_job_input_size(job, index);
     if (is_beyond(app))
@@ -66,6 +71,8 @@ void sim_window_sent(struct sim *sim, struct app *app, const struct message *mes
     struct job *job = sim_app_job(app, message->tasks.job);
     if (!job)
         sim_fail(sim, "C%d sends tasks of no job", sim_app_place(sim, app));
+    if (!job->freed)
+        sim_promise_check_priority(sim, app, job, message);
     for (uint32_t i = 0; i < message->tasks.spans_count && !job->freed; i++)
         for (uint32_t k = 0; k < message->tasks.spans[i].count; k++)
             enter(sim, app, job, message->tasks.spans[i].first + k,
@@ -79,11 +86,24 @@ static void receive_done(struct app *app, struct job *job, const struct msg_done
             leave(app, job, done->first + i);
 }
 
-static void receive_failed(struct app *app, struct job *job,
+/* Whether the task can have run out of its time, whatever its client makes of that. */
+static void check_timeout(struct sim *sim, const struct job *job, uint64_t index)
+{
+    const uint64_t limit_us = 1000 * job->options.timeout_ms;
+
+    if (!limit_us || (sim_job_behaviour(job, index) != BEHAVE_HANG &&
+                      sim_job_duration_us(job, index) < limit_us))
+        sim_fail(sim, "C%d job %llx: task %llu is ended for a limit that it keeps",
+                 job->app, (unsigned long long)job->number, (unsigned long long)index);
+}
+
+static void receive_failed(struct sim *sim, struct app *app, struct job *job,
                            const struct msg_failed *failed)
 {
     struct task *task = &job->tasks[failed->index];
 
+    if (failed->code == FARPOOL_ETASKTIMEOUT)
+        check_timeout(sim, job, failed->index);
     if (failed->code == FARPOOL_EFUNCTION || failed->code == FARPOOL_ETASKTIMEOUT)
         task->failures++;
     else
@@ -111,7 +131,6 @@ void sim_window_received(struct sim *sim, struct app *app, const struct message 
 {
     struct job *job;
 
-    (void)sim;
     switch (message->kind) {
     case MSG_WELCOME:
         app->welcomes++;
@@ -128,7 +147,7 @@ void sim_window_received(struct sim *sim, struct app *app, const struct message 
     case MSG_FAILED:
         job = sim_app_job(app, message->failed.job);
         for (uint32_t i = 0; job && i < message->failed.results_count; i++)
-            receive_failed(app, job, &message->failed.results[i]);
+            receive_failed(sim, app, job, &message->failed.results[i]);
         break;
     case MSG_LOST:
         job = sim_app_job(app, message->lost.job);

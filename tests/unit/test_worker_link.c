@@ -41,6 +41,26 @@ static void another_coordinator_gets_unacked_results_again(void **state)
     assert_int_equal(fake_ranges(f, MSG_HELD), 0);
 }
 
+/* What came first would be of a pool that the coordinator has not heard of. */
+static void held_is_told_first_also_when_memory_runs_out(void **state)
+{
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 10);
+    fake_finish(f, 1, 5, 1000000);
+    for (uint8_t i = 1; i <= 20; i++) {
+        fake_event(f, WORKER_LINK_DOWN);
+        fake_forget(f);
+        fake_welcome(f, i + 1, 0);
+        f->fail_at = i;
+        fake_settle(f);
+        f->fail_at = 0;
+        fake_settle(f);
+        assert_int_equal(f->sent[0]->kind, MSG_HELLO_WORKER);
+        assert_int_equal(f->sent[1]->kind, MSG_HELD);
+        assert_true(fake_sent(f, MSG_DONE) > 0);
+    }
+}
+
 static void the_same_coordinator_had_given_this_worker_up(void **state)
 {
     struct fake *f = *state;
@@ -244,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FAKE_TEST(everything_is_kept_while_the_link_is_down),
         FAKE_TEST(another_coordinator_gets_unacked_results_again),
+        FAKE_TEST(held_is_told_first_also_when_memory_runs_out),
         FAKE_TEST(the_same_coordinator_had_given_this_worker_up),
         FAKE_TEST(held_and_finished_tasks_that_come_again),
         FAKE_TEST(a_silent_coordinator_is_dropped_and_heartbeats_go_out),
