@@ -412,7 +412,13 @@ typedef struct farpool_pool_options {
  * folder for all of them. They have the worker's environment variables (embedded: the
  * program's) as its options tell, and FARPOOL_NODE and FARPOOL_SLOT: the node's name, and
  * 0 to slots - 1, which differ between processes that run at a time, as far as a pool has
- * a process for each slot; by it a worker may also give out cores and other resources. */
+ * a process for each slot; by it a worker may also give out cores and other resources.
+ *
+ * What a task starts and leaves behind lives as long as its process at most, whatever
+ * ends that, also as a daemon in a session of its own: it is killed. For the case that
+ * this program is killed, an embedded pool has one more child, the guardian
+ * ("farpool-guard"), from its first process on until it is freed (docs/shared-memory.md,
+ * "Remains"). */
 
 #define FARPOOL_POOL_OPTIONS                                                             \
     {                                                                                    \

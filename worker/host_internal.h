@@ -15,11 +15,14 @@
  *   host_output.c   its stdout and stderr
  *   host_relay.c    messages of a client inside it
  *   host_gone.c     its end
+ *   host_remains.c  what it left behind; the guardian
  */
 #ifndef FARPOOL_WORKER_HOST_INTERNAL_H
 #define FARPOOL_WORKER_HOST_INTERNAL_H
 
 #include "common/base/channel.h"
+#include "common/sys/guardian.h"
+#include "common/sys/remains.h"
 #include "worker/host.h"
 #include "worker/host_scratch.h"
 
@@ -162,9 +165,20 @@ struct host_merge {
     size_t sizes_capacity;
 };
 
+#define HOST_GUARDIAN (UINT64_MAX - 1) /* in epoll, beside the numbers of processes */
+
 struct host {
     struct host_config config;
     char node[NODE_NAME_MAX + 1];
+    char token[REMAINS_TOKEN + 1]; /* in the environment of what processes start */
+    char *outer;                   /* the same of the process that this host is in */
+    struct guardian guardian;
+    uint64_t guardian_ms; /* before then none is started; 0: none was wanted yet */
+    bool started;         /* it had a process */
+    bool sole_reaper;     /* every orphan that comes to it is of its processes */
+    uint64_t sweep_ms;    /* when to look at what remains; UINT64_MAX: not */
+    uint64_t swept_ms;    /* not before then */
+    uint64_t again_ms;
     int epoll;
     uint32_t generation; /* of the process started last */
     char **environment;  /* of all processes */
@@ -222,6 +236,7 @@ struct host_place {
     const char *libraries; /* folder of shared libraries, or NULL */
     const char *folder;    /* its current folder, NULL: the caller's */
     uint32_t slot;
+    uint64_t process; /* its number */
 };
 
 struct host_variables {
@@ -309,5 +324,18 @@ void host_kill(struct host_process *process);
 void host_gone(struct host *host, struct host_process *process);
 /* Kills, waits, reaps and frees without a word. */
 void host_process_destroy(struct host *host, struct host_process *process);
+
+/* host_remains.c ------------------------------------------------------------------ */
+
+void host_remains_init(struct host *host);
+/* Waits until nothing remains of its processes, if it must for two seconds. */
+void host_remains_fini(struct host *host);
+/* Sees to it that there is a guardian, if one is wanted. */
+void host_guard(struct host *host);
+void host_guardian_ended(struct host *host); /* perhaps */
+/* A process has ended. */
+void host_sweep_soon(struct host *host);
+void host_sweep(struct host *host, uint64_t now_ms);
+uint64_t host_sweep_deadline(const struct host *host);
 
 #endif
