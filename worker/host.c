@@ -254,6 +254,7 @@ void host_apply(struct host *host, struct worker_effect *effect)
         host_cancel(process, effect);
     } else if (effect->kind == WORKER_PROCESS_SAMPLE) {
         process->sample = true;
+        process->measure = process->measure || effect->limited;
     } else if (effect->kind == WORKER_PROCESS_CLOSE) {
         process->closing = true;
         if (process->state < PROCESS_ENDING)
@@ -299,6 +300,9 @@ static void deliver_sample(struct host *host, struct host_process *process)
     if (process->map != NULL && process->state == PROCESS_SERVING)
         event.running = host_running(process, &event.give, &event.first, &event.began_ms,
                                      &event.share_ppm);
+    if (event.running && process->measure)
+        host_used(process, event.give, event.first, &event.cpu_ms, &event.memory_bytes);
+    process->measure = false;
     host_deliver(host, &event);
 }
 

@@ -14,6 +14,7 @@
  *   host_results.c  reading what a process wrote, trusting none of it
  *   host_output.c   its stdout and stderr
  *   host_relay.c    messages of a client inside it
+ *   host_measure.c  how much its task has used
  *   host_gone.c     its end
  *   host_remains.c  what it left behind; the guardian
  */
@@ -65,6 +66,7 @@ struct give {
     uint64_t block;       /* in the in arena, or ARENA_NONE */
     struct msg_span span; /* the inputs, until it is pushed */
     uint64_t timeout_ms;
+    bool limited;
     uint32_t claim_unit, publish;
     char function[FUNCTION_NAME_MAX + 1];
 };
@@ -131,6 +133,7 @@ struct host_process {
     bool take_back; /* an answer is due */
     uint64_t take_back_count;
     bool sample;      /* an answer is due */
+    bool measure;     /* ... with how much the task has used */
     uint32_t cancels; /* ranges written so far */
     struct host_pipe pipes[2];
     bool printing;                           /* look at its pipes */
@@ -277,6 +280,10 @@ void host_cancel(struct host_process *process, const struct worker_effect *effec
 /* What runs: false: nothing. */
 bool host_running(struct host_process *process, uint64_t *ret_give, uint64_t *ret_index,
                   uint64_t *ret_began_ms, uint64_t *ret_share_ppm);
+/* What its task, the one of this name, has used; 0 and 0: none of that name runs, or its
+ * give is not limited. */
+void host_used(struct host_process *process, uint64_t give, uint64_t index,
+               uint64_t *ret_cpu_ms, uint64_t *ret_memory_bytes);
 /* Which task the process was in when it ended, by its word and the table: or false. */
 bool host_blamed(struct host_process *process, uint64_t *ret_give, uint64_t *ret_index);
 /* Reads the give's claim word: false: it is nonsense. Only for one still in the ring. */
@@ -316,6 +323,12 @@ bool host_relay_push(struct host_process *process);
 bool host_relay_record(struct host *host, struct host_process *process,
                        const struct ring_record *record);
 void host_relay_fini(struct host_process *process);
+
+/* host_measure.c ------------------------------------------------------------------ */
+
+/* CPU time and memory of the process and all below it. */
+void host_measure(const struct host_process *process, uint64_t *ret_cpu_ms,
+                  uint64_t *ret_memory_bytes);
 
 /* host_gone.c --------------------------------------------------------------------- */
 

@@ -84,7 +84,8 @@ static void receive_failed(struct app *app, struct job *job,
 {
     struct task *task = &job->tasks[failed->index];
 
-    if (failed->code == FARPOOL_EFUNCTION || failed->code == FARPOOL_ETASKTIMEOUT)
+    if (failed->code == FARPOOL_EFUNCTION || failed->code == FARPOOL_ETASKTIMEOUT ||
+        failed->code == FARPOOL_ECPULIMIT || failed->code == FARPOOL_EMEMORYLIMIT)
         task->failures++;
     else
         task->losts++;
