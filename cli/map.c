@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/progress.h"
 #include "cli/workdir.h"
+#include "common/sys/sys.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -22,7 +23,7 @@ enum { NEXT_MS = 100, WAITS_BEFORE_TOLD = 10 }; /* of NEXT_MS each */
 /* The command line of one run, and where its inputs come from. */
 struct map {
     const char *coordinator, *workdir;
-    int64_t processes, retries, timeout_ms;
+    int64_t processes, retries, timeout_ms, cpu_ms, memory_bytes;
     bool unordered, progress, shell, quiet, dry_run;
     char delimiter;
     const char *files[FILES_MAX + 1];
@@ -58,6 +59,8 @@ static const char help_text[] =
     "  -u, --unordered            write outputs as commands finish\n"
     "  -s, --shell                COMMAND is one text for `sh -c`; {} is quoted\n"
     "  -t, --timeout SECONDS      kill a command that runs longer\n"
+    "      --task-cpu SECONDS     kill a command that uses more CPU time\n"
+    "      --task-memory BYTES    kill a command that uses more memory; K, M, G: of 1024\n"
     "  -r, --retries N            try a failed command up to N more times\n"
     "  -w, --workdir DIR          run commands in this folder of each node; ...: in\n"
     "                             scratch folders, which end with the pool\n"
@@ -75,6 +78,8 @@ static const char help_text[] =
     "  farpool map gzip -9 ::: *.log\n"
     "  find . -name '*.jpg' | farpool map -p convert {} -resize 50% {}.small.jpg\n";
 
+enum { OPTION_TASK_CPU = 256, OPTION_TASK_MEMORY };
+
 static const struct option long_options[] = {
     {"coordinator", required_argument, NULL, 'c'},
     {"key", required_argument, NULL, 'k'},
@@ -82,6 +87,8 @@ static const struct option long_options[] = {
     {"unordered", no_argument, NULL, 'u'},
     {"shell", no_argument, NULL, 's'},
     {"timeout", required_argument, NULL, 't'},
+    {"task-cpu", required_argument, NULL, OPTION_TASK_CPU},
+    {"task-memory", required_argument, NULL, OPTION_TASK_MEMORY},
     {"retries", required_argument, NULL, 'r'},
     {"workdir", required_argument, NULL, 'w'},
     {"file", required_argument, NULL, 'f'},
@@ -94,16 +101,28 @@ static const struct option long_options[] = {
 };
 
 /* Seconds, with a fraction if one likes, as milliseconds. */
-static bool parse_seconds(const char *text, int64_t *ret_ms)
+static bool parse_seconds(const char *option, const char *text, int64_t *ret_ms)
 {
     char *end;
     double seconds = strtod(text, &end);
     if (end == text || *end || !(seconds >= 0.001) || seconds > 1e9) {
-        cli_usage_error("map", "--timeout: '%s' is not a time from 0.001 to 1e9 seconds",
+        cli_usage_error("map", "%s: '%s' is not a time from 0.001 to 1e9 seconds", option,
                         text);
         return false;
     }
     *ret_ms = (int64_t)(seconds * 1000);
+    return true;
+}
+
+static bool parse_bytes(const char *option, const char *text, int64_t *ret_bytes)
+{
+    uint64_t bytes;
+    if (!sys_parse_size(text, &bytes) || bytes == 0 || bytes > INT64_MAX) {
+        cli_usage_error("map", "%s: '%s' is not a number of bytes, like 500M or 4G",
+                        option, text);
+        return false;
+    }
+    *ret_bytes = (int64_t)bytes;
     return true;
 }
 
@@ -125,7 +144,11 @@ static bool parse_option(struct map *map, int option)
         map->shell = true;
         return true;
     case 't':
-        return parse_seconds(optarg, &map->timeout_ms);
+        return parse_seconds("--timeout", optarg, &map->timeout_ms);
+    case OPTION_TASK_CPU:
+        return parse_seconds("--task-cpu", optarg, &map->cpu_ms);
+    case OPTION_TASK_MEMORY:
+        return parse_bytes("--task-memory", optarg, &map->memory_bytes);
     case 'r':
         return cli_number("map", "--retries", optarg, 0, 1000, &map->retries);
     case 'w':
@@ -385,6 +408,8 @@ static int run_in(struct map *map, struct cli_workdir *workdir)
     options.processes = map->processes;
     options.retries = map->retries;
     options.task_timeout_ms = map->timeout_ms;
+    options.task_cpu_ms = map->cpu_ms;
+    options.task_memory_bytes = map->memory_bytes;
     options.files = map->files_count ? map->files : NULL;
     cli_workdir_set(workdir, &map->bar, &options);
     farpool_pool *pool = farpool_open(map->coordinator, &options, &error);
@@ -433,6 +458,8 @@ int cli_map(int argc, char **argv)
         .processes = FARPOOL_AUTO,
         .retries = FARPOOL_AUTO,
         .timeout_ms = FARPOOL_AUTO,
+        .cpu_ms = FARPOOL_AUTO,
+        .memory_bytes = FARPOOL_AUTO,
         .delimiter = '\n',
     };
     int result = parse(&map, argc, argv);

@@ -30,10 +30,11 @@ struct client_config {
 /* What a job asks for; the values are checked by the API. */
 struct client_job_options {
     char function[FUNCTION_NAME_MAX + 1];
-    uint32_t chunk;      /* 0: adaptive */
-    uint64_t timeout_ms; /* 0: none */
-    uint32_t retries;    /* more tries after a failure or a timeout */
-    uint32_t losses_max; /* >= 1; 1: at most once */
+    uint32_t chunk;                /* 0: adaptive */
+    uint64_t timeout_ms;           /* 0: none */
+    uint64_t cpu_ms, memory_bytes; /* the same */
+    uint32_t retries;              /* more tries after a failure or a limit */
+    uint32_t losses_max;           /* >= 1; 1: at most once */
     int32_t priority;
     bool lazy;                /* input is asked for with CLIENT_INPUT_WANTED */
     uint64_t tasks_under_way; /* lazy: pulled and not consumed; 0: adaptive */

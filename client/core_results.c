@@ -4,7 +4,7 @@
  * with the result's attempt, and is stale for all others: those were answered before,
  * cancelled, or sent again. Either way it is in hand, and ACKed.
  *
- *   EFUNCTION, ETASKTIMEOUT      tried again while `retries` are left
+ *   EFUNCTION, a limit           tried again while `retries` are left
  *   EPROCESSLOST, LOST ENODELOST tried again until losses_max
  *   LOST EDRAINED                tried again: it has not run
  *   any other code               the task's end: it would be the same again
@@ -175,7 +175,8 @@ static bool is_tried_again(const struct job *job, const struct span_item *item, 
         return false;
     if (is_loss(code))
         return item->tag + 1 < options->losses_max;
-    if (code == FARPOOL_EFUNCTION || code == FARPOOL_ETASKTIMEOUT)
+    if (code == FARPOOL_EFUNCTION || code == FARPOOL_ETASKTIMEOUT ||
+        code == FARPOOL_ECPULIMIT || code == FARPOOL_EMEMORYLIMIT)
         return item->tag2 < options->retries;
     return false;
 }

@@ -29,6 +29,8 @@ static int send_open(struct client_core *core, struct job *job, bool resumed,
         memcpy(message->job_open.function, options->function, sizeof options->function);
         message->job_open.chunk = options->chunk;
         message->job_open.timeout_ms = options->timeout_ms;
+        message->job_open.cpu_ms = options->cpu_ms;
+        message->job_open.memory_bytes = options->memory_bytes;
         message->job_open.priority = options->priority;
         message->job_open.tasks = options->tasks;
         message->job_open.once = options->losses_max == 1;

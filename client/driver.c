@@ -283,6 +283,8 @@ static void stop_driving(farpool_pool *pool)
         pool->left_ns = sys_now_ns();
         if (pool->thread_sleeps)
             pthread_cond_signal(&pool->wanted);
+    } else if (pool->thread_sleeps && deadline(pool) < pool->thread_until_ms) {
+        pthread_cond_signal(&pool->wanted); /* a process is about to end */
     }
 }
 
@@ -434,6 +436,7 @@ static void serve_once(farpool_pool *pool)
     } else if (!should_drive(pool, &until_ms)) {
         pool->thread_sleeps =
             until_ms > sys_now_ms() + GRACE_NS / 1000000 + 1 || until_ms == UINT64_MAX;
+        pool->thread_until_ms = until_ms;
         wait_on(pool, &pool->wanted, until_ms);
         pool->thread_sleeps = false;
     } else if (has_work(pool)) {

@@ -98,6 +98,7 @@ static int create_host(struct embedded *embedded, bool capture, farpool_error *e
     const struct host_config config = {
         .node = sys_host(node, sizeof node),
         .capture_output = capture,
+        .guarded = true,
         .on_relay = deliver_relay,
         .user = embedded,
         .payload_max = BODY_BYTES_MAX,

@@ -5,6 +5,7 @@
  * call it first in main would run its main once more in each process of its pool. */
 #include "client/library.h"
 #include "client/process.h"
+#include "common/sys/guardian.h"
 
 #include "farpool.h"
 
@@ -33,6 +34,7 @@ static void read_executable(void)
 
 int farpool_init(int *argc, char ***argv)
 {
+    guardian_serve();
     const char *duplicate = library_duplicate_function();
     if (argc == NULL || argv == NULL) {
         fprintf(stderr, "farpool_init: a pointer is NULL\n");

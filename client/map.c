@@ -183,6 +183,8 @@ void job_describe(const farpool_function *function, const struct job_settings *s
     *ret_options = (struct client_job_options){
         .chunk = settings->chunk,
         .timeout_ms = settings->timeout_ms,
+        .cpu_ms = settings->cpu_ms,
+        .memory_bytes = settings->memory_bytes,
         .retries = settings->retries,
         .losses_max = settings->losses_max,
         .priority = settings->priority,

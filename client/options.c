@@ -105,6 +105,9 @@ static int read_shared(const farpool_job_options *options, const char *call,
          (int64_t)base->tasks_under_way},
         {"bytes_under_way", " bytes", options->bytes_under_way, 1, INT64_MAX,
          (int64_t)base->bytes_under_way},
+        {"task_cpu_ms", " ms", options->task_cpu_ms, 1, INT64_MAX, (int64_t)base->cpu_ms},
+        {"task_memory_bytes", " bytes", options->task_memory_bytes, 1, INT64_MAX,
+         (int64_t)base->memory_bytes},
     };
     int64_t values[sizeof rows / sizeof rows[0]];
 
@@ -122,6 +125,8 @@ static int read_shared(const farpool_job_options *options, const char *call,
         .priority = (int32_t)values[4],
         .tasks_under_way = (uint64_t)values[5],
         .bytes_under_way = (uint64_t)values[6],
+        .cpu_ms = (uint64_t)values[7],
+        .memory_bytes = (uint64_t)values[8],
     };
     return 0;
 }
@@ -152,6 +157,8 @@ static int read_pool_job(const farpool_pool_options *options,
         .priority = options->priority,
         .tasks_under_way = options->tasks_under_way,
         .bytes_under_way = options->bytes_under_way,
+        .task_cpu_ms = options->task_cpu_ms,
+        .task_memory_bytes = options->task_memory_bytes,
     };
 
     return read_shared(&job, "open", NULL, ret_settings, error);

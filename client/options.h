@@ -9,8 +9,9 @@
 
 /* What a job asks for; a pool has one as the default of its jobs. */
 struct job_settings {
-    uint32_t chunk;      /* 0: adaptive */
-    uint64_t timeout_ms; /* 0: none */
+    uint32_t chunk;                /* 0: adaptive */
+    uint64_t timeout_ms;           /* 0: none */
+    uint64_t cpu_ms, memory_bytes; /* the same */
     uint32_t retries;
     uint32_t losses_max;
     int32_t priority;

@@ -101,10 +101,11 @@ struct farpool_pool {
     pthread_cond_t changed;
     pthread_t thread; /* the result thread, or the only one of a nested pool */
     bool thread_runs, thread_sleeps, stop;
-    pthread_cond_t wanted; /* the result thread waits on it */
-    bool lost;             /* an event or a message, for want of memory */
-    bool gave_up;          /* for that, or since the transport broke */
-    uint64_t left_ns;      /* when a caller last stopped driving with work left */
+    uint64_t thread_until_ms; /* ... and until when */
+    pthread_cond_t wanted;    /* the result thread waits on it */
+    bool lost;                /* an event or a message, for want of memory */
+    bool gave_up;             /* for that, or since the transport broke */
+    uint64_t left_ns;         /* when a caller last stopped driving with work left */
     TAILQ_HEAD(pool_callbacks, pool_job) callbacks;
     struct pool_job *called; /* whose callback is running */
     STAILQ_HEAD(pool_printed_list, pool_printed) printed;

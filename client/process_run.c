@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define PUBLISH_NS 1000000
@@ -96,18 +97,34 @@ static uint32_t claim(struct work *work, uint32_t *ret_place)
     }
 }
 
+/* CPU time of this process and of the children that it has waited for. */
+static uint64_t cpu_ms(void)
+{
+    const int whose[] = {RUSAGE_SELF, RUSAGE_CHILDREN};
+    uint64_t us = 0;
+    for (int i = 0; i < 2; i++) {
+        struct rusage usage;
+        if (getrusage(whose[i], &usage) == 0)
+            us += (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+                  (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    }
+    return us / 1000;
+}
+
 /* Names the run that begins. The time is written before the name: see host_running; it
  * does not count what it took to tell of the output before. */
-static void name_run(struct process *self, uint64_t give, uint64_t first,
+static void name_run(struct process *self, const struct work *work, uint64_t first,
                      uint64_t *now_ns)
 {
     struct channel_running *running = &self->control->running;
     if (self->printing.captured)
         *now_ns = process_now_ns();
     atomic_store_explicit(&running->began_ms, *now_ns / 1000000, memory_order_relaxed);
+    if (work->give.limited)
+        atomic_store_explicit(&running->began_cpu_ms, cpu_ms(), memory_order_relaxed);
     running->place = 0;
     atomic_store_explicit(&running->first, first, memory_order_release);
-    atomic_store_explicit(&running->give, give, memory_order_release);
+    atomic_store_explicit(&running->give, work->give.give, memory_order_release);
     atomic_store_explicit(&running->executing, 1, memory_order_release);
 }
 
@@ -181,7 +198,7 @@ static uint32_t run_once(struct process *self, struct work *work, uint32_t place
     self->task.run_written = 0;
     self->task.input = run.inputs;
     self->task.input_size = work->each;
-    name_run(self, work->give.give, self->task.first, now_ns);
+    name_run(self, work, self->task.first, now_ns);
     process_set_task(&self->task);
     uint64_t begun = function->run(&run);
     process_set_task(NULL);
@@ -214,9 +231,10 @@ static void run_typed(struct process *self, struct work *work, uint32_t place,
             count--;
             continue;
         }
-        /* A limit of time is one a task, so each is timed by itself; and who prints is
+        /* A limit is one a task, so each is measured by itself; and who prints is
          * told by the task. */
-        bool alone = work->give.timeout_ms > 0 || self->printing.alone > 0;
+        bool alone =
+            work->give.timeout_ms > 0 || work->give.limited || self->printing.alone > 0;
         uint32_t some = alone ? 1 : least(count, room);
         uint32_t begun = run_once(self, work, place, some, now_ns);
         if (self->task.code != 0 && begun > 0)
@@ -303,7 +321,7 @@ static void run_each(struct process *self, struct work *work, uint32_t place,
 {
     for (uint32_t end = place + count; place < end; place++) {
         uint64_t index = work->give.first + place;
-        name_run(self, work->give.give, index, now_ns);
+        name_run(self, work, index, now_ns);
         process_call(self, work, place);
         uint64_t elapsed_ns = end_run(self, work, index, 1, now_ns);
         if (self->task.code == 0)

@@ -186,6 +186,8 @@ static int open_job(struct coordinator_core *core, struct placement *placement)
         memcpy(message->job_open.function, job->function, sizeof job->function);
         message->job_open.chunk = job->chunk;
         message->job_open.timeout_ms = job->timeout_ms;
+        message->job_open.cpu_ms = job->cpu_ms;
+        message->job_open.memory_bytes = job->memory_bytes;
         message->job_open.priority = job->priority;
         message->job_open.tasks = job->tasks;
         message->job_open.once = job->once;

@@ -342,7 +342,7 @@ struct job {
     bool resumed;
     char function[FUNCTION_NAME_MAX + 1];
     uint32_t chunk, unit; /* unit: chunk, or 1 */
-    uint64_t timeout_ms;
+    uint64_t timeout_ms, cpu_ms, memory_bytes;
     int32_t priority, rank; /* rank: priority, but nested jobs before all others */
     uint64_t tasks;
     bool once;

@@ -152,6 +152,8 @@ static void describe(struct job *job, const struct message *message)
     job->chunk = message->job_open.chunk;
     job->unit = job->chunk ? job->chunk : 1;
     job->timeout_ms = message->job_open.timeout_ms;
+    job->cpu_ms = message->job_open.cpu_ms;
+    job->memory_bytes = message->job_open.memory_bytes;
     job->priority = message->job_open.priority;
     job->tasks = message->job_open.tasks;
     job->once = message->job_open.once;

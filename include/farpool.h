@@ -83,7 +83,9 @@ extern "C" {
     X(EFULL, -31, "limit reached")                                                       \
     X(ENOPOOL, -32, "no such pool")                                                      \
     X(EDRAINED, -33, "the node was drained")                                             \
-    X(EKEY, -34, "the key was refused")
+    X(EKEY, -34, "the key was refused")                                                  \
+    X(ECPULIMIT, -35, "the task used more CPU time than its limit")                      \
+    X(EMEMORYLIMIT, -36, "the task used more memory than its limit")
 
 enum {
 #define FARPOOL_ERROR_ENUM(name, value, text) FARPOOL_##name = (value),
@@ -391,7 +393,19 @@ typedef struct farpool_pool_options {
                                    FARPOOL_OUTPUT_NONE: not from workers */
     farpool_output_callback on_output; /* NULL: written to stdout and stderr */
     void *output_user;                 /* its first argument */
+    int64_t task_cpu_ms; /* >= 1 ms of CPU time, then the process is killed; AUTO: no
+                            limit; see below */
+    int64_t task_memory_bytes; /* >= 1 bytes of memory, the same */
 } farpool_pool_options;
+
+/* Limits of a task: task_timeout_ms is the time that passes while it runs, task_cpu_ms
+ * what it computes, in all of its threads and in all processes that it starts;
+ * task_memory_bytes what its process and those have for themselves, in RAM or swap,
+ * without files and shared memory. A process that is over a limit is killed, with all
+ * that it started; the task fails with ETASKTIMEOUT, ECPULIMIT or EMEMORYLIMIT, naming
+ * limit, value and node, and is tried again while `retries` are left. CPU time and memory
+ * are looked at ten times a second: what is over for less than that may go unseen, and a
+ * task may be well over before it is. */
 
 /* What processes print: on workers, lines of their stdout and stderr come to the program
  * that opened the pool, while tasks run. Those of a task come before a call that waits
@@ -412,14 +426,20 @@ typedef struct farpool_pool_options {
  * folder for all of them. They have the worker's environment variables (embedded: the
  * program's) as its options tell, and FARPOOL_NODE and FARPOOL_SLOT: the node's name, and
  * 0 to slots - 1, which differ between processes that run at a time, as far as a pool has
- * a process for each slot; by it a worker may also give out cores and other resources. */
+ * a process for each slot; by it a worker may also give out cores and other resources.
+ *
+ * What a task starts and leaves behind lives as long as its process at most, whatever
+ * ends that, also as a daemon in a session of its own: it is killed. For the case that
+ * this program is killed, an embedded pool has one more child, the guardian
+ * ("farpool-guard"), from its first process on until it is freed (docs/shared-memory.md,
+ * "Remains"). */
 
 #define FARPOOL_POOL_OPTIONS                                                             \
     {                                                                                    \
         sizeof(farpool_pool_options), FARPOOL_AUTO, NULL, {NULL, 0}, FARPOOL_AUTO,       \
             FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,        \
             FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, FARPOOL_AUTO, FARPOOL_AUTO, NULL,    \
-            NULL                                                                         \
+            NULL, FARPOOL_AUTO, FARPOOL_AUTO                                             \
     }
 
 /* Opens a pool, as Pool().
@@ -499,12 +519,14 @@ typedef struct farpool_job_options {
     farpool_callback callback;             /* every task succeeded */
     farpool_error_callback error_callback; /* else; lowest failed index */
     void *user;
+    int64_t task_cpu_ms, task_memory_bytes;
 } farpool_job_options;
 
 #define FARPOOL_JOB_OPTIONS                                                              \
     {                                                                                    \
         sizeof(farpool_job_options), FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,           \
-            FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, NULL     \
+            FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, NULL,    \
+            FARPOOL_AUTO, FARPOOL_AUTO                                                   \
     }
 
 /* The typed calls behind the macros. options may be NULL. EINVAL when the function is

@@ -57,8 +57,8 @@ enum worker_event_kind {
                                  its end; count: who printed them: none of its tasks (0),
                                  the task first of give, or one of so many from it on. In
                                  front of the results of these */
-    WORKER_PROCESS_SAMPLED, /* process, running, first (index), give, began_ms, share_ppm
-                             */
+    WORKER_PROCESS_SAMPLED, /* process, running, first (index), give, began_ms, share_ppm;
+                               and of a limited one cpu_ms, memory_bytes so far */
     WORKER_PROCESS_GONE,    /* process: it has ended and its results were all reported;
                                exit_status, signal; running + give + first: the task it
                                was in; code (0: by itself; ENOTFARPOOL, ELIBRARY,
@@ -84,6 +84,7 @@ struct worker_event {
     bool running;
     uint64_t began_ms;
     uint64_t share_ppm;
+    uint64_t cpu_ms, memory_bytes;
     int pid, code, exit_status, signal;
     const char *text, *backtrace; /* borrowed; NULL: none */
     struct id pool;               /* PROCESS_OUTPUT: for who keeps the lines */
@@ -103,12 +104,13 @@ enum worker_effect_kind {
     WORKER_PROCESS_START, /* process, slot, pool, program, initializer, data (its
                              argument) */
     WORKER_PROCESS_GIVE,  /* process, give, span, and of its job: job, function,
-                             timeout_ms, claim, publish, quiet_before */
+                             timeout_ms, limited, claim, publish, quiet_before */
     WORKER_PROCESS_TAKE_BACK, /* process, count: take back up to so many tasks not begun,
                                  the last first */
     WORKER_PROCESS_CANCEL,    /* process, give, first, count: if one of these runs, make
                                  farpool_task_cancelled true in it */
-    WORKER_PROCESS_SAMPLE,    /* process: what does it run? */
+    WORKER_PROCESS_SAMPLE,    /* process: what does it run? limited: and how much has that
+                                 used? */
     WORKER_PROCESS_CLOSE,     /* process: end when what it was given is done */
     WORKER_PROCESS_KILL,      /* process: SIGKILL */
     WORKER_STOPPED,           /* nothing is left: the shell may exit (text: why) */
@@ -133,6 +135,7 @@ struct worker_effect {
     char name[FUNCTION_NAME_MAX + 1]; /* function, or initializer */
     char machine[32];
     uint64_t timeout_ms;
+    bool limited;
     uint32_t claim; /* tasks the process claims at a time (cannot be taken back after) */
     uint32_t publish;      /* tasks after which it publishes results, at the latest */
     uint64_t quiet_before; /* gives below this one have enough work behind them */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * core_gone.c: a process has ended. The task that it was in is blamed: with its own
- * limit, if the process was killed for running that very task too long; not at all, if
- * it was killed for another task's sake, which had ended just before; else with the
- * loss. All other tasks that it had go back into the queue. A process that never was
+ * limit, if the process was killed for that very task's running or using too much; not at
+ * all, if it was killed for another task's sake, which had ended just before; else with
+ * the loss. All other tasks that it had go back into the queue. A process that never was
  * ready counts against its pool, which fails here after start_failures_max in a row. */
 #include "worker/core_internal.h"
 
@@ -24,15 +24,38 @@ static void say_lost(const struct worker_core *core, const struct process *proce
                  core->config.node, event->exit_status);
 }
 
+static int limit_code(enum kill_reason reason)
+{
+    return reason == KILL_CPU      ? FARPOOL_ECPULIMIT
+           : reason == KILL_MEMORY ? FARPOOL_EMEMORYLIMIT
+                                   : FARPOOL_ETASKTIMEOUT;
+}
+
+static void say_limit(const struct worker_core *core, const struct process *process,
+                      char *text, size_t size)
+{
+    const unsigned long long limit = process->blame_limit, used = process->blame_used;
+    if (process->reason == KILL_CPU)
+        snprintf(text, size,
+                 "used %llu ms of CPU time, over its limit of %llu ms on node %s", used,
+                 limit, core->config.node);
+    else if (process->reason == KILL_MEMORY)
+        snprintf(text, size,
+                 "used %llu bytes of memory, over its limit of %llu bytes on node %s",
+                 used, limit, core->config.node);
+    else
+        snprintf(text, size, "ran longer than its limit of %llu ms on node %s", limit,
+                 core->config.node);
+}
+
 /* The failure of the task that a process was in when it ended; NULL: out of memory. */
 static struct result *blame(struct worker_core *core, const struct process *process,
-                            const struct piece *piece, bool timeout,
+                            const struct piece *piece, bool limited,
                             const struct worker_event *event)
 {
     char text[512];
-    if (timeout)
-        snprintf(text, sizeof text, "ran longer than its limit of %llu ms on node %s",
-                 (unsigned long long)process->blame_limit_ms, core->config.node);
+    if (limited)
+        say_limit(core, process, text, sizeof text);
     else
         say_lost(core, process, event, text, sizeof text);
     struct result *result =
@@ -41,7 +64,7 @@ static struct result *blame(struct worker_core *core, const struct process *proc
         worker_result_free(result);
         return NULL;
     }
-    result->code = timeout ? FARPOOL_ETASKTIMEOUT : FARPOOL_EPROCESSLOST;
+    result->code = limited ? limit_code(process->reason) : FARPOOL_EPROCESSLOST;
     result->signal = event->signal;
     result->exit_status = event->signal != 0 ? -1 : event->exit_status;
     result->pid = process->pid ? process->pid : event->pid;
@@ -72,17 +95,17 @@ static int find_blamed(struct worker_core *core, struct process *process,
     return 0;
 }
 
-static bool is_timeout(const struct process *process, const struct piece *piece)
+static bool is_over_limit(const struct process *process, const struct piece *piece)
 {
-    return process->reason == KILL_TIMEOUT && piece->give == process->blame_give &&
-           piece->first == process->blame_first;
+    return process->reason >= KILL_TIMEOUT && process->reason <= KILL_MEMORY &&
+           piece->give == process->blame_give && piece->first == process->blame_first;
 }
 
 /* Was the process killed for another task, which had ended just before? Then this one
  * runs again, unless it must never run twice. */
 static bool is_innocent(const struct process *process, const struct piece *piece)
 {
-    return process->reason != KILL_NONE && !is_timeout(process, piece) &&
+    return process->reason != KILL_NONE && !is_over_limit(process, piece) &&
            !piece->job->once;
 }
 
@@ -140,7 +163,7 @@ int worker_process_gone(struct worker_core *core, struct process *process,
     const bool wanted = piece != NULL && piece->state == PIECE_GIVEN;
     if (wanted && !is_innocent(process, piece)) {
         struct result *result =
-            blame(core, process, piece, is_timeout(process, piece), event);
+            blame(core, process, piece, is_over_limit(process, piece), event);
         if (result == NULL)
             return FARPOOL_ENOMEM;
         worker_result_keep(core, pool, result);

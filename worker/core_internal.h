@@ -43,6 +43,7 @@
 #define CLOSE_TIMEOUT_MS 5000 /* a process that was told to end is killed then */
 #define SURPLUS_IDLE_MS 1000  /* how long an idle process beyond the share may stay */
 #define START_PAUSE_MS 1000   /* after failed starts, while others of the pool live */
+#define MEASURE_MS 100        /* looking how much a limited task has used */
 #define KILL_SAMPLE_MS 10     /* looking whether a task to be killed runs by now */
 #define PATIENCE_MS 10        /* results do not wait for less than this, */
 #define PATIENCE_TASKS 8      /* nor for fewer tasks of a slot */
@@ -123,8 +124,8 @@ struct job {
     uint64_t number;
     uint64_t serial; /* order of opening */
     char function[FUNCTION_NAME_MAX + 1];
-    uint32_t chunk; /* 0: adaptive */
-    uint64_t timeout_ms;
+    uint32_t chunk;                            /* 0: adaptive */
+    uint64_t timeout_ms, cpu_ms, memory_bytes; /* limits of a task; 0: none */
     int32_t priority;
     bool once;
     struct worker_pieces queued, given;
@@ -165,6 +166,8 @@ enum kill_reason {
     KILL_NONE,
     KILL_START,   /* was not ready in time */
     KILL_TIMEOUT, /* its task ran too long: blame_give, blame_first */
+    KILL_CPU,     /* its task used too much CPU time; */
+    KILL_MEMORY,  /* or memory: the same, and blame_used */
     KILL_CANCEL,  /* its task was cancelled with kill */
     KILL_END,     /* its pool or the worker ends */
 };
@@ -175,7 +178,7 @@ struct process {
     struct pool *pool;
     enum process_state state;
     enum kill_reason reason;
-    uint64_t blame_give, blame_first, blame_limit_ms;
+    uint64_t blame_give, blame_first, blame_limit, blame_used;
     int pid;
     bool ready;               /* it was, once */
     uint64_t since_ms;        /* in this state */
@@ -473,6 +476,11 @@ uint32_t worker_processes_allowed(const struct worker_core *core,
 uint32_t worker_running_max(const struct worker_core *core, const struct pool *pool);
 int worker_flush_processes(struct worker_core *core);
 uint64_t worker_processes_deadline(const struct worker_core *core);
+
+static inline bool worker_is_measured(const struct job *job)
+{
+    return job->cpu_ms > 0 || job->memory_bytes > 0;
+}
 
 /* Whether what the process had was dropped with its pool. */
 static inline bool process_is_over(const struct process *process)

@@ -203,6 +203,8 @@ int worker_job_open(struct worker_core *core, const struct message *message)
     memcpy(job->function, message->job_open.function, sizeof job->function);
     job->chunk = message->job_open.chunk;
     job->timeout_ms = message->job_open.timeout_ms;
+    job->cpu_ms = message->job_open.cpu_ms;
+    job->memory_bytes = message->job_open.memory_bytes;
     job->priority = message->job_open.priority;
     job->once = message->job_open.once;
     job->limit = 1;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * core_watch.c: what processes are running, as far as that matters: tasks that run
- * longer than their limit, cancelled ones that are to be killed or told, and how far
- * long ones are (LOAD). Only a process knows which task it is in, so it is sampled, and
- * only then: a task given to a process cannot run out of its time before its limit has
- * passed since the giving. That a sample is old when it arrives does no harm: the task
- * that a killed process was really in is told by its GONE. */
+ * longer, or use more, than their limit, cancelled ones that are to be killed or told,
+ * and how far long ones are (LOAD). Only a process knows which task it is in, so it is
+ * sampled, and only then: a task given to a process cannot run out of its time before its
+ * limit has passed since the giving. That a sample is old when it arrives does no harm:
+ * the task that a killed process was really in is told by its GONE. */
 #include "worker/core_internal.h"
 
 #include <string.h>
@@ -22,6 +22,8 @@ void worker_watch_given(struct worker_core *core, struct process *process,
 {
     if (job->timeout_ms > 0)
         look_at(process, worker_after(core->now_ms, job->timeout_ms));
+    if (worker_is_measured(job))
+        look_at(process, worker_after(core->now_ms, MEASURE_MS));
 }
 
 /* When to look again at a process that does not run anything forbidden now. */
@@ -32,20 +34,27 @@ static void look_later(struct worker_core *core, struct process *process)
     TAILQ_FOREACH (piece, &process->pieces, link) {
         if (piece->job->timeout_ms > 0)
             look_at(process, worker_after(core->now_ms, piece->job->timeout_ms));
+        if (worker_is_measured(piece->job))
+            look_at(process, worker_after(core->now_ms, MEASURE_MS));
         if (piece->state == PIECE_DOOMED)
             look_at(process, worker_after(core->now_ms, KILL_SAMPLE_MS));
     }
 }
 
 static int kill_for(struct worker_core *core, struct process *process,
-                    enum kill_reason reason, const struct piece *piece, uint64_t first)
+                    enum kill_reason reason, const struct piece *piece,
+                    const struct worker_event *event)
 {
+    const struct job *job = piece->job;
     if (worker_reserve(core, 1) != 0)
         return FARPOOL_ENOMEM;
     process->sampling = false;
     process->blame_give = piece->give;
-    process->blame_first = first;
-    process->blame_limit_ms = piece->job->timeout_ms;
+    process->blame_first = event->first;
+    process->blame_limit = reason == KILL_CPU      ? job->cpu_ms
+                           : reason == KILL_MEMORY ? job->memory_bytes
+                                                   : job->timeout_ms;
+    process->blame_used = reason == KILL_CPU ? event->cpu_ms : event->memory_bytes;
     worker_process_kill(core, process, reason);
     return 0;
 }
@@ -65,9 +74,14 @@ int worker_sampled(struct worker_core *core, struct process *process,
         const uint64_t end_ms =
             limit_ms > 0 ? worker_after(event->began_ms, limit_ms) : UINT64_MAX;
         if (piece->state == PIECE_DOOMED)
-            return kill_for(core, process, KILL_CANCEL, piece, event->first);
+            return kill_for(core, process, KILL_CANCEL, piece, event);
         if (core->now_ms >= end_ms)
-            return kill_for(core, process, KILL_TIMEOUT, piece, event->first);
+            return kill_for(core, process, KILL_TIMEOUT, piece, event);
+        if (piece->job->cpu_ms > 0 && event->cpu_ms >= piece->job->cpu_ms)
+            return kill_for(core, process, KILL_CPU, piece, event);
+        if (piece->job->memory_bytes > 0 &&
+            event->memory_bytes > piece->job->memory_bytes)
+            return kill_for(core, process, KILL_MEMORY, piece, event);
         look_later(core, process);
         look_at(process, end_ms);
         process->head_since_ms = event->began_ms;
@@ -83,9 +97,13 @@ int worker_sampled(struct worker_core *core, struct process *process,
 
 static int sample(struct worker_core *core, struct process *process)
 {
+    const struct piece *piece;
     if (worker_reserve(core, 1) != 0)
         return FARPOOL_ENOMEM;
-    worker_add(core, WORKER_PROCESS_SAMPLE)->process = process->number;
+    struct worker_effect *effect = worker_add(core, WORKER_PROCESS_SAMPLE);
+    effect->process = process->number;
+    TAILQ_FOREACH (piece, &process->pieces, link)
+        effect->limited = effect->limited || worker_is_measured(piece->job);
     process->sampling = true;
     process->due_ms = UINT64_MAX; /* its answer tells when next */
     return 0;

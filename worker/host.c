@@ -22,7 +22,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define LOOK_MS 50 /* host_config.look_ms, when it is 0 */
+#define LOOK_MS 50      /* host_config.look_ms, when it is 0 */
+#define END_LOOK_MS 100 /* after a process was told to end */
 #define EPOLL_EVENTS 64
 
 struct worker_event host_event(const struct host *host,
@@ -77,6 +78,7 @@ int host_create(const struct host_config *config, struct host **ret_host,
              config->node != NULL ? config->node : "");
     host->generation = (uint32_t)getpid() << 8; /* differs between hosts, mostly */
     host->epoll = -1;
+    host_remains_init(host);
     int result = open_parts(host, error);
     if (result != 0)
         host_destroy(host);
@@ -106,6 +108,7 @@ void host_destroy(struct host *host)
         host_kill(process);
     HASH_ITER (hh, host->processes, process, next)
         host_process_destroy(host, process);
+    host_remains_fini(host);
     struct host_program *program, *next_program;
     HASH_ITER (hh, host->programs, program, next_program)
         destroy_program(host, program);
@@ -177,6 +180,8 @@ const char *host_scratch_folder(const struct host *host, uint32_t *ret_leftovers
 bool host_owns(const struct host *host, int pid)
 {
     const struct host_process *process;
+    if (pid == host->guardian.pid)
+        return true;
     for (process = host->processes; process != NULL; process = process->hh.next) {
         if (process->pid == pid)
             return true;
@@ -190,6 +195,8 @@ static void start(struct host *host, struct worker_effect *effect)
 {
     struct host_process *process = mem_alloc(sizeof *process);
     bool added = process != NULL;
+    host->started = true;
+    host_guard(host);
     if (added) {
         process->number = effect->process;
         process->pidfd = process->bell = -1;
@@ -247,6 +254,7 @@ void host_apply(struct host *host, struct worker_effect *effect)
         host_cancel(process, effect);
     } else if (effect->kind == WORKER_PROCESS_SAMPLE) {
         process->sample = true;
+        process->measure = process->measure || effect->limited;
     } else if (effect->kind == WORKER_PROCESS_CLOSE) {
         process->closing = true;
         if (process->state < PROCESS_ENDING)
@@ -263,6 +271,8 @@ void host_apply(struct host *host, struct worker_effect *effect)
 static void look_at(struct host *host, uint64_t number)
 {
     struct host_process *process;
+    if (number == HOST_GUARDIAN)
+        host_guardian_ended(host);
     HASH_FIND(hh, host->processes, &number, sizeof number, process);
     if (process == NULL)
         return; /* UINT64_MAX: a bell, which only has to wake */
@@ -290,6 +300,9 @@ static void deliver_sample(struct host *host, struct host_process *process)
     if (process->map != NULL && process->state == PROCESS_SERVING)
         event.running = host_running(process, &event.give, &event.first, &event.began_ms,
                                      &event.share_ppm);
+    if (event.running && process->measure)
+        host_used(process, event.give, event.first, &event.cpu_ms, &event.memory_bytes);
+    process->measure = false;
     host_deliver(host, &event);
 }
 
@@ -353,6 +366,7 @@ int host_poll(struct host *host, uint64_t now_ms,
             break;
         poll_process(host, process);
     }
+    host_sweep(host, now_ms);
     return host->delivered;
 }
 
@@ -367,11 +381,19 @@ static bool may_be_quiet(const struct host_process *process)
 uint64_t host_deadline(const struct host *host)
 {
     const struct host_process *process, *next;
-    HASH_ITER (hh, host->processes, process, next)
-        if (may_be_quiet(process) || process->printing)
-            return worker_tick(host->looked_ms + host->config.look_ms / 2,
-                               host->config.look_ms);
-    return UINT64_MAX;
+    uint64_t sweep_ms = host_sweep_deadline(host);
+    HASH_ITER (hh, host->processes, process, next) {
+        /* An embedding program that is idle is not woken by its end. */
+        if ((process->closing || process->killed) &&
+            host->looked_ms + END_LOOK_MS < sweep_ms)
+            sweep_ms = host->looked_ms + END_LOOK_MS;
+        if (!may_be_quiet(process) && !process->printing)
+            continue;
+        const uint64_t look_ms =
+            worker_tick(host->looked_ms + host->config.look_ms / 2, host->config.look_ms);
+        return look_ms < sweep_ms ? look_ms : sweep_ms;
+    }
+    return sweep_ms;
 }
 
 /* Sleeping ------------------------------------------------------------------------ */

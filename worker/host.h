@@ -36,9 +36,13 @@ struct host_config {
     void *user;
     uint64_t payload_max; /* largest input or output; sizes the shared memory (which only
                              takes the memory that is touched) */
-    bool spin;            /* look again for some microseconds before sleeping */
-    uint32_t look_ms;     /* how long results of a process that goes on may lie unseen;
-                             0 is taken for 50 */
+    bool reaper;          /* this process is the reaper of what its processes leave behind
+                             (PR_SET_CHILD_SUBREAPER), and reaps what host_owns does not know */
+    bool guarded; /* a guardian outlives this process, if it is killed: its executable's
+                     main calls guardian_serve first (common/sys/guardian.h) */
+    bool spin;    /* look again for some microseconds before sleeping */
+    uint32_t look_ms; /* how long results of a process that goes on may lie unseen;
+                         0 is taken for 50 */
 
     /* What a process finds when it starts (docs/environment.md). Borrowed during
      * host_create, but resources as long as the host. */
@@ -57,7 +61,7 @@ struct host_config {
 /* EMFILE and the like: ENOFILES, ESYSTEM, naming the limit. */
 int host_create(const struct host_config *config, struct host **ret_host,
                 farpool_error *error);
-/* Kills and reaps what is left. */
+/* Kills and reaps what is left, and kills what that left behind. */
 void host_destroy(struct host *host);
 
 /* A program's folder and executable (path), for WORKER_PROCESS_START: before the first

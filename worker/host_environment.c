@@ -9,16 +9,18 @@
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LIBRARY_PATH "LD_LIBRARY_PATH="
-#define INDEX_BYTES 6 /* of a resource's index in a list */
+#define OUTER_BYTES 1024 /* of the marks of pools around this one */
+#define INDEX_BYTES 6    /* of a resource's index in a list */
 
 extern char **environ;
 
 /* What each process gets from the host, whatever the caller's environment says. */
 static const char *const placed[] = {CHANNEL_ENVIRONMENT, "FARPOOL_NODE", "FARPOOL_SLOT",
-                                     NULL};
+                                     REMAINS_VARIABLE, NULL};
 static const char *const gpu_names[] = {"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
                                         NULL};
 static const char *const scratch_names[] = {"TMPDIR", NULL};
@@ -111,7 +113,11 @@ bool host_environment_init(struct host *host)
     char node[sizeof "FARPOOL_NODE=" + NODE_NAME_MAX];
     const size_t most = count_of(own) + count_of(config->set) + 1;
     host->environment = mem_alloc((most + 1) * sizeof *host->environment);
+    const char *outer = getenv(REMAINS_VARIABLE);
     if (host->environment == NULL)
+        return false;
+    if (outer != NULL && strlen(outer) <= OUTER_BYTES &&
+        (host->outer = mem_strdup(outer)) == NULL)
         return false;
     for (; own != NULL && *own != NULL; own++)
         if (is_passed(config, *own) && !take(host, *own))
@@ -129,6 +135,7 @@ void host_environment_fini(struct host *host)
         mem_free(host->environment[i]);
     mem_free(host->environment);
     mem_free(host->library_path);
+    mem_free(host->outer);
 }
 
 /* --------------------------------------------------------------------- one process */
@@ -145,6 +152,16 @@ add(struct host_variables *variables, size_t room, const char *format, ...)
     va_end(arguments);
     variables->all[variables->borrowed + variables->own++] = text;
     return true;
+}
+
+/* By which what it starts is known; of a pool inside a task, behind that of the outer. */
+static bool add_mark(const struct host *host, uint64_t process,
+                     struct host_variables *variables)
+{
+    const char *outer = host->outer != NULL ? host->outer : "";
+    return add(variables, sizeof REMAINS_VARIABLE + strlen(outer) + REMAINS_TOKEN + 32,
+               REMAINS_VARIABLE "=%s%s%s-%llu", outer, outer[0] != '\0' ? ":" : "",
+               host->token, (unsigned long long)process);
 }
 
 /* LD_LIBRARY_PATH with the program's folder in front: its files may be libraries. */
@@ -219,7 +236,8 @@ bool host_variables_make(const struct host *host, const struct host_place *place
 {
     const struct host_config *config = &host->config;
     struct host_variables variables = {.borrowed = host->environment_count};
-    const size_t own = 4 + config->resources_count + 2; /* process, slot, paths; gpu */
+    /* Channel, mark, slot, paths; gpu. */
+    const size_t own = 5 + config->resources_count + 2;
     variables.all = mem_alloc((variables.borrowed + own + 1) * sizeof *variables.all);
     if (variables.all == NULL)
         return false;
@@ -227,6 +245,7 @@ bool host_variables_make(const struct host *host, const struct host_place *place
     bool added = add(&variables, sizeof CHANNEL_ENVIRONMENT "=" + strlen(place->channel),
                      CHANNEL_ENVIRONMENT "=%s", place->channel) &&
                  add(&variables, 32, "FARPOOL_SLOT=%u", place->slot) &&
+                 add_mark(host, place->process, &variables) &&
                  add_library_path(host, place->libraries, &variables);
     if (added && config->scratch != NULL)
         added = add(&variables, sizeof "TMPDIR=" + strlen(place->folder), "TMPDIR=%s",

@@ -37,6 +37,7 @@ bool host_give(struct host_process *process, struct worker_effect *effect)
     give->span = effect->span;
     effect->span.sizes = effect->span.data = NULL;
     give->timeout_ms = effect->timeout_ms;
+    give->limited = effect->limited;
     give->claim_unit = effect->claim > 0 ? effect->claim : 1;
     give->publish = effect->publish > 0 ? effect->publish : 1;
     memcpy(give->function, effect->name, sizeof give->function);
@@ -66,6 +67,7 @@ static void describe(struct channel_give *record, const struct give *give)
     record->job = give->job;
     record->first = give->first;
     record->timeout_ms = give->timeout_ms;
+    record->limited = give->limited;
     record->data_offset = CHANNEL_INLINE;
     record->count = give->count;
     record->attempt = give->span.attempt;
@@ -312,4 +314,24 @@ bool host_running(struct host_process *process, uint64_t *ret_give, uint64_t *re
     *ret_began_ms = atomic_load_explicit(&running->began_ms, memory_order_relaxed);
     *ret_share_ppm = !told ? 0 : share > 1000000 ? 1000000 : share;
     return true;
+}
+
+/* The CPU time at the task's begin is written as began_ms is. What is measured may be of
+ * the next task, unless the name is still the same behind it. */
+void host_used(struct host_process *process, uint64_t give, uint64_t index,
+               uint64_t *ret_cpu_ms, uint64_t *ret_memory_bytes)
+{
+    struct channel_running *running = &process->map->control->running;
+    uint64_t cpu_ms, memory_bytes, now_give, now_index;
+    const uint64_t began_ms =
+        atomic_load_explicit(&running->began_cpu_ms, memory_order_relaxed);
+    *ret_cpu_ms = *ret_memory_bytes = 0;
+    if (!TAILQ_FIRST(&process->gives)->limited)
+        return;
+    host_measure(process, &cpu_ms, &memory_bytes);
+    if (!named_task(process, &now_give, &now_index) || now_give != give ||
+        now_index != index)
+        return;
+    *ret_cpu_ms = cpu_ms > began_ms ? cpu_ms - began_ms : 0;
+    *ret_memory_bytes = memory_bytes;
 }

@@ -5,8 +5,9 @@
  * Whatever else it had been given has not run, or has not been heard of: no TAKEN tells
  * so.
  *
- * Its process group is killed with it, so nothing that it started outlives it. The group
- * is only ever named while the process is not reaped, so its number cannot be another's.
+ * Its process group is killed with it; what left that is killed when it has ended
+ * (host_remains.c). The group is only ever named while the process is not reaped, so its
+ * number cannot be another's.
  */
 #include "worker/host_internal.h"
 
@@ -141,6 +142,8 @@ void host_gone(struct host *host, struct host_process *process)
     describe(process, &gone);
     host_deliver(host, &gone);
     mem_free(crash);
+    if (process->state != PROCESS_UNBORN)
+        host_sweep_soon(host);
     release(host, process);
 }
 

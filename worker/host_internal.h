@@ -14,12 +14,16 @@
  *   host_results.c  reading what a process wrote, trusting none of it
  *   host_output.c   its stdout and stderr
  *   host_relay.c    messages of a client inside it
+ *   host_measure.c  how much its task has used
  *   host_gone.c     its end
+ *   host_remains.c  what it left behind; the guardian
  */
 #ifndef FARPOOL_WORKER_HOST_INTERNAL_H
 #define FARPOOL_WORKER_HOST_INTERNAL_H
 
 #include "common/base/channel.h"
+#include "common/sys/guardian.h"
+#include "common/sys/remains.h"
 #include "worker/host.h"
 #include "worker/host_scratch.h"
 
@@ -62,6 +66,7 @@ struct give {
     uint64_t block;       /* in the in arena, or ARENA_NONE */
     struct msg_span span; /* the inputs, until it is pushed */
     uint64_t timeout_ms;
+    bool limited;
     uint32_t claim_unit, publish;
     char function[FUNCTION_NAME_MAX + 1];
 };
@@ -128,6 +133,7 @@ struct host_process {
     bool take_back; /* an answer is due */
     uint64_t take_back_count;
     bool sample;      /* an answer is due */
+    bool measure;     /* ... with how much the task has used */
     uint32_t cancels; /* ranges written so far */
     struct host_pipe pipes[2];
     bool printing;                           /* look at its pipes */
@@ -162,9 +168,20 @@ struct host_merge {
     size_t sizes_capacity;
 };
 
+#define HOST_GUARDIAN (UINT64_MAX - 1) /* in epoll, beside the numbers of processes */
+
 struct host {
     struct host_config config;
     char node[NODE_NAME_MAX + 1];
+    char token[REMAINS_TOKEN + 1]; /* in the environment of what processes start */
+    char *outer;                   /* the same of the process that this host is in */
+    struct guardian guardian;
+    uint64_t guardian_ms; /* before then none is started; 0: none was wanted yet */
+    bool started;         /* it had a process */
+    bool sole_reaper;     /* every orphan that comes to it is of its processes */
+    uint64_t sweep_ms;    /* when to look at what remains; UINT64_MAX: not */
+    uint64_t swept_ms;    /* not before then */
+    uint64_t again_ms;
     int epoll;
     uint32_t generation; /* of the process started last */
     char **environment;  /* of all processes */
@@ -222,6 +239,7 @@ struct host_place {
     const char *libraries; /* folder of shared libraries, or NULL */
     const char *folder;    /* its current folder, NULL: the caller's */
     uint32_t slot;
+    uint64_t process; /* its number */
 };
 
 struct host_variables {
@@ -262,6 +280,10 @@ void host_cancel(struct host_process *process, const struct worker_effect *effec
 /* What runs: false: nothing. */
 bool host_running(struct host_process *process, uint64_t *ret_give, uint64_t *ret_index,
                   uint64_t *ret_began_ms, uint64_t *ret_share_ppm);
+/* What its task, the one of this name, has used; 0 and 0: none of that name runs, or its
+ * give is not limited. */
+void host_used(struct host_process *process, uint64_t give, uint64_t index,
+               uint64_t *ret_cpu_ms, uint64_t *ret_memory_bytes);
 /* Which task the process was in when it ended, by its word and the table: or false. */
 bool host_blamed(struct host_process *process, uint64_t *ret_give, uint64_t *ret_index);
 /* Reads the give's claim word: false: it is nonsense. Only for one still in the ring. */
@@ -302,6 +324,12 @@ bool host_relay_record(struct host *host, struct host_process *process,
                        const struct ring_record *record);
 void host_relay_fini(struct host_process *process);
 
+/* host_measure.c ------------------------------------------------------------------ */
+
+/* CPU time and memory of the process and all below it. */
+void host_measure(const struct host_process *process, uint64_t *ret_cpu_ms,
+                  uint64_t *ret_memory_bytes);
+
 /* host_gone.c --------------------------------------------------------------------- */
 
 void host_kill(struct host_process *process);
@@ -309,5 +337,18 @@ void host_kill(struct host_process *process);
 void host_gone(struct host *host, struct host_process *process);
 /* Kills, waits, reaps and frees without a word. */
 void host_process_destroy(struct host *host, struct host_process *process);
+
+/* host_remains.c ------------------------------------------------------------------ */
+
+void host_remains_init(struct host *host);
+/* Waits until nothing remains of its processes, if it must for two seconds. */
+void host_remains_fini(struct host *host);
+/* Sees to it that there is a guardian, if one is wanted. */
+void host_guard(struct host *host);
+void host_guardian_ended(struct host *host); /* perhaps */
+/* A process has ended. */
+void host_sweep_soon(struct host *host);
+void host_sweep(struct host *host, uint64_t now_ms);
+uint64_t host_sweep_deadline(const struct host *host);
 
 #endif

@@ -223,7 +223,8 @@ static bool make_variables(const struct host *host, struct host_process *process
     const struct host_place place = {.channel = start->channel,
                                      .libraries = program->folder,
                                      .folder = start->folder,
-                                     .slot = slot};
+                                     .slot = slot,
+                                     .process = process->number};
     return host_variables_make(host, &place, &start->variables) ||
            fail(process, FARPOOL_ENOMEM, "out of memory");
 }

@@ -278,6 +278,8 @@ static int open_host(struct shell *shell, farpool_error *error)
     const struct worker_place *place = &shell->options->place;
     struct host_config config = {.node = shell->options->core.node,
                                  .capture_output = true,
+                                 .reaper = true,
+                                 .guarded = true,
                                  .on_relay = shell_relay_send,
                                  .user = shell,
                                  .payload_max = BODY_BYTES_MAX,

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define CHANNEL_MAGIC 0x6c6f6f7072616664u
-#define CHANNEL_VERSION 3u
+#define CHANNEL_VERSION 4u
 /* In the environment of a process: "version:memory:bell:parent:generation", where memory
  * and bell are file descriptors (the shared memory, the host's eventfd). */
 #define CHANNEL_ENVIRONMENT "FARPOOL_PROCESS"
@@ -51,6 +51,7 @@ struct channel_running {
      * there is none, but for the one that runs. */
     _Atomic uint64_t since;
     _Atomic uint64_t began_ms;
+    _Atomic uint64_t began_cpu_ms;           /* where the give is limited */
     _Atomic uint64_t share_index, share_ppm; /* farpool_task_progress */
     _Atomic uint32_t executing;
 };
@@ -169,8 +170,9 @@ struct channel_give {
     uint64_t data_bytes;
     uint32_t count, attempt;
     uint32_t claim_unit, publish;
-    uint32_t sized; /* whether there is a table of sizes (u32 a task) */
-    int32_t code;   /* not 0: fail these tasks with it, the data did not fit */
+    uint32_t sized;   /* whether there is a table of sizes (u32 a task) */
+    uint32_t limited; /* the CPU time at each task's begin is wanted */
+    int32_t code;     /* not 0: fail these tasks with it, the data did not fit */
     char function[FUNCTION_NAME_MAX + 1];
 };
 

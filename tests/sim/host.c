@@ -87,7 +87,9 @@ static void take_give(struct sim *sim, struct node *node, struct process *proces
         sim_fail(sim, "process %llu is given nonsense",
                  (unsigned long long)process->number);
     if (strcmp(effect->name, give.job->options.function) != 0 ||
-        effect->timeout_ms != give.job->options.timeout_ms)
+        effect->timeout_ms != give.job->options.timeout_ms ||
+        effect->limited !=
+            (give.job->options.cpu_ms > 0 || give.job->options.memory_bytes > 0))
         sim_fail(sim, "process %llu is told a wrong function or time",
                  (unsigned long long)process->number);
     sim_promise_check_give(sim, node, give.job, &give.span);
@@ -122,7 +124,8 @@ static void take_back(struct sim *sim, struct node *node, struct process *proces
     sim_node_push(sim, node, &event, 0);
 }
 
-static void sample(struct sim *sim, struct node *node, struct process *process)
+static void sample(struct sim *sim, struct node *node, struct process *process,
+                   bool limited)
 {
     const struct give *give =
         process->gives.count ? sim_queue_at(&process->gives, 0) : NULL;
@@ -135,6 +138,12 @@ static void sample(struct sim *sim, struct node *node, struct process *process)
         event.first = give->span.first + give->next;
         event.began_ms = process->began_us / 1000;
         event.share_ppm = sim_dice(sim, 1000000);
+        /* One that runs computes; what is not asked for is not told. */
+        if (limited) {
+            event.cpu_ms = sim_now_ms(sim) - event.began_ms;
+            event.memory_bytes =
+                give->job->options.memory_bytes + sim_job_eats(give->job, event.first);
+        }
     }
     sim_node_push(sim, node, &event, 0);
 }
@@ -198,7 +207,7 @@ void sim_process_apply(struct sim *sim, struct node *node, struct worker_effect 
         take_back(sim, node, process, effect->count);
         break;
     case WORKER_PROCESS_SAMPLE:
-        sample(sim, node, process);
+        sample(sim, node, process, effect->limited);
         break;
     case WORKER_PROCESS_CANCEL:
         cancel(sim, node, process, effect);

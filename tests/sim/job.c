@@ -26,6 +26,8 @@ static void choose_options(struct sim *sim, struct app *app, struct job *job, in
              sim_app_place(sim, app), place);
     options->chunk = sim_chance(sim, 2) ? 0 : (uint32_t)sim_between(sim, 1, 20);
     options->timeout_ms = sim_chance(sim, 4) ? sim_between(sim, 300, 1500) : 0;
+    options->cpu_ms = sim_chance(sim, 6) ? sim_between(sim, 300, 1500) : 0;
+    options->memory_bytes = sim_chance(sim, 6) ? sim_between(sim, 1, 1000) : 0;
     options->retries = (uint32_t)sim_dice(sim, 4);
     options->losses_max = (uint32_t)sim_between(sim, 1, 4);
     options->priority = (int32_t)sim_dice(sim, 3) - 1;
@@ -65,7 +67,7 @@ void sim_job_fill(struct sim *sim, struct app *app, int place)
     job->output_size = (uint32_t)sim_dice(sim, sim_chance(sim, 5) ? 2000 : 40);
     job->task_us = sim_between(sim, 1, sim_chance(sim, 2) ? 100 : 30000);
     job->spice = (uint32_t)(job->count > 60 ? sim_dice(sim, 20) : sim_dice(sim, 200));
-    if (sim->plan.nested && !nested && !job->options.timeout_ms)
+    if (sim->plan.nested && !nested && !job->options.timeout_ms && !job->options.cpu_ms)
         job->nests = (uint32_t)sim_dice(sim, 100);
     if (nested)
         job->spice = 0;
@@ -103,6 +105,11 @@ enum behaviour sim_job_behaviour(const struct job *job, uint64_t index)
     if (mix(job, index, 2) % 1000 >= job->spice)
         return BEHAVE_WELL;
     return kinds[mix(job, index, 3) % (job->options.timeout_ms ? 6 : 5)];
+}
+
+bool sim_job_eats(const struct job *job, uint64_t index)
+{
+    return mix(job, index, 7) % 8 == 0;
 }
 
 uint64_t sim_job_duration_us(const struct job *job, uint64_t index)

@@ -112,6 +112,13 @@ static bool may_fail(const struct app *app, const struct job *job, uint64_t inde
         return job->options.timeout_ms && task->failures > retries &&
                (behaviour == BEHAVE_HANG ||
                 sim_job_duration_us(job, index) >= 1000 * job->options.timeout_ms);
+    case FARPOOL_ECPULIMIT:
+        return job->options.cpu_ms && task->failures > retries &&
+               (behaviour == BEHAVE_HANG ||
+                sim_job_duration_us(job, index) >= 1000 * job->options.cpu_ms);
+    case FARPOOL_EMEMORYLIMIT:
+        return job->options.memory_bytes && task->failures > retries &&
+               sim_job_eats(job, index);
     case FARPOOL_ECANCELLED:
         return task->cancelled || job->stopped;
     case FARPOOL_ETERMINATED:

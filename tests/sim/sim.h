@@ -486,6 +486,8 @@ struct app *sim_app_of_pool(struct sim *sim, const struct id *pool);
 void sim_job_fill(struct sim *sim, struct app *app, int place);
 struct job *sim_job_find(struct sim *sim, uint64_t number);
 enum behaviour sim_job_behaviour(const struct job *job, uint64_t index);
+/* Whether a task uses more memory than its limit. */
+bool sim_job_eats(const struct job *job, uint64_t index);
 uint64_t sim_job_duration_us(const struct job *job, uint64_t index);
 void sim_job_make_input(const struct job *job, uint64_t first, uint32_t count,
                         struct msg_span *ret_span);
