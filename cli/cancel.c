@@ -31,9 +31,12 @@ static const char help_text[] =
 
 static const struct option long_options[] = {
     {"detached", no_argument, NULL, 'd'},
-    {"kill", no_argument, NULL, 'k'},      {"coordinator", required_argument, NULL, 'c'},
-    {"key", required_argument, NULL, 'K'}, {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0},
+    {"kill", no_argument, NULL, 'k'},
+    {"coordinator", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'K'},
+    {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 struct cancel {
@@ -45,16 +48,15 @@ static int end_detached(const struct cancel *cancel, const char *name)
 {
     farpool_error error;
     uint64_t tasks = 0;
-    farpool_detached *job =
-        farpool_attach(cancel->address, name, CLI_ANSWER_MS, &error);
+    farpool_detached *job = farpool_attach(cancel->address, name, CLI_ANSWER_MS, &error);
     const int code =
         job ? farpool_detached_cancel(job, CLI_ANSWER_MS, &tasks, &error) : error.code;
     farpool_detached_free(job);
     if (code)
         return cli_library_error("cancel", &error);
     if (cancel->json)
-        return cli_print_json("cancel", json_pack("{s:s, s:I}", "name", name, "tasks",
-                                                  (json_int_t)tasks));
+        return cli_print_json(
+            "cancel", json_pack("{s:s, s:I}", "name", name, "tasks", (json_int_t)tasks));
     printf("cancelled %s, %" PRIu64 " task%s without a result\n", name, tasks,
            cli_plural(tasks));
     return CLI_OK;

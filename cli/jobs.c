@@ -43,11 +43,11 @@ static bool get_detached(const char *address, struct detached *detached)
 
 static json_t *detached_json(const farpool_detached_status *job)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
-                     job->name, "owner", job->owner, "function", job->function, "program",
-                     job->program, "state", job->state, "reason", job->reason, "tasks",
-                     (json_int_t)job->tasks, "done", (json_int_t)job->done, "failed",
-                     (json_int_t)job->failed, "bytes", (json_int_t)job->bytes,
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I}",
+                     "name", job->name, "owner", job->owner, "function", job->function,
+                     "program", job->program, "state", job->state, "reason", job->reason,
+                     "tasks", (json_int_t)job->tasks, "done", (json_int_t)job->done,
+                     "failed", (json_int_t)job->failed, "bytes", (json_int_t)job->bytes,
                      "submitted_ms", (json_int_t)job->submitted_ms, "left_s",
                      (json_int_t)job->left_s);
 }

@@ -109,14 +109,19 @@ int cli_error(const char *command, const char *format, ...)
  * user of a command, whose name stands there already. */
 int cli_library_error(const char *command, const farpool_error *error)
 {
-    static const char *const calls[] = {
-        "open: ",          "status: ",
-        "cancel: ",        "drain: ",
-        "logs: ",          "submit: ",
-        "attach: ",        "detached_wait: ",
-        "detached_next: ", "detached_cancel: ",
-        "detached_list: ", "detached_forget: ",
-        "detached_get_status: "};
+    static const char *const calls[] = {"open: ",
+                                        "status: ",
+                                        "cancel: ",
+                                        "drain: ",
+                                        "logs: ",
+                                        "submit: ",
+                                        "attach: ",
+                                        "detached_wait: ",
+                                        "detached_next: ",
+                                        "detached_cancel: ",
+                                        "detached_list: ",
+                                        "detached_forget: ",
+                                        "detached_get_status: "};
     const char *text = error->text;
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
         if (strncmp(text, calls[i], strlen(calls[i])) == 0) {

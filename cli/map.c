@@ -123,8 +123,8 @@ static bool parse_seconds(const char *text, int64_t *ret_ms)
     char *end;
     double seconds = strtod(text, &end);
     if (end == text || *end || !(seconds >= 0.001) || seconds > 1e9) {
-        cli_usage_error(map_called, "--timeout: '%s' is not a time from 0.001 to 1e9 seconds",
-                        text);
+        cli_usage_error(map_called,
+                        "--timeout: '%s' is not a time from 0.001 to 1e9 seconds", text);
         return false;
     }
     *ret_ms = (int64_t)(seconds * 1000);

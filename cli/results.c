@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * results.c: `farpool results`: what the commands of a detached job wrote, in the order of
- * their inputs, as farpool map would have written it. */
+ * results.c: `farpool results`: what the commands of a detached job wrote, in the order
+ * of their inputs, as farpool map would have written it. */
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -29,10 +29,12 @@ static const char help_text[] =
     "Exit status: 0 all succeeded; 1 to 100 so many failed, or have no result since the\n"
     "job was cancelled; 101 more did; 254 usage; 255 they could not be had.\n";
 
-static const struct option options[] = {
-    {"coordinator", required_argument, NULL, 'c'}, {"key", required_argument, NULL, 'k'},
-    {"quiet", no_argument, NULL, 'q'},             {"forget", no_argument, NULL, 'F'},
-    {"help", no_argument, NULL, 'h'},              {NULL, 0, NULL, 0}};
+static const struct option options[] = {{"coordinator", required_argument, NULL, 'c'},
+                                        {"key", required_argument, NULL, 'k'},
+                                        {"quiet", no_argument, NULL, 'q'},
+                                        {"forget", no_argument, NULL, 'F'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {NULL, 0, NULL, 0}};
 
 /* All of them; *ret_failed is how many failed. */
 static int print_all(farpool_detached *job, bool quiet, uint64_t *ret_failed)
@@ -41,8 +43,8 @@ static int print_all(farpool_detached *job, bool quiet, uint64_t *ret_failed)
     farpool_bytes output;
     uint64_t index;
     int code;
-    while ((code = farpool_detached_next(job, FARPOOL_FOREVER, &output, &index, &error)) !=
-           FARPOOL_END) {
+    while ((code = farpool_detached_next(job, FARPOOL_FOREVER, &output, &index,
+                                         &error)) != FARPOOL_END) {
         if (code == FARPOOL_OK) {
             *ret_failed += cli_print_outcome("results", &output, index, quiet);
         } else if (error.index != FARPOOL_NO_INDEX) {
@@ -62,10 +64,11 @@ static int check_function(const char *name, const farpool_detached_status *statu
 {
     if (strcmp(status->function, cli_command_function()->name) == 0)
         return CLI_OK;
-    return cli_error("results",
-                     "%s runs the function %s of %s, and not commands: a program collects "
-                     "it with farpool_attach",
-                     name, status->function, status->program);
+    return cli_error(
+        "results",
+        "%s runs the function %s of %s, and not commands: a program collects "
+        "it with farpool_attach",
+        name, status->function, status->program);
 }
 
 static int results(const char *address, const char *name, bool quiet, bool forget)
@@ -81,8 +84,7 @@ static int results(const char *address, const char *name, bool quiet, bool forge
         result = check_function(name, &status);
     if (result == CLI_OK)
         result = print_all(job, quiet, &failed);
-    if (result == CLI_OK && forget &&
-        farpool_detached_forget(job, CLI_ANSWER_MS, &error))
+    if (result == CLI_OK && forget && farpool_detached_forget(job, CLI_ANSWER_MS, &error))
         result = cli_library_error("results", &error);
     farpool_detached_free(job);
     if (result == CLI_OK && failed)

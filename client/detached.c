@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * detached.c: what can be asked of detached jobs: which there are and how they stand, their
- * end, and their results, of which about a megabyte is asked for at a time. Each question
- * has a connection of its own, so that a coordinator may go and come back between two. */
+ * detached.c: what can be asked of detached jobs: which there are and how they stand,
+ * their end, and their results, of which about a megabyte is asked for at a time. Each
+ * question has a connection of its own, so that a coordinator may go and come back
+ * between two. */
 #include "client/operator.h"
 #include "client/options.h"
 #include "client/query.h"
@@ -21,7 +22,7 @@
 struct farpool_detached {
     char *address; /* NULL: the environment's */
     char name[DETACHED_NAME_MAX + 1];
-    struct id submit;       /* of the job that results were seen of; zero: none */
+    struct id submit;        /* of the job that results were seen of; zero: none */
     struct message *results; /* COLLECTED; NULL: none, or read to the end */
     uint64_t next;           /* index of the task that is told next */
     uint32_t span, failure;  /* the next of each list */
@@ -198,8 +199,9 @@ void farpool_detached_free(farpool_detached *detached)
 
 static int check(const farpool_detached *detached, const char *call, farpool_error *error)
 {
-    return detached != NULL ? 0
-                            : error_set(error, FARPOOL_EINVAL, "%s: the job is NULL", call);
+    return detached != NULL
+               ? 0
+               : error_set(error, FARPOOL_EINVAL, "%s: the job is NULL", call);
 }
 
 int farpool_detached_get_status(farpool_detached *detached, int64_t timeout_ms,
@@ -383,9 +385,10 @@ static int give_output(farpool_detached *detached, const struct msg_span *span,
 static int give_failure(const farpool_detached *detached, const struct msg_failed *failed,
                         farpool_error *error)
 {
-    error_set(error, failed->code, "task %" PRIu64 " of the detached job \"%s\"%s%s: %s%s%s",
-              failed->index, detached->name, failed->node[0] != '\0' ? " on " : "",
-              failed->node, farpool_error_text(failed->code),
+    error_set(error, failed->code,
+              "task %" PRIu64 " of the detached job \"%s\"%s%s: %s%s%s", failed->index,
+              detached->name, failed->node[0] != '\0' ? " on " : "", failed->node,
+              farpool_error_text(failed->code),
               failed->message != NULL && failed->message[0] != '\0' ? ": " : "",
               failed->message != NULL ? failed->message : "");
     if (error == NULL)
@@ -415,8 +418,7 @@ static int give(farpool_detached *detached, farpool_bytes *ret_output,
             return give_output(detached, span, ret_output);
     }
     if (detached->failure < results->collected.failures_count) {
-        const struct msg_failed *failed =
-            &results->collected.failures[detached->failure];
+        const struct msg_failed *failed = &results->collected.failures[detached->failure];
         if (failed->index == index) {
             detached->failure++;
             return give_failure(detached, failed, error);
@@ -424,8 +426,9 @@ static int give(farpool_detached *detached, farpool_bytes *ret_output,
     }
     const int code = results->collected.rest_code != 0 ? results->collected.rest_code
                                                        : FARPOOL_EPROTOCOL;
-    error_set(error, code, "task %" PRIu64 " of the detached job \"%s\" has no result: %s",
-              index, detached->name, results->collected.rest_text);
+    error_set(error, code,
+              "task %" PRIu64 " of the detached job \"%s\" has no result: %s", index,
+              detached->name, results->collected.rest_text);
     if (error != NULL)
         error->index = index;
     return code;
@@ -439,8 +442,7 @@ int farpool_detached_next(farpool_detached *detached, int64_t timeout_ms,
     int code = check(detached, call, error);
     if (code != 0)
         return code;
-    if (detached->results == NULL ||
-        detached->next >= detached->results->collected.next)
+    if (detached->results == NULL || detached->next >= detached->results->collected.next)
         code = collect(detached, call, timeout_ms, error);
     if (code != 0)
         return code;

@@ -5,6 +5,7 @@
  * disk. A block is kept until then, and where the connection breaks all begins again with
  * SUBMIT, whose answer tells what is there: nothing is lost, and nothing comes twice. */
 #include "client/library.h"
+#include "client/operator.h"
 #include "client/options.h"
 #include "client/program.h"
 #include "client/query.h"
@@ -31,6 +32,7 @@ struct submission {
     struct message *submit; /* the first word */
     struct message *block;  /* SUBMIT_TASKS that may not be there yet; NULL: none */
     uint64_t tasks;         /* pulled */
+    bool accepted;          /* the name is this job's */
     bool input_ended, said_end;
     struct message *next; /* what is said next */
     farpool_error *error; /* filled, where `take` or `again` failed */
@@ -63,7 +65,8 @@ static int add_item(struct submission *submission, struct block *block,
         return tell(submission, FARPOOL_EINVAL, text);
     }
     if (item->size > BODY_BYTES_MAX) {
-        snprintf(text, sizeof text, "input %" PRIu64 " has %zu bytes, and the limit is %d",
+        snprintf(text, sizeof text,
+                 "input %" PRIu64 " has %zu bytes, and the limit is %d",
                  submission->tasks, item->size, BODY_BYTES_MAX);
         return tell(submission, FARPOOL_ETOOBIG, text);
     }
@@ -91,7 +94,8 @@ static int pull(struct submission *submission, struct block *block)
             return 0;
         }
         if (code != 0) {
-            snprintf(text, sizeof text, "the input callback failed at input %" PRIu64 "%s%s",
+            snprintf(text, sizeof text,
+                     "the input callback failed at input %" PRIu64 "%s%s",
                      submission->tasks, message[0] != '\0' ? ": " : "", message);
             return tell(submission, FARPOOL_EINPUT, text);
         }
@@ -158,6 +162,7 @@ static int take_answer(struct submission *submission, const struct message *answ
     *ret_complete = true;
     if (answer->answer.code != 0)
         return tell(submission, answer->answer.code, answer->answer.text);
+    submission->accepted = true;
     if (answer->answer.concerned > 0) {
         submission->query->again = NULL; /* all is there */
         return 0;
@@ -184,6 +189,7 @@ static int take(void *user, const struct message *answer, bool *ret_complete)
     if (answer->kind == MSG_ANSWER)
         return take_answer(submission, answer, ret_complete);
     *ret_complete = true;
+    submission->accepted = true;
     submission->next = program_read(&submission->program, &answer->fetch.content,
                                     answer->fetch.offset, answer->fetch.bytes);
     if (submission->next != NULL)
@@ -241,6 +247,18 @@ static int fill(struct message *submit, const char *name, const char *function,
     return 0;
 }
 
+/* What was begun is taken back, as far as it can be: else it is dropped after an hour. */
+static void take_back(const struct submission *submission, const char *address,
+                      const struct pool_settings *settings)
+{
+    struct message *question = message_create(MSG_DETACHED_END);
+    if (question != NULL)
+        memcpy(question->detached_end.name, submission->submit->submit.name,
+               sizeof submission->submit->submit.name);
+    operator_ask("submit", question, address, (int64_t)settings->connect_timeout_ms, NULL,
+                 NULL, NULL);
+}
+
 static int run(struct submission *submission, const char *address,
                const struct pool_settings *settings, farpool_error *error)
 {
@@ -256,8 +274,9 @@ static int run(struct submission *submission, const char *address,
     farpool_error told;
     submission->query = &query;
     submission->error = &told;
-    int code =
-        query_ask(&query, address, (int64_t)settings->connect_timeout_ms, error);
+    int code = query_ask(&query, address, (int64_t)settings->connect_timeout_ms, error);
+    if (code != 0 && submission->accepted && !submission->said_end)
+        take_back(submission, address, settings);
     if (code != 0 && submission->told && error != NULL)
         *error = told;
     else if (code == FARPOOL_ENOCOORDINATOR && submission->said_end)
@@ -275,7 +294,8 @@ static int check(const char *address, const char *name, const farpool_function *
         return error_set(error, FARPOOL_ENOINIT,
                          "submit: call farpool_init first, as the first line of main");
     if (name == NULL || function == NULL || input == NULL)
-        return error_set(error, FARPOOL_EINVAL, "submit: name, function or input is NULL");
+        return error_set(error, FARPOOL_EINVAL,
+                         "submit: name, function or input is NULL");
     if (strlen(name) > NODE_NAME_MAX || name[0] == '\0')
         return error_set(error, FARPOOL_EINVAL,
                          "submit: a name has 1 to %d bytes, and this one %zu",
@@ -298,16 +318,17 @@ int farpool_submit(const char *address, const char *name,
     if (code == 0)
         code = options_read_pool(options, &settings, error);
     if (code == 0 && settings.job.losses_max < 2)
-        code = error_set(error, FARPOOL_EINVAL,
-                         "submit: losses_max is 1, but tasks of a detached job may run "
-                         "again when the coordinator was restarted: at least 2 is wanted");
+        code =
+            error_set(error, FARPOOL_EINVAL,
+                      "submit: losses_max is 1, but tasks of a detached job may run "
+                      "again when the coordinator was restarted: at least 2 is wanted");
     if (code == 0)
         code = program_open(&settings, true, &submission.program, error);
     if (code != 0)
         return code;
     submission.submit = message_create(MSG_SUBMIT);
-    if (submission.submit == NULL ||
-        fill(submission.submit, name, function->name, &settings, &submission.program) != 0)
+    if (submission.submit == NULL || fill(submission.submit, name, function->name,
+                                          &settings, &submission.program) != 0)
         code = error_set(error, FARPOOL_ENOMEM, "submit: out of memory");
     if (code == 0)
         code = run(&submission, address, &settings, error);

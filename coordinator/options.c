@@ -90,9 +90,9 @@ static void print_help(void)
     struct coordinator_config defaults;
     coordinator_config_init(&defaults);
     printf(help, (unsigned long long)(DETACHED_BYTES_MAX >> 30),
-           (unsigned long long)(DETACHED_KEEP_S / 86400), defaults.workers_max, defaults.clients_max,
-           (unsigned long long)(defaults.client_bytes_max >> 20), defaults.silence_ms,
-           defaults.heartbeat_ms, defaults.settle_ms);
+           (unsigned long long)(DETACHED_KEEP_S / 86400), defaults.workers_max,
+           defaults.clients_max, (unsigned long long)(defaults.client_bytes_max >> 20),
+           defaults.silence_ms, defaults.heartbeat_ms, defaults.settle_ms);
 }
 
 static int wrong(const char *name, const char *value, const char *want)
@@ -149,7 +149,8 @@ static int read_keep(struct coordinator_options *options)
             options->detached_keep_s = number * units[i].seconds;
             return -1;
         }
-    return wrong("detached-keep", optarg, "a time from 1s to 3660d is wanted, as 12h or 7d");
+    return wrong("detached-keep", optarg,
+                 "a time from 1s to 3660d is wanted, as 12h or 7d");
 }
 
 /* What getopt_long found; the exit code, or -1 to go on. */

@@ -56,7 +56,7 @@ struct shell {
     struct net *net;
     struct gate *gate; /* NULL: no keys */
     struct relay *relay;
-    struct detached *detached; /* NULL: no state folder, or shutting down */
+    struct detached *detached;     /* NULL: no state folder, or shutting down */
     const struct holder *relaying; /* whose RELAY is being read */
     struct peer *peers;
     struct notify notify;
@@ -357,8 +357,9 @@ static void ask_detached(struct shell *shell, struct coordinator_effect *effect)
     if (shell->detached == NULL) {
         struct message *refusal = detached_refuse(
             effect->message, none ? FARPOOL_ENOSTATE : FARPOOL_ENOCOORDINATOR,
-            none ? "the coordinator keeps no detached jobs: it runs without --state FOLDER"
-                 : "the coordinator is shutting down");
+            none
+                ? "the coordinator keeps no detached jobs: it runs without --state FOLDER"
+                : "the coordinator is shutting down");
         if (refusal != NULL)
             send_to(shell, effect->link, &refusal);
         message_free(&refusal);
@@ -521,8 +522,8 @@ static void wait_for_events(struct shell *shell)
     int count = net_poll_items(shell->net, items);
     items[count++] = (zmq_pollitem_t){.fd = shell->signals, .events = ZMQ_POLLIN};
     if (shell->detached != NULL)
-        items[count++] = (zmq_pollitem_t){.fd = detached_fd(shell->detached),
-                                          .events = ZMQ_POLLIN};
+        items[count++] =
+            (zmq_pollitem_t){.fd = detached_fd(shell->detached), .events = ZMQ_POLLIN};
     if (zmq_poll(items, count, wait_ms(shell)) < 0 && errno != EINTR) {
         log_event(LOG_ERROR, "poll", "reason=\"%s\"", zmq_strerror(errno));
         shell->stage = FAILED;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * detached.c: the thread of the service, and a queue each way, each with an eventfd. While
- * the thread waits for a disk what comes is queued, and is its next transaction: so a sync
- * costs a batch, not a task. What clients ask is bounded by bytes here; what the
+ * detached.c: the thread of the service, and a queue each way, each with an eventfd.
+ * While the thread waits for a disk what comes is queued, and is its next transaction: so
+ * a sync costs a batch, not a task. What clients ask is bounded by bytes here; what the
  * coordinator says to clients inside is bounded by their windows. */
 #include "detached/detached.h"
 #include "common/base/error.h"
@@ -41,8 +41,8 @@ struct detached {
     pthread_t thread;
     bool runs;
     int in_fd, out_fd;
-    struct ins taking;   /* the thread's */
-    struct outs serving; /* the loop's */
+    struct ins taking;     /* the thread's */
+    struct outs serving;   /* the loop's */
     pthread_mutex_t mutex; /* over what follows */
     struct ins ins;
     struct outs outs;
@@ -245,7 +245,8 @@ bool detached_ask(struct detached *detached, uint64_t link, const struct holder 
     return true;
 }
 
-struct message *detached_refuse(const struct message *question, int code, const char *text)
+struct message *detached_refuse(const struct message *question, int code,
+                                const char *text)
 {
     return service_make_refusal(question->kind, service_request_of(question), code, text);
 }

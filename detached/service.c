@@ -129,11 +129,12 @@ static void start_runs(struct service *service)
         job->retry_ms = service->now_ms + RETRY_MS;
         if (full) {
             job->stall_code = FARPOOL_EFULL;
-            snprintf(job->stall_text, sizeof job->stall_text,
-                     "the coordinator keeps %llu bytes of detached jobs, and its limit is "
-                     "%llu (--detached-max-bytes): collect and forget jobs, or raise it",
-                     (unsigned long long)store_bytes(service->store),
-                     (unsigned long long)most);
+            snprintf(
+                job->stall_text, sizeof job->stall_text,
+                "the coordinator keeps %llu bytes of detached jobs, and its limit is "
+                "%llu (--detached-max-bytes): collect and forget jobs, or raise it",
+                (unsigned long long)store_bytes(service->store),
+                (unsigned long long)most);
         } else {
             run_open(service, job);
         }

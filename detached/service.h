@@ -16,9 +16,9 @@
 struct service;
 
 struct service_config {
-    const char *folder; /* of the store; borrowed for the service's life */
-    uint64_t bytes_max; /* of the store */
-    uint64_t keep_s;    /* a job that has ended is removed after so long */
+    const char *folder;  /* of the store; borrowed for the service's life */
+    uint64_t bytes_max;  /* of the store */
+    uint64_t keep_s;     /* a job that has ended is removed after so long */
     uint64_t first_link; /* the first number for links of its own clients */
     uint64_t seed;
     uint32_t pid;
@@ -40,10 +40,10 @@ struct service_in {
 };
 
 enum service_out_kind {
-    SERVICE_ANSWER, /* message to the link of a client */
-    SERVICE_SAY,    /* message of a client of its own, on that link: holder */
+    SERVICE_ANSWER,  /* message to the link of a client */
+    SERVICE_SAY,     /* message of a client of its own, on that link: holder */
     SERVICE_HANG_UP, /* that link is over */
-    SERVICE_LOG,    /* level, event, text */
+    SERVICE_LOG,     /* level, event, text */
 };
 
 struct service_out {

@@ -3,8 +3,8 @@
  * service_ask.c: how jobs stand, their end by somebody's wish, and their results, which
  * are given in order of index, up to the first task that has not ended; a COLLECT is the
  * credit for one COLLECTED, so that a slow reader costs no memory here. */
-#include "detached/service_internal.h"
 #include "common/base/span.h"
+#include "detached/service_internal.h"
 
 #include <endian.h>
 #include <stdio.h>
@@ -158,8 +158,8 @@ static int close_span(struct collection *all)
     struct msg_span *span = &message->collected.spans[message->collected.spans_count];
     *span = (struct msg_span){.first = all->first, .count = all->count, .attempt = 1};
     span->sizes = payload_copy(all->sizes, all->count * sizeof *all->sizes);
-    span->data = payload_copy(all->data_size > 0 ? (const void *)all->data : "",
-                              all->data_size);
+    span->data =
+        payload_copy(all->data_size > 0 ? (const void *)all->data : "", all->data_size);
     if (span->sizes == NULL || span->data == NULL) {
         span_fini(span);
         return FARPOOL_ENOMEM;
@@ -235,8 +235,8 @@ static int add_next(struct service *service, const struct detached_job *job,
                     struct collection *all, farpool_error *error)
 {
     struct store_result result;
-    int code = store_result_read(service->store, job->about.id, all->next, true, &result,
-                                 error);
+    int code =
+        store_result_read(service->store, job->about.id, all->next, true, &result, error);
     const bool over = job->about.state > STORE_OPEN;
     if (code == FARPOOL_END || (code == 0 && result.first > all->next)) {
         const uint64_t end = code == 0 ? result.first : job->about.tasks;

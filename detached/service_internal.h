@@ -9,7 +9,8 @@
  *   service_ask.c     DETACHED_GET, DETACHED_END, COLLECT
  *   service_run.c     the client inside the coordinator that runs a job
  *
- * The table follows the store: it is read anew whenever a transaction had to be undone. */
+ * The table follows the store: it is read anew whenever a transaction had to be undone.
+ */
 #ifndef FARPOOL_DETACHED_SERVICE_INTERNAL_H
 #define FARPOOL_DETACHED_SERVICE_INTERNAL_H
 
@@ -26,14 +27,14 @@
 #define uthash_nonfatal_oom(element) ((void)(element))
 #include <uthash.h>
 
-#define JOBS_MAX 10000         /* in the store */
-#define RUNS_MAX 64            /* of them at work at a time */
-#define RUN_BYTES (8u << 20)   /* inputs and results of one in memory */
-#define RETRY_MS 5000          /* after which what failed is tried again */
-#define LINK_MS 1000           /* the same of a link */
-#define TICK_MS 60000          /* jobs that have ended age by it */
-#define FILLING_S 3600         /* who submits is silent for so long: it is dropped */
-#define PIECE_BYTES 1048576    /* of a file, in one message */
+#define JOBS_MAX 10000       /* in the store */
+#define RUNS_MAX 64          /* of them at work at a time */
+#define RUN_BYTES (8u << 20) /* inputs and results of one in memory */
+#define RETRY_MS 5000        /* after which what failed is tried again */
+#define LINK_MS 1000         /* the same of a link */
+#define TICK_MS 60000        /* jobs that have ended age by it */
+#define FILLING_S 3600       /* who submits is silent for so long: it is dropped */
+#define PIECE_BYTES 1048576  /* of a file, in one message */
 
 struct detached_job;
 
@@ -41,20 +42,20 @@ struct detached_job;
 struct run {
     struct detached_job *job;
     struct client_core *core;
-    struct message *open; /* lent to the core */
-    uint64_t link;        /* 0: down */
-    uint64_t up_ms;       /* when to dial again */
-    uint64_t number;      /* of the job in the core */
-    uint64_t next;        /* index of the input that is given next */
+    struct message *open;              /* lent to the core */
+    uint64_t link;                     /* 0: down */
+    uint64_t up_ms;                    /* when to dial again */
+    uint64_t number;                   /* of the job in the core */
+    uint64_t next;                     /* index of the input that is given next */
     uint64_t consumed, consumed_bytes; /* results of the open transaction */
     bool input_ended;
 };
 
 struct detached_job {
     struct store_job about;
-    struct run *run; /* NULL: not at work */
-    bool dirty;      /* about is to be written with this transaction */
-    uint64_t idle_s; /* FILLING: since something came */
+    struct run *run;  /* NULL: not at work */
+    bool dirty;       /* about is to be written with this transaction */
+    uint64_t idle_s;  /* FILLING: since something came */
     uint64_t aged_ms; /* until when its age was counted */
     uint64_t retry_ms;
     int stall_code;
@@ -97,8 +98,8 @@ struct service_out *service_add_out(struct service *service, enum service_out_ki
 void service_log(struct service *service, enum log_level level, const char *event,
                  const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* An answer that goes out when the transaction is on the disk; takes it over. */
-void service_answer(struct service *service, uint64_t link, const struct message *question,
-                    struct message **message);
+void service_answer(struct service *service, uint64_t link,
+                    const struct message *question, struct message **message);
 /* ANSWER, or what else answers such a question, with a code and why. */
 void service_refuse(struct service *service, uint64_t link,
                     const struct message *question, int code, const char *format, ...)

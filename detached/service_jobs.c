@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * service_jobs.c: the table of jobs. A job is its submitter's key's: to other keys it does
- * not exist, but to an admin's; where no keys are in use it is everybody's. */
+ * service_jobs.c: the table of jobs. A job is its submitter's key's: to other keys it
+ * does not exist, but to an admin's; where no keys are in use it is everybody's. */
 #include "detached/service_internal.h"
 
 #include <stdio.h>

@@ -52,14 +52,14 @@ uint32_t service_request_of(const struct message *question)
     }
 }
 
-void service_answer(struct service *service, uint64_t link, const struct message *question,
-                    struct message **message)
+void service_answer(struct service *service, uint64_t link,
+                    const struct message *question, struct message **message)
 {
     if (*message != NULL &&
         mem_reserve(&service->answers, &service->answers_capacity,
                     service->answers_count + 1, sizeof *service->answers)) {
-        service->answers[service->answers_count++] = (struct answer){
-            link, question->kind, service_request_of(question), *message};
+        service->answers[service->answers_count++] =
+            (struct answer){link, question->kind, service_request_of(question), *message};
         *message = NULL;
     }
     message_free(message);
@@ -127,8 +127,9 @@ void service_refuse_answers(struct service *service)
     for (size_t i = 0; i < service->answers_count; i++) {
         struct answer *answer = &service->answers[i];
         message_free(&answer->message);
-        answer->message = service_make_refusal(answer->question, answer->request,
-                                       service->failure.code, service->failure.text);
+        answer->message =
+            service_make_refusal(answer->question, answer->request, service->failure.code,
+                                 service->failure.text);
     }
     service_release_answers(service);
 }

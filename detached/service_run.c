@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * service_run.c: a job at work: a client's core with a pool of its submitter's key, as the
- * coordinator sees it a client like any other. Its inputs come from the store, as many as
- * it pulls; its results go there.
+ * service_run.c: a job at work: a client's core with a pool of its submitter's key, as
+ * the coordinator sees it a client like any other. Its inputs come from the store, as
+ * many as it pulls; its results go there.
  *
  * An ACK is said by a FLUSH alone, and a run is flushed when the transaction with its
  * results is on the disk: so each result is stored before a worker may forget it. A run
- * that meets trouble is closed, and opened again from the store later, as after a restart.
+ * that meets trouble is closed, and opened again from the store later, as after a
+ * restart.
  *
  * Each run has a pool of its own id, since what a coordinator did before is not known:
  * workers end the former one. */
-#include "detached/service_internal.h"
 #include "common/base/span.h"
 #include "common/sys/sys.h"
+#include "detached/service_internal.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -226,8 +227,9 @@ static void read_file(struct service *service, struct run *run,
     } else if (effect->offset >= file->size) {
         blob->blob.data = payload_create(0);
     } else {
-        blob->blob.code = store_file_read(service->store, &effect->content, effect->offset,
-                                          effect->count, &blob->blob.data, &error);
+        blob->blob.code =
+            store_file_read(service->store, &effect->content, effect->offset,
+                            effect->count, &blob->blob.data, &error);
         if (blob->blob.code != 0)
             service_log(service, LOG_ERROR, "detached-damaged", "reason=\"%s\"",
                         error.text);
@@ -244,7 +246,8 @@ static void take_effects(struct service *service, struct run *run)
     bool open = true;
     while (open && service->effects.count > 0) {
         struct client_effects effects = service->effects;
-        service->effects = (struct client_effects){NULL, 0, 0}; /* carrying out makes more */
+        service->effects =
+            (struct client_effects){NULL, 0, 0}; /* carrying out makes more */
         for (size_t i = 0; open && i < effects.count; i++)
             open = carry_out(service, run, &effects.items[i]);
         client_effects_fini(&effects);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * service_submit.c: a job is handed in: SUBMIT, the files of its program, its inputs, and
- * SUBMIT_END. Each word may come again, since an answer may be lost: what is there already
- * is passed over, and the answer tells what is wanted next.
+ * SUBMIT_END. Each word may come again, since an answer may be lost: what is there
+ * already is passed over, and the answer tells what is wanted next.
  *
  * Inputs and programs may use half of the store, so that there is room for results. */
-#include "detached/service_internal.h"
 #include "common/base/span.h"
+#include "detached/service_internal.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,12 +25,12 @@ static bool has_room(struct service *service, const struct service_in *in, uint6
     const uint64_t most = store_bytes_max(service->store) / 2;
     if (used <= most && bytes <= most - used)
         return true;
-    service_refuse(service, in->link, in->message, FARPOOL_EFULL,
-                   "the coordinator keeps %llu bytes of detached jobs, and takes inputs up "
-                   "to %llu, half of --detached-max-bytes; %llu more were to come: collect "
-                   "and forget jobs, or raise it",
-                   (unsigned long long)used, (unsigned long long)most,
-                   (unsigned long long)bytes);
+    service_refuse(
+        service, in->link, in->message, FARPOOL_EFULL,
+        "the coordinator keeps %llu bytes of detached jobs, and takes inputs up "
+        "to %llu, half of --detached-max-bytes; %llu more were to come: collect "
+        "and forget jobs, or raise it",
+        (unsigned long long)used, (unsigned long long)most, (unsigned long long)bytes);
     return false;
 }
 
@@ -39,13 +39,11 @@ static void answer_next(struct service *service, const struct service_in *in,
 {
     struct message *message = message_create(MSG_ANSWER);
     if (message != NULL) {
-        message->answer.request = in->message->kind == MSG_SUBMIT
-                                      ? in->message->submit.request
-                                  : in->message->kind == MSG_SUBMIT_TASKS
-                                      ? in->message->submit_tasks.request
-                                  : in->message->kind == MSG_SUBMIT_END
-                                      ? in->message->submit_end.request
-                                      : 0;
+        message->answer.request =
+            in->message->kind == MSG_SUBMIT         ? in->message->submit.request
+            : in->message->kind == MSG_SUBMIT_TASKS ? in->message->submit_tasks.request
+            : in->message->kind == MSG_SUBMIT_END   ? in->message->submit_end.request
+                                                    : 0;
         message->answer.concerned = job->about.state != STORE_FILLING;
         message->answer.tasks = job->about.tasks;
     }
@@ -53,9 +51,8 @@ static void answer_next(struct service *service, const struct service_in *in,
 }
 
 /* The first file that is not whole; *ret_have is how much of it is here. NULL: none. */
-static const struct msg_file *find_wanted(struct service *service,
-                                          const struct detached_job *job,
-                                          uint64_t *ret_have)
+static const struct msg_file *
+find_wanted(struct service *service, const struct detached_job *job, uint64_t *ret_have)
 {
     const struct message *spec = job->about.spec;
     farpool_error error;

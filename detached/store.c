@@ -3,12 +3,12 @@
  * store.c: the file of the store: how it is opened and made, that it is whole, its limit,
  * its transactions, and how SQLite's errors are told.
  *
- * A file that is there was made whole beside its place and renamed into it, so one that is
- * empty, of another kind or not whole is damaged, and named as such: it is never taken for
- * an empty store. The same for a log without its file. */
-#include "detached/store_internal.h"
+ * A file that is there was made whole beside its place and renamed into it, so one that
+ * is empty, of another kind or not whole is damaged, and named as such: it is never taken
+ * for an empty store. The same for a log without its file. */
 #include "common/base/error.h"
 #include "common/base/mem.h"
+#include "detached/store_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,9 +19,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PAGE_BYTES 4096
-#define WAL_PAGES 1024       /* after which they are moved into the file */
+#define WAL_PAGES 1024         /* after which they are moved into the file */
 #define WAL_BYTES_MAX 67108864 /* it is cut to that when it was emptied */
+
+static unsigned page_bytes = 4096;
+
+void store_set_page_bytes(unsigned bytes)
+{
+    page_bytes = bytes;
+}
 
 static const char *const statements[] = {
 #define STATEMENT_TEXT(name, text) [STORE_##name] = (text),
@@ -72,8 +78,8 @@ int store_fail(struct store *store, int result, farpool_error *error)
     case SQLITE_NOTADB:
         return store_damaged(store, error, "%s", text);
     case SQLITE_FULL:
-        if (store->db != NULL && store_bytes(store) + store->bytes_max / 32 >=
-                                     store->bytes_max)
+        if (store->db != NULL &&
+            store_bytes(store) + store->bytes_max / 32 >= store->bytes_max)
             return error_set(error, FARPOOL_EFULL,
                              "%s has reached its limit of %llu bytes "
                              "(--detached-max-bytes)",
@@ -154,7 +160,8 @@ static int ask(struct store *store, const char *question, int64_t *ret_number,
     if (result == SQLITE_ROW) {
         *ret_number = sqlite3_column_int64(statement, 0);
         if (ret_text != NULL)
-            snprintf(ret_text, size, "%s", (const char *)sqlite3_column_text(statement, 0));
+            snprintf(ret_text, size, "%s",
+                     (const char *)sqlite3_column_text(statement, 0));
     }
     const int code = result == SQLITE_ROW ? 0 : store_fail(store, result, error);
     sqlite3_finalize(statement);
@@ -179,9 +186,9 @@ static int sync_folder(const char *folder, farpool_error *error)
     const int failed = fd < 0 || fsync(fd) != 0 ? errno : 0;
     if (fd >= 0)
         close(fd);
-    return failed == 0 ? 0
-                       : error_set(error, FARPOOL_ESYSTEM, "%s: %s", folder,
-                                   strerror(failed));
+    return failed == 0
+               ? 0
+               : error_set(error, FARPOOL_ESYSTEM, "%s: %s", folder, strerror(failed));
 }
 
 /* A new file, whole before it has its name. */
@@ -193,10 +200,10 @@ static int make(struct store *store, const char *folder, farpool_error *error)
         return error_set(error, FARPOOL_ESYSTEM, "%s: %s", path, strerror(errno));
     int code = open_file(store, path, SQLITE_OPEN_CREATE, error);
     snprintf(text, sizeof text,
-             "PRAGMA page_size = %d;"
+             "PRAGMA page_size = %u;"
              "PRAGMA synchronous = FULL; PRAGMA application_id = %d;"
              "PRAGMA user_version = %d; BEGIN",
-             PAGE_BYTES, STORE_APPLICATION, STORE_VERSION);
+             page_bytes, STORE_APPLICATION, STORE_VERSION);
     if (code == 0)
         code = run(store, text, error);
     if (code == 0)
@@ -269,9 +276,9 @@ static int set_up(struct store *store, farpool_error *error)
     if ((code = run(store, text, error)) != 0)
         return code;
     for (int i = 0; i < STORE_STATEMENT_COUNT; i++) {
-        const int result = sqlite3_prepare_v3(store->db, statements[i], -1,
-                                              SQLITE_PREPARE_PERSISTENT,
-                                              &store->statements[i], NULL);
+        const int result =
+            sqlite3_prepare_v3(store->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT,
+                               &store->statements[i], NULL);
         if (result != SQLITE_OK)
             return store_fail(store, result, error);
     }

@@ -19,11 +19,14 @@ struct store;
 
 #define STORE_FILE "detached.db"
 
-/* Opens the file in a folder, or makes both. ESYSTEM also: another process has it open, or
- * it was made by a later version. */
+/* Opens the file in a folder, or makes both. ESYSTEM also: another process has it open,
+ * or it was made by a later version. */
 int store_open(const char *folder, uint64_t bytes_max, struct store **ret_store,
                farpool_error *error);
 void store_close(struct store *store); /* NULL allowed; undoes what was not committed */
+
+/* Tests only, for small files: of those that are made from now on. */
+void store_set_page_bytes(unsigned bytes);
 
 int store_commit(struct store *store, farpool_error *error); /* nothing written: 0 */
 void store_rollback(struct store *store);
@@ -45,8 +48,8 @@ enum store_state {
 
 struct store_job {
     int64_t id;
-    struct holder owner;   /* who submitted it */
-    struct message *spec;  /* the SUBMIT */
+    struct holder owner;  /* who submitted it */
+    struct message *spec; /* the SUBMIT */
     enum store_state state;
     uint64_t tasks, done, failed, bytes;
     uint64_t submitted_ms; /* since 1970 */
@@ -63,9 +66,8 @@ int store_job_update(struct store *store, const struct store_job *job,
 /* With its inputs, its results, and files that no other job has. */
 int store_job_remove(struct store *store, int64_t id, farpool_error *error);
 /* All jobs, in the order of their ids. `take` may take job->spec over; not 0 ends it. */
-int store_jobs_read(struct store *store,
-                    int (*take)(void *user, struct store_job *job), void *user,
-                    farpool_error *error);
+int store_jobs_read(struct store *store, int (*take)(void *user, struct store_job *job),
+                    void *user, farpool_error *error);
 
 /* ----------------------------------------------------------- inputs and results */
 

@@ -2,9 +2,10 @@
  *
  * store_files.c: files of programs, by the hash of their content, in pieces as they came.
  * Jobs that need the same file share it; it goes with the last of them. Since others may
- * name it too, nobody's word is taken for its content: that is checked when it is whole. */
-#include "detached/store_internal.h"
+ * name it too, nobody's word is taken for its content: that is checked when it is whole.
+ */
 #include "common/base/error.h"
+#include "detached/store_internal.h"
 
 #include <string.h>
 
@@ -55,7 +56,8 @@ int store_file_read(struct store *store, const struct hash *content, uint64_t of
         piece = row_get_payload(&row);
         if (row.result == SQLITE_NOMEM)
             code = store_fail(store, SQLITE_NOMEM, error);
-        else if (!whole || !row_sum_is_right(&row) || piece == NULL || piece->size != size)
+        else if (!whole || !row_sum_is_right(&row) || piece == NULL ||
+                 piece->size != size)
             code = store_damaged(store, error, "file %s", hash_text(content, text));
     }
     row_end(&row);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * store_internal.h: what the files of the store share: its statements, each prepared once,
- * and checksums of rows.
+ * store_internal.h: what the files of the store share: its statements, each prepared
+ * once, and checksums of rows.
  *
  *   store.c        the file: opening, checking, transactions, errors
  *   store_row.c    binding, reading and summing the columns of a row
@@ -72,8 +72,8 @@ struct store {
 /* What SQLite said, as an error that names the file. Returns its code. */
 int store_fail(struct store *store, int result, farpool_error *error);
 /* That a row is not what was written. Returns ESYSTEM. */
-int store_damaged(const struct store *store, farpool_error *error, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+int store_damaged(const struct store *store, farpool_error *error, const char *format,
+                  ...) __attribute__((format(printf, 3, 4)));
 /* Begins the transaction, if none is open. */
 int store_write(struct store *store, farpool_error *error);
 
@@ -97,8 +97,8 @@ int row_run(struct row *row, farpool_error *error);
 int row_next(struct row *row, farpool_error *error);
 uint64_t row_get_int(struct row *row);
 void row_get_text(struct row *row, char *text, size_t size);
-char *row_get_copy(struct row *row);               /* text, from mem_alloc */
-struct payload *row_get_payload(struct row *row);  /* NULL: NULL, or no memory */
+char *row_get_copy(struct row *row);              /* text, from mem_alloc */
+struct payload *row_get_payload(struct row *row); /* NULL: NULL, or no memory */
 bool row_get_fixed(struct row *row, void *bytes, size_t size);
 /* Whether the last column is the sum of those that were read, and nothing was amiss. */
 bool row_sum_is_right(struct row *row);

@@ -6,9 +6,9 @@
  *
  * When jobs are read, so is how many inputs and results each has: a store that lacks some
  * is damaged. */
-#include "detached/store_internal.h"
 #include "common/base/error.h"
 #include "common/base/mem.h"
+#include "detached/store_internal.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -80,9 +80,8 @@ int store_job_update(struct store *store, const struct store_job *job,
 
 int store_job_remove(struct store *store, int64_t id, farpool_error *error)
 {
-    static const enum store_statement parts[] = {STORE_INPUTS_REMOVE,
-                                                 STORE_RESULTS_REMOVE, STORE_NEEDS_REMOVE,
-                                                 STORE_JOB_REMOVE};
+    static const enum store_statement parts[] = {
+        STORE_INPUTS_REMOVE, STORE_RESULTS_REMOVE, STORE_NEEDS_REMOVE, STORE_JOB_REMOVE};
     struct row row;
     int code = 0;
     for (size_t i = 0; code == 0 && i < sizeof parts / sizeof parts[0]; i++)
@@ -174,13 +173,13 @@ static int check_counts(struct row *row, const struct store_job *job,
                         farpool_error *error)
 {
     uint64_t inputs = 0, results = 0;
-    int code = count(row->store,
-                     "SELECT coalesce(sum(count), 0) FROM inputs WHERE job = ?", job->id,
-                     &inputs, error);
+    int code =
+        count(row->store, "SELECT coalesce(sum(count), 0) FROM inputs WHERE job = ?",
+              job->id, &inputs, error);
     if (code == 0)
-        code = count(row->store,
-                     "SELECT coalesce(sum(count), 0) FROM results WHERE job = ?", job->id,
-                     &results, error);
+        code =
+            count(row->store, "SELECT coalesce(sum(count), 0) FROM results WHERE job = ?",
+                  job->id, &results, error);
     if (code == 0 && inputs != job->tasks)
         return damaged_job(row, job->id, "inputs are missing", error);
     if (code == 0 && results != job->done + job->failed)

@@ -5,9 +5,9 @@
  * one to the next unnoticed; the last column is that checksum.
  *
  * The first thing that fails is kept in row->result, and told at the end. */
-#include "detached/store_internal.h"
 #include "common/base/error.h"
 #include "common/base/mem.h"
+#include "detached/store_internal.h"
 
 #include <string.h>
 
@@ -63,8 +63,8 @@ void row_blob(struct row *row, const void *data, size_t size)
     if (data == NULL)
         note(row, sqlite3_bind_null(row->statement, row->column));
     else
-        note(row, sqlite3_bind_blob64(row->statement, row->column, data, size,
-                                      SQLITE_STATIC));
+        note(row,
+             sqlite3_bind_blob64(row->statement, row->column, data, size, SQLITE_STATIC));
 }
 
 void row_payload(struct row *row, const struct payload *payload)
@@ -151,8 +151,7 @@ char *row_get_copy(struct row *row)
 struct payload *row_get_payload(struct row *row)
 {
     size_t size = 0;
-    const bool absent =
-        sqlite3_column_type(row->statement, row->column) == SQLITE_NULL;
+    const bool absent = sqlite3_column_type(row->statement, row->column) == SQLITE_NULL;
     const void *data = get_blob(row, &size);
     struct payload *payload = absent ? NULL : payload_copy(data, size);
     if (!absent && payload == NULL)

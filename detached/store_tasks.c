@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * store_tasks.c: inputs and results, a row for as many consecutive tasks as came together.
- * An input that is missing, or a row whose checksum is wrong, is damage. */
-#include "detached/store_internal.h"
+ * store_tasks.c: inputs and results, a row for as many consecutive tasks as came
+ * together. An input that is missing, or a row whose checksum is wrong, is damage. */
 #include "common/base/error.h"
 #include "common/base/mem.h"
 #include "common/base/span.h"
+#include "detached/store_internal.h"
 
 #include <string.h>
 
@@ -67,7 +67,8 @@ int store_input_read(struct store *store, int64_t job, uint64_t first, uint64_t 
         code = damaged_tasks(store, job, first, "no input", error);
     if (code == 0) {
         const uint64_t left = span.count - (first - span.first);
-        code = span_slice(&span, first, (uint32_t)(count < left ? count : left), ret_span);
+        code =
+            span_slice(&span, first, (uint32_t)(count < left ? count : left), ret_span);
         if (code != 0)
             error_set(error, code, "%s: out of memory", store->path);
     }

@@ -661,15 +661,16 @@ FARPOOL_API void farpool_iterator_free(farpool_iterator *iterator);
 /* ---------------------------------------------------------- detached jobs */
 
 /* A job that is left with a coordinator that keeps them (--state FOLDER): it goes on when
- * the program that submitted it, or the coordinator, has ended, and its results wait until
- * somebody forgets them, or until they expire (--detached-keep). Its tasks may run again
- * when the coordinator was restarted, so at-most-once cannot be had; each has one result.
+ * the program that submitted it, or the coordinator, has ended, and its results wait
+ * until somebody forgets them, or until they expire (--detached-keep). Its tasks may run
+ * again when the coordinator was restarted, so at-most-once cannot be had; each has one
+ * result.
  *
  * All of it blocks until the coordinator at address (NULL: FARPOOL_COORDINATOR) answers.
  * There are no detached jobs without one (EADDRESS): an embedded pool has no daemon to
- * leave them with. FARPOOL_KEY is used as farpool_open does; a job belongs to the key that
- * submitted it, and to another key's holder there is none of that name (ENOJOB), unless
- * it is an admin, who may also say OWNER/NAME. ENOSTATE: it keeps none. */
+ * leave them with. FARPOOL_KEY is used as farpool_open does; a job belongs to the key
+ * that submitted it, and to another key's holder there is none of that name (ENOJOB),
+ * unless it is an admin, who may also say OWNER/NAME. ENOSTATE: it keeps none. */
 
 /* Submits: one task of function for each input that `input` gives (as for farpool_imap;
  * the same function may run on a million of them, they are not kept in memory). name: 1
@@ -677,10 +678,11 @@ FARPOOL_API void farpool_iterator_free(farpool_iterator *iterator);
  * files, processes, tasks_per_process, initializer and its argument, chunk_size,
  * task_timeout_ms, retries, losses_max and connect_timeout_ms count, as for farpool_open;
  * NULL: all defaults. Returns 0 when all of it is on the coordinator's disk. On any error
- * there is no job, but where the connection broke behind the last word: then the text says
- * so. EEXISTS: the name is in use; EFULL: the coordinator's limit, which the text names;
- * ENOSPACE: its disk is full; EINPUT; EINVAL: name, option, or an input that is not of a
- * typed function's size; EKEY; ENOCOORDINATOR; what farpool_open says of programs. */
+ * there is no job, but where the connection broke behind the last word: then the text
+ * says so. EEXISTS: the name is in use; EFULL: the coordinator's limit, which the text
+ * names; ENOSPACE: its disk is full; EINPUT; EINVAL: name, option, or an input that is
+ * not of a typed function's size; EKEY; ENOCOORDINATOR; what farpool_open says of
+ * programs. */
 FARPOOL_API int farpool_submit(const char *address, const char *name,
                                const farpool_function *function, farpool_input input,
                                void *user, const farpool_pool_options *options,
@@ -689,15 +691,16 @@ FARPOOL_API int farpool_submit(const char *address, const char *name,
 /* How a detached job stands. */
 typedef struct farpool_detached_status {
     char name[64], owner[64], function[64], program[64]; /* owner: "" without keys */
-    char state[16]; /* filling (being submitted), waiting, running, stalled; ended,
-                       cancelled or failed: it is over */
-    int code;       /* stalled, cancelled, failed: FARPOOL_E*, else 0; */
+    char state[16];   /* filling (being submitted), waiting, running, stalled; ended,
+                         cancelled or failed: it is over */
+    int code;         /* stalled, cancelled, failed: FARPOOL_E*, else 0; */
     char reason[256]; /* the same for people */
-    uint64_t tasks, done, failed; /* done: succeeded; those with a result are on the disk */
-    uint64_t bytes;               /* of inputs and results */
-    uint64_t submitted_ms;        /* since 1970, by the coordinator's clock */
-    uint64_t left_s; /* over: for how long it is kept, not counting time without a
-                        coordinator */
+    uint64_t tasks, done,
+        failed;            /* done: succeeded; those with a result are on the disk */
+    uint64_t bytes;        /* of inputs and results */
+    uint64_t submitted_ms; /* since 1970, by the coordinator's clock */
+    uint64_t left_s;       /* over: for how long it is kept, not counting time without a
+                              coordinator */
     bool over;
 } farpool_detached_status;
 
@@ -717,17 +720,19 @@ FARPOOL_API farpool_detached *farpool_attach(const char *address, const char *na
 /* Frees the handle; the job stays. NULL is allowed. */
 FARPOOL_API void farpool_detached_free(farpool_detached *detached);
 
-FARPOOL_API int farpool_detached_get_status(farpool_detached *detached, int64_t timeout_ms,
+FARPOOL_API int farpool_detached_get_status(farpool_detached *detached,
+                                            int64_t timeout_ms,
                                             farpool_detached_status *ret_status,
                                             farpool_error *error);
-/* Waits until the job is over, however: 0 if every task has a result, else the job's code;
- * ETIMEDOUT. A coordinator that goes and comes back meanwhile is waited for. */
+/* Waits until the job is over, however: 0 if every task has a result, else the job's
+ * code; ETIMEDOUT. A coordinator that goes and comes back meanwhile is waited for. */
 FARPOOL_API int farpool_detached_wait(farpool_detached *detached, int64_t timeout_ms,
                                       farpool_error *error);
 /* The next result in the order of inputs, as farpool_next: *ret_output is borrowed until
  * the next call on this handle. About 1 MiB of results is held at a time. FARPOOL_END;
  * ETIMEDOUT (call again); or the error of the task at this place, which for one without a
- * result is its job's. Results stay with the coordinator until farpool_detached_forget. */
+ * result is its job's. Results stay with the coordinator until farpool_detached_forget.
+ */
 FARPOOL_API int farpool_detached_next(farpool_detached *detached, int64_t timeout_ms,
                                       farpool_bytes *ret_output, uint64_t *ret_index,
                                       farpool_error *error);
