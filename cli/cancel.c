@@ -11,12 +11,15 @@
 
 static const char help_text[] =
     "usage: farpool cancel [OPTIONS] POOL [JOB]\n"
+    "       farpool cancel [OPTIONS] --detached NAME\n"
     "\n"
     "Cancels one job, or all jobs of a pool: its client gets ECANCELLED for every task\n"
     "that has not ended. POOL is the beginning of a pool's id, JOB a number, both as\n"
     "`farpool jobs` shows them. Tasks that run may finish, unless --kill is given; their\n"
-    "results are dropped.\n"
+    "results are dropped. A detached job is cancelled by its NAME: what runs of it is\n"
+    "killed, and the results that it has stay.\n"
     "\n"
+    "  -d, --detached             NAME is a detached job's (farpool submit)\n"
     "  -k, --kill                 kill the tasks that run\n"
     "  -c, --coordinator ADDRESS  whom to ask (default: $FARPOOL_COORDINATOR)\n"
     "      --key FILE             the key to ask with (default: $FARPOOL_KEY)\n"
@@ -27,15 +30,37 @@ static const char help_text[] =
     "such pool or job.\n";
 
 static const struct option long_options[] = {
-    {"kill", no_argument, NULL, 'k'},      {"coordinator", required_argument, NULL, 'c'},
-    {"key", required_argument, NULL, 'K'}, {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0},
+    {"detached", no_argument, NULL, 'd'},
+    {"kill", no_argument, NULL, 'k'},
+    {"coordinator", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'K'},
+    {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 struct cancel {
     const char *address;
-    bool kill, json;
+    bool kill, json, detached;
 };
+
+static int end_detached(const struct cancel *cancel, const char *name)
+{
+    farpool_error error;
+    uint64_t tasks = 0;
+    farpool_detached *job = farpool_attach(cancel->address, name, CLI_ANSWER_MS, &error);
+    const int code =
+        job ? farpool_detached_cancel(job, CLI_ANSWER_MS, &tasks, &error) : error.code;
+    farpool_detached_free(job);
+    if (code)
+        return cli_library_error("cancel", &error);
+    if (cancel->json)
+        return cli_print_json(
+            "cancel", json_pack("{s:s, s:I}", "name", name, "tasks", (json_int_t)tasks));
+    printf("cancelled %s, %" PRIu64 " task%s without a result\n", name, tasks,
+           cli_plural(tasks));
+    return CLI_OK;
+}
 
 static int tell(const struct cancel *cancel, const char *pool, uint64_t job)
 {
@@ -73,11 +98,14 @@ static int find_and_tell(const struct cancel *cancel, char **names)
 
 int cli_cancel(int argc, char **argv)
 {
-    struct cancel cancel = {NULL, false, false};
+    struct cancel cancel = {NULL, false, false, false};
     int option;
     optind = 1;
-    while ((option = getopt_long(argc, argv, "kc:j", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "dkc:j", long_options, NULL)) != -1) {
         switch (option) {
+        case 'd':
+            cancel.detached = true;
+            break;
         case 'k':
             cancel.kill = true;
             break;
@@ -100,6 +128,10 @@ int cli_cancel(int argc, char **argv)
     }
     if (optind >= argc)
         return cli_usage_error("cancel", "which pool?");
+    if (cancel.detached && argc - optind == 1)
+        return end_detached(&cancel, argv[optind]);
+    if (cancel.detached)
+        return cli_usage_error("cancel", "--detached takes one name");
     if (argc - optind > 2)
         return cli_usage_error("cancel", "'%s' is one argument too many",
                                argv[optind + 2]);

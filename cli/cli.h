@@ -16,6 +16,9 @@ enum { CLI_ANSWER_MS = 5000 }; /* a coordinator has answered by then */
 
 /* The commands: argv[0] is the subcommand's name. Return an exit status. */
 int cli_map(int argc, char **argv);
+int cli_submit(int argc, char **argv);
+int cli_wait(int argc, char **argv);
+int cli_results(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_nodes(int argc, char **argv);
 int cli_jobs(int argc, char **argv);
@@ -92,5 +95,12 @@ struct cli_outcome {
     uint64_t stdout_size, stderr_size;
 };
 const farpool_function *cli_command_function(void);
+
+/* Whether it wrote nothing and did not fail. */
+bool cli_outcome_is_silent(const farpool_bytes *output);
+/* Writes what a command wrote, and a line on stderr if it failed, unless quiet; whether
+ * it did. */
+bool cli_print_outcome(const char *command, const farpool_bytes *output, uint64_t index,
+                       bool quiet);
 
 #endif

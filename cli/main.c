@@ -18,6 +18,9 @@ static const struct command {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"map", "run a command once for each argument or input line", cli_map},
+    {"submit", "leave a job with a coordinator, and go", cli_submit},
+    {"wait", "wait until a job that was left there is over", cli_wait},
+    {"results", "print what the commands of such a job wrote", cli_results},
     {"status", "show workers, pools, jobs and tasks of a coordinator", cli_status},
     {"nodes", "list the nodes, one a line", cli_nodes},
     {"jobs", "list all jobs with their tasks and clients", cli_jobs},
@@ -106,8 +109,19 @@ int cli_error(const char *command, const char *format, ...)
  * user of a command, whose name stands there already. */
 int cli_library_error(const char *command, const farpool_error *error)
 {
-    static const char *const calls[] = {
-        "open: ", "status: ", "cancel: ", "drain: ", "logs: "};
+    static const char *const calls[] = {"open: ",
+                                        "status: ",
+                                        "cancel: ",
+                                        "drain: ",
+                                        "logs: ",
+                                        "submit: ",
+                                        "attach: ",
+                                        "detached_wait: ",
+                                        "detached_next: ",
+                                        "detached_cancel: ",
+                                        "detached_list: ",
+                                        "detached_forget: ",
+                                        "detached_get_status: "};
     const char *text = error->text;
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
         if (strncmp(text, calls[i], strlen(calls[i])) == 0) {

@@ -2,7 +2,8 @@
  *
  * map.c: `farpool map`: a command over arguments or lines of standard input. Inputs are
  * read only as fast as commands end, so that endless input works; outputs are written in
- * the order of the inputs or as they finish, each one whole. */
+ * the order of the inputs or as they finish, each one whole. `farpool submit` leaves the
+ * same commands with a coordinator. */
 #include "cli/cli.h"
 #include "cli/progress.h"
 #include "cli/workdir.h"
@@ -24,6 +25,8 @@ enum { NEXT_MS = 100, WAITS_BEFORE_TOLD = 10 }; /* of NEXT_MS each */
 struct map {
     const char *coordinator, *workdir;
     int64_t processes, retries, timeout_ms, cpu_ms, memory_bytes;
+    bool submit; /* and go; else: run, and write what comes */
+    const char *name;
     bool unordered, progress, shell, quiet, dry_run;
     char delimiter;
     const char *files[FILES_MAX + 1];
@@ -80,6 +83,36 @@ static const char help_text[] =
 
 enum { OPTION_TASK_CPU = 256, OPTION_TASK_MEMORY };
 
+static const char submit_text[] =
+    "usage: farpool submit [OPTIONS] NAME COMMAND [ARGUMENT...] [::: ITEM...]\n"
+    "\n"
+    "Leaves a job with a coordinator that keeps detached jobs (--state), and returns when\n"
+    "it is on its disk: as farpool map, COMMAND is run once for each ITEM, or each line of\n"
+    "standard input, on the coordinator's workers. farpool jobs shows it by its NAME (1 to\n"
+    "63 letters, digits, . _ -), farpool wait waits for it, farpool results prints what\n"
+    "the commands wrote, from any machine, and farpool cancel --detached ends it.\n"
+    "Commands run in scratch folders of the nodes: files are named by absolute paths, or\n"
+    "come with --file.\n"
+    "\n"
+    "  -c, --coordinator ADDRESS  whom to leave it with (default: $FARPOOL_COORDINATOR)\n"
+    "  -k, --key FILE             the key that it wants (default: $FARPOOL_KEY)\n"
+    "  -j, --processes N          at most N commands at a time (default: every slot)\n"
+    "  -s, --shell                COMMAND is one text for `sh -c`; {} is quoted\n"
+    "  -t, --timeout SECONDS      kill a command that runs longer\n"
+    "      --task-cpu SECONDS     kill a command that uses more CPU time\n"
+    "      --task-memory BYTES    kill a command that uses more memory; K, M, G: of 1024\n"
+    "  -r, --retries N            try a failed command up to N more times\n"
+    "  -f, --file PATH            put this file beside the command on each node; may\n"
+    "                             be given again\n"
+    "  -0, --null                 input ends with NUL bytes instead of line ends\n"
+    "      --help                 this text\n"
+    "\n"
+    "Exit status: 0 it is on the disk; 254 usage; 255 it could not be submitted.\n"
+    "\n"
+    "  farpool submit nightly gzip -9 ::: /data/*.log\n";
+
+static const char *map_called = "map"; /* or submit: for what is said of options */
+
 static const struct option long_options[] = {
     {"coordinator", required_argument, NULL, 'c'},
     {"key", required_argument, NULL, 'k'},
@@ -106,8 +139,8 @@ static bool parse_seconds(const char *option, const char *text, int64_t *ret_ms)
     char *end;
     double seconds = strtod(text, &end);
     if (end == text || *end || !(seconds >= 0.001) || seconds > 1e9) {
-        cli_usage_error("map", "%s: '%s' is not a time from 0.001 to 1e9 seconds", option,
-                        text);
+        cli_usage_error(map_called, "%s: '%s' is not a time from 0.001 to 1e9 seconds",
+                        option, text);
         return false;
     }
     *ret_ms = (int64_t)(seconds * 1000);
@@ -118,7 +151,7 @@ static bool parse_bytes(const char *option, const char *text, int64_t *ret_bytes
 {
     uint64_t bytes;
     if (!sys_parse_size(text, &bytes) || bytes == 0 || bytes > INT64_MAX) {
-        cli_usage_error("map", "%s: '%s' is not a number of bytes, like 500M or 4G",
+        cli_usage_error(map_called, "%s: '%s' is not a number of bytes, like 500M or 4G",
                         option, text);
         return false;
     }
@@ -136,7 +169,7 @@ static bool parse_option(struct map *map, int option)
         cli_set_key(optarg);
         return true;
     case 'j':
-        return cli_number("map", "--processes", optarg, 1, 65536, &map->processes);
+        return cli_number(map_called, "--processes", optarg, 1, 65536, &map->processes);
     case 'u':
         map->unordered = true;
         return true;
@@ -150,13 +183,13 @@ static bool parse_option(struct map *map, int option)
     case OPTION_TASK_MEMORY:
         return parse_bytes("--task-memory", optarg, &map->memory_bytes);
     case 'r':
-        return cli_number("map", "--retries", optarg, 0, 1000, &map->retries);
+        return cli_number(map_called, "--retries", optarg, 0, 1000, &map->retries);
     case 'w':
         map->workdir = optarg;
         return true;
     case 'f':
         if (map->files_count == FILES_MAX) {
-            cli_usage_error("map", "--file: more than %d files", FILES_MAX);
+            cli_usage_error(map_called, "--file: more than %d files", FILES_MAX);
             return false;
         }
         map->files[map->files_count++] = optarg;
@@ -174,7 +207,7 @@ static bool parse_option(struct map *map, int option)
         map->dry_run = true;
         return true;
     default: /* getopt has said what is wrong */
-        fputs("Try: farpool map --help\n", stderr);
+        fprintf(stderr, "Try: farpool %s --help\n", map_called);
         return false;
     }
 }
@@ -183,15 +216,20 @@ static bool parse_option(struct map *map, int option)
  */
 static int parse(struct map *map, int argc, char **argv)
 {
+    const bool submit = map->submit;
     int option;
     optind = 1;
     while ((option = getopt_long(argc, argv, "+c:k:j:ust:r:w:f:0pqn", long_options,
                                  NULL)) != -1) {
         if (option == 'h')
             return -1;
+        if (submit && option < OPTION_TASK_CPU && strchr("upqnw", option))
+            return cli_usage_error(map_called, "-%c is for farpool map only", option);
         if (!parse_option(map, option))
             return CLI_USAGE;
     }
+    if (submit && optind < argc)
+        map->name = argv[optind++];
     map->command = argv + optind;
     for (int i = optind; i < argc; i++) {
         if (strcmp(argv[i], ":::") == 0) {
@@ -201,9 +239,9 @@ static int parse(struct map *map, int argc, char **argv)
         }
     }
     if (!map->command[0])
-        return cli_usage_error("map", "no command");
+        return cli_usage_error(map_called, "no command");
     if (map->shell && map->command[1])
-        return cli_usage_error("map", "--shell takes the command as one argument");
+        return cli_usage_error(map_called, "--shell takes the command as one argument");
     return 0;
 }
 
@@ -321,30 +359,6 @@ static int print_commands(struct map *map)
     return code == FARPOOL_END ? CLI_OK : CLI_ERROR;
 }
 
-/* What one command wrote, and a line when it failed. */
-static void report(struct map *map, const farpool_bytes *output, uint64_t index)
-{
-    struct cli_outcome outcome;
-    const char *data = output->data;
-    memcpy(&outcome, data, sizeof outcome);
-    data += sizeof outcome;
-    if (outcome.stdout_size + outcome.stderr_size > 0 || outcome.exit_status != 0)
-        cli_progress_hide(&map->bar);
-    fwrite(data, 1, outcome.stdout_size, stdout);
-    fwrite(data + outcome.stdout_size, 1, outcome.stderr_size, stderr);
-    if (outcome.exit_status == 0)
-        return;
-    map->failed++;
-    if (map->quiet)
-        return;
-    if (outcome.signal)
-        fprintf(stderr, "farpool map: command %" PRIu64 " was ended by signal %d (%s)\n",
-                index + 1, outcome.signal, strsignal(outcome.signal));
-    else
-        fprintf(stderr, "farpool map: command %" PRIu64 " failed with exit status %d\n",
-                index + 1, outcome.exit_status);
-}
-
 /* What a user who waits should know, each thing once: that there is no worker, or that
  * one cannot run this. */
 static void explain_waiting(struct map *map)
@@ -379,7 +393,9 @@ static int collect(struct map *map, farpool_iterator *iterator)
             fflush(stdout);
             explain_waiting(map);
         } else if (code == FARPOOL_OK) {
-            report(map, &output, index);
+            if (!cli_outcome_is_silent(&output))
+                cli_progress_hide(&map->bar);
+            map->failed += cli_print_outcome("map", &output, index, map->quiet);
             map->done++;
         } else if (error.index != FARPOOL_NO_INDEX && code != FARPOOL_EINPUT) {
             cli_progress_hide(&map->bar);
@@ -449,6 +465,46 @@ static int run(struct map *map)
         result = run_in(map, &workdir);
     cli_progress_close(&map->bar);
     cli_workdir_fini(&workdir);
+    return result;
+}
+
+static int submit(struct map *map)
+{
+    farpool_error error;
+    farpool_pool_options options = FARPOOL_POOL_OPTIONS;
+    options.processes = map->processes;
+    options.retries = map->retries;
+    options.task_timeout_ms = map->timeout_ms;
+    options.task_cpu_ms = map->cpu_ms;
+    options.task_memory_bytes = map->memory_bytes;
+    options.files = map->files_count ? map->files : NULL;
+    if (farpool_submit(map->coordinator, map->name, cli_command_function(), next_command,
+                       map, &options, &error))
+        return cli_library_error("submit", &error);
+    return CLI_OK;
+}
+
+int cli_submit(int argc, char **argv)
+{
+    struct map map = {
+        .submit = true,
+        .processes = FARPOOL_AUTO,
+        .retries = FARPOOL_AUTO,
+        .timeout_ms = FARPOOL_AUTO,
+        .cpu_ms = FARPOOL_AUTO,
+        .memory_bytes = FARPOOL_AUTO,
+        .delimiter = '\n',
+    };
+    map_called = "submit";
+    int result = parse(&map, argc, argv);
+    if (result < 0) {
+        fputs(submit_text, stdout);
+        return CLI_OK;
+    }
+    if (result == CLI_OK)
+        result = submit(&map);
+    free(map.line);
+    free(map.arguments);
     return result;
 }
 

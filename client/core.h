@@ -49,6 +49,8 @@ enum client_event_kind {
     CLIENT_MESSAGE,       /* *message (taken over) */
     CLIENT_JOB_OPEN,      /* options; the step sets event->job to the new job's number */
     CLIENT_JOB_INPUT,     /* job, span (taken over; first must be the next index) */
+    CLIENT_JOB_SKIP,      /* job, count: the next so many tasks have ended before, and are
+                             none of this core's business (a detached job that goes on) */
     CLIENT_JOB_INPUT_END, /* job: there is no more */
     CLIENT_JOB_CONSUMED,  /* job, count, bytes: the reader took so many more ended tasks,
                              with so many bytes of output (lazy) */

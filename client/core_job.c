@@ -137,6 +137,18 @@ int client_job_input(struct client_core *core, struct client_event *event)
     return 0;
 }
 
+int client_job_skip(struct client_core *core, const struct client_event *event)
+{
+    struct job *job = client_job_find(core, event->job);
+    if (!job || job->state == JOB_OVER)
+        return FARPOOL_EINVAL;
+    assert(job->state == JOB_FILLING);
+    job->next += event->count;
+    job->done += event->count;
+    job->consumed += event->count;
+    return 0;
+}
+
 int client_job_input_end(struct client_core *core, const struct client_event *event)
 {
     struct job *job = client_job_find(core, event->job);

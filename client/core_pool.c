@@ -31,7 +31,7 @@ static void move(struct client_core *core, enum pool_state state)
 
 int client_pool_code(int code)
 {
-    return code < 0 && code >= FARPOOL_EMEMORYLIMIT ? code : FARPOOL_EPROTOCOL;
+    return code < 0 && code >= FARPOOL_ENOSTATE ? code : FARPOOL_EPROTOCOL;
 }
 
 int client_pool_fail(struct client_core *core, int code, const char *text,

@@ -62,7 +62,8 @@ static void take_message(struct asking *asking, const struct message *message)
     } else if (message->kind == MSG_REFUSED) {
         asking->code = message->refused.code;
         snprintf(asking->text, sizeof asking->text, "%s", message->refused.text);
-    } else if (message->kind == query->answer) {
+    } else if (message->kind == query->answer ||
+               (query->also != MESSAGE_NONE && message->kind == query->also)) {
         asking->code = query->take(query->user, message, &asking->complete);
     }
 }
@@ -129,7 +130,9 @@ static void run(struct asking *asking, int64_t timeout_ms, uint64_t until_ms)
             if (!prepare(asking, now_ms))
                 return;
             if (timeout_ms != FARPOOL_FOREVER)
-                until_ms = asking->again_ms + (uint64_t)timeout_ms;
+                until_ms = asking->again_ms + (asking->query->patience_ms > 0
+                                                   ? asking->query->patience_ms
+                                                   : (uint64_t)timeout_ms);
         }
         if (asking->code != 0 || now_ms >= until_ms)
             return;

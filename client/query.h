@@ -12,6 +12,7 @@ struct query {
     const char *call;         /* for error texts: "status" */
     struct message *question; /* taken over; NULL: there was no memory for it */
     enum message_kind answer; /* what is waited for */
+    enum message_kind also;   /* the same; MESSAGE_NONE: nothing else */
     /* Takes one answer; not 0: it ends with that code. */
     int (*take)(void *user, const struct message *answer, bool *ret_complete);
     /* NULL: one question is all. Else called when the answer is complete, for the next
@@ -19,6 +20,7 @@ struct query {
      * making it NULL. */
     struct message *(*again)(void *user);
     uint32_t again_ms;
+    uint64_t patience_ms; /* for each answer but the first; 0: as for the first */
     /* The connection broke in between: what was taken is void, and asked for again. */
     void (*restart)(void *user);
     void *user;

@@ -76,6 +76,8 @@ enum coordinator_effect_kind {
     COORDINATOR_KEYS, /* message (ENROL, TOKEN_MAKE or TOKEN_REVOKE) of link, who may say
                          it: for the keeper of keys, who answers with a KEYS_DONE, unless
                          the link is gone by then */
+    COORDINATOR_DETACHED, /* message of link (SUBMIT and all that is about detached jobs):
+                             for their keeper, who answers it, unless the link is gone */
 };
 
 struct coordinator_effect {

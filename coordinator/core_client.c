@@ -194,12 +194,35 @@ static int pool_message(struct coordinator_core *core, struct client *client,
     }
 }
 
+/* Detached jobs are on a disk, which is no core's: their keeper answers. */
+static int detached(struct coordinator_core *core, const struct client *client,
+                    struct message **message)
+{
+    if (client->state != CLIENT_IDLE)
+        return klink_drop(core, client->link, FARPOOL_EPROTOCOL,
+                          "%s is not for a client with a pool to say",
+                          message_name((*message)->kind));
+    struct coordinator_effect *effect =
+        keffects_add(core, COORDINATOR_DETACHED, client->link->number);
+    if (!effect)
+        return FARPOOL_ENOMEM;
+    effect->message = *message;
+    *message = NULL;
+    return 0;
+}
+
+static bool is_about_detached(enum message_kind kind)
+{
+    return kind >= MSG_SUBMIT && kind <= MSG_COLLECT;
+}
+
 /* A client inside a process of a worker has that worker's key, which is no client's: it
  * works in the pool that it runs in, and has no other business. */
 static bool may_say(const struct client *client, enum message_kind kind)
 {
     return client->link->holder.role != HOLDER_RELAYED ||
-           (kind != MSG_POOL_OPEN && kind != MSG_STATUS_GET && kind != MSG_LOGS_GET);
+           (kind != MSG_POOL_OPEN && kind != MSG_STATUS_GET && kind != MSG_LOGS_GET &&
+            !is_about_detached(kind));
 }
 
 int kclient_message(struct coordinator_core *core, struct client *client,
@@ -223,6 +246,13 @@ int kclient_message(struct coordinator_core *core, struct client *client,
         return kkeys_ask(core, client, *message);
     case MSG_LOGS_GET:
         return klogs_get(core, client, *message);
+    case MSG_SUBMIT:
+    case MSG_SUBMIT_TASKS:
+    case MSG_SUBMIT_END:
+    case MSG_DETACHED_GET:
+    case MSG_DETACHED_END:
+    case MSG_COLLECT:
+        return detached(core, client, message);
     case MSG_POOL_OPEN:
         return kpool_open(core, client, message);
     case MSG_POOL_ATTACH:
@@ -230,6 +260,8 @@ int kclient_message(struct coordinator_core *core, struct client *client,
     default:
         break;
     }
+    if ((*message)->kind == MSG_BLOB && client->state == CLIENT_IDLE)
+        return detached(core, client, message);
     const struct id *id = pool_of(*message);
     if (!id || client->state == CLIENT_IDLE)
         return klink_drop(core, client->link, FARPOOL_EPROTOCOL,

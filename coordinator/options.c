@@ -23,6 +23,17 @@ static const char help[] =
     "  -k, --keys FOLDER       let in who proves a key of the list in there, and nobody\n"
     "                          else, on loopback too; farpool keys makes it\n"
     "                          (default: FARPOOL_KEYS)\n"
+    "  -s, --state FOLDER      keep detached jobs (farpool submit) there, so that they\n"
+    "                          outlive clients and coordinators; nobody else may be\n"
+    "                          able to write to it (default: FARPOOL_STATE, else\n"
+    "                          there are none)\n"
+    "      --detached-max-bytes BYTES\n"
+    "                          of disk for them, at least 1M; K, M, G or T may follow\n"
+    "                          (default %lluG)\n"
+    "      --detached-keep TIME\n"
+    "                          results are kept so long after a job's end, unless\n"
+    "                          somebody forgets them before: s, m, h or d may follow\n"
+    "                          (default %llud)\n"
     "      --workers-max N     refuse workers beyond N (default %u)\n"
     "      --clients-max N     refuse clients beyond N (default %u)\n"
     "      --memory BYTES      input bytes that one client may have under way, and\n"
@@ -40,12 +51,15 @@ static const char help[] =
     "\n"
     "Signals: SIGTERM or SIGINT: takes no new clients, and ends when those that are\n"
     "there have gone; a second one: ends at once. It may be killed at any time:\n"
-    "workers and clients come back to the one that is started next.\n"
+    "workers and clients come back to the one that is started next, and detached jobs\n"
+    "go on there.\n"
     "\n"
     "Exit codes: 0 ended as asked, 1 could not start or go on, 2 wrong usage.\n";
 
 enum {
     OPTION_WORKERS_MAX = 256,
+    OPTION_DETACHED_MAX_BYTES,
+    OPTION_DETACHED_KEEP,
     OPTION_CLIENTS_MAX,
     OPTION_MEMORY,
     OPTION_SILENCE,
@@ -56,6 +70,9 @@ enum {
 static const struct option table[] = {
     {"listen", required_argument, NULL, 'l'},
     {"keys", required_argument, NULL, 'k'},
+    {"state", required_argument, NULL, 's'},
+    {"detached-max-bytes", required_argument, NULL, OPTION_DETACHED_MAX_BYTES},
+    {"detached-keep", required_argument, NULL, OPTION_DETACHED_KEEP},
     {"workers-max", required_argument, NULL, OPTION_WORKERS_MAX},
     {"clients-max", required_argument, NULL, OPTION_CLIENTS_MAX},
     {"memory", required_argument, NULL, OPTION_MEMORY},
@@ -72,9 +89,10 @@ static void print_help(void)
 {
     struct coordinator_config defaults;
     coordinator_config_init(&defaults);
-    printf(help, defaults.workers_max, defaults.clients_max,
-           (unsigned long long)(defaults.client_bytes_max >> 20), defaults.silence_ms,
-           defaults.heartbeat_ms, defaults.settle_ms);
+    printf(help, (unsigned long long)(DETACHED_BYTES_MAX >> 30),
+           (unsigned long long)(DETACHED_KEEP_S / 86400), defaults.workers_max,
+           defaults.clients_max, (unsigned long long)(defaults.client_bytes_max >> 20),
+           defaults.silence_ms, defaults.heartbeat_ms, defaults.settle_ms);
 }
 
 static int wrong(const char *name, const char *value, const char *want)
@@ -105,6 +123,36 @@ static int read_memory(struct coordinator_config *core)
     return -1;
 }
 
+static int read_detached_bytes(struct coordinator_options *options)
+{
+    uint64_t bytes = 0;
+    if (!sys_parse_size(optarg, &bytes) || bytes < 1u << 20 || bytes > UINT64_C(1) << 43)
+        return wrong("detached-max-bytes", optarg,
+                     "a number of bytes from 1M to 8T is wanted");
+    options->detached_bytes_max = bytes;
+    return -1;
+}
+
+/* A whole number and s, m, h or d. */
+static int read_keep(struct coordinator_options *options)
+{
+    static const struct {
+        char letter;
+        uint64_t seconds;
+    } units[] = {{'\0', 1}, {'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    char *end;
+    const unsigned long long number = strtoull(optarg, &end, 10);
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (optarg[0] >= '0' && optarg[0] <= '9' && *end == units[i].letter &&
+            (*end == '\0' || end[1] == '\0') && number >= 1 &&
+            number <= 3660 * UINT64_C(86400) / units[i].seconds) {
+            options->detached_keep_s = number * units[i].seconds;
+            return -1;
+        }
+    return wrong("detached-keep", optarg,
+                 "a time from 1s to 3660d is wanted, as 12h or 7d");
+}
+
 /* What getopt_long found; the exit code, or -1 to go on. */
 static int read_option(int option, struct coordinator_options *options,
                        bool *heartbeat_given)
@@ -117,6 +165,13 @@ static int read_option(int option, struct coordinator_options *options,
     case 'k':
         options->keys = optarg;
         return optarg[0] != '\0' ? -1 : wrong("keys", "\"\"", "a folder is wanted");
+    case 's':
+        options->state = optarg;
+        return optarg[0] != '\0' ? -1 : wrong("state", "\"\"", "a folder is wanted");
+    case OPTION_DETACHED_MAX_BYTES:
+        return read_detached_bytes(options);
+    case OPTION_DETACHED_KEEP:
+        return read_keep(options);
     case OPTION_WORKERS_MAX:
         return read_count("workers-max", 1, 1000000, &core->workers_max);
     case OPTION_CLIENTS_MAX:
@@ -169,16 +224,20 @@ int coordinator_read_options(int argc, char **argv,
                              struct coordinator_options *ret_options)
 {
     struct coordinator_options options = {.address = COORDINATOR_ADDRESS,
+                                          .detached_bytes_max = DETACHED_BYTES_MAX,
+                                          .detached_keep_s = DETACHED_KEEP_S,
                                           .level = LOG_INFO};
-    const char *keys = getenv("FARPOOL_KEYS");
+    const char *keys = getenv("FARPOOL_KEYS"), *state = getenv("FARPOOL_STATE");
     bool heartbeat_given = false;
     if (keys != NULL && keys[0] != '\0')
         options.keys = keys;
+    if (state != NULL && state[0] != '\0')
+        options.state = state;
     coordinator_config_init(&options.core);
     int option, exit_code = -1;
     optind = 0; /* getopt starts anew */
     while (exit_code == -1 &&
-           (option = getopt_long(argc, argv, "l:k:vhV", table, NULL)) != -1)
+           (option = getopt_long(argc, argv, "l:k:s:vhV", table, NULL)) != -1)
         exit_code = read_option(option, &options, &heartbeat_given);
     if (exit_code != -1)
         return exit_code;

@@ -16,6 +16,7 @@
 #include "common/sys/sys.h"
 #include "coordinator/gate.h"
 #include "coordinator/relay.h"
+#include "detached/detached.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -55,6 +56,7 @@ struct shell {
     struct net *net;
     struct gate *gate; /* NULL: no keys */
     struct relay *relay;
+    struct detached *detached;     /* NULL: no state folder, or shutting down */
     const struct holder *relaying; /* whose RELAY is being read */
     struct peer *peers;
     struct notify notify;
@@ -161,8 +163,10 @@ static void close_link(struct shell *shell, uint64_t link, const char *text)
 {
     if (relay_is_link(link))
         relay_drop(shell->relay, link);
-    else
+    else if (!detached_is_link(link))
         net_drop(shell->net, link, text);
+    else if (shell->detached != NULL)
+        detached_drop(shell->detached, link);
 }
 
 static void step_message(struct shell *shell, uint64_t link, const struct holder *holder,
@@ -189,8 +193,10 @@ static void send_to(struct shell *shell, uint64_t link, struct message **message
     trace("sent", link, *message);
     if (relay_is_link(link))
         relay_send(shell->relay, link, message);
-    else
+    else if (!detached_is_link(link))
         net_send(shell->net, link, message); /* a link that went tells so itself */
+    else if (shell->detached != NULL)
+        detached_send(shell->detached, link, message);
 }
 
 static void refuse_client(struct shell *shell, uint64_t link)
@@ -341,6 +347,68 @@ static void ask_gate(struct shell *shell, const struct coordinator_effect *effec
     end_peer(shell, effect->link, "out of memory", false, FARPOOL_ENOMEM);
 }
 
+/* For the keeper of detached jobs. */
+static void ask_detached(struct shell *shell, struct coordinator_effect *effect)
+{
+    const struct peer *peer = find_peer(shell, effect->link);
+    const bool none = shell->options->state == NULL;
+    if (peer == NULL)
+        return;
+    if (shell->detached == NULL) {
+        struct message *refusal = detached_refuse(
+            effect->message, none ? FARPOOL_ENOSTATE : FARPOOL_ENOCOORDINATOR,
+            none
+                ? "the coordinator keeps no detached jobs: it runs without --state FOLDER"
+                : "the coordinator is shutting down");
+        if (refusal != NULL)
+            send_to(shell, effect->link, &refusal);
+        message_free(&refusal);
+    } else if (!detached_ask(shell->detached, effect->link, &peer->holder,
+                             &effect->message)) {
+        const char *text = "too much waits for the disk of detached jobs";
+        close_link(shell, effect->link, text);
+        end_peer(shell, effect->link, text, false, FARPOOL_EFULL);
+    }
+}
+
+static void on_detached_answer(void *user, uint64_t link, struct message **message)
+{
+    struct shell *shell = user;
+    if (find_peer(shell, link) != NULL)
+        send_to(shell, link, message);
+}
+
+static void on_detached_say(void *user, uint64_t link, const struct holder *holder,
+                            struct message **message)
+{
+    take_message(user, link, holder, message);
+}
+
+static void on_detached_hang_up(void *user, uint64_t link)
+{
+    if (find_peer(user, link) != NULL)
+        end_peer(user, link, "a detached job's client has gone", false, 0);
+}
+
+static void serve_detached(struct shell *shell)
+{
+    const struct detached_calls calls = {on_detached_answer, on_detached_say,
+                                         on_detached_hang_up, shell};
+    if (shell->detached != NULL)
+        detached_serve(shell->detached, &calls);
+}
+
+/* What is unfinished goes on at the next start. */
+static void stop_detached(struct shell *shell)
+{
+    struct peer *peer, *next;
+    detached_close(shell->detached);
+    shell->detached = NULL;
+    HASH_ITER (hh, shell->peers, peer, next)
+        if (detached_is_link(peer->link))
+            end_peer(shell, peer->link, "shutting down", false, 0);
+}
+
 static void on_keys_done(void *user, uint64_t link, const struct coordinator_keys *keys)
 {
     struct shell *shell = user;
@@ -364,6 +432,8 @@ static void carry_out(struct shell *shell)
             send_to(shell, effect.link, &effect.message);
         else if (effect.kind == COORDINATOR_KEYS)
             ask_gate(shell, &effect);
+        else if (effect.kind == COORDINATOR_DETACHED)
+            ask_detached(shell, &effect);
         else
             drop_peer(shell, &effect);
         message_free(&effect.message);
@@ -390,6 +460,7 @@ static void take_signals(struct shell *shell)
                   info.ssi_signo == SIGINT ? "INT" : "TERM");
         if (shell->stage == SERVING) {
             shell->stage = DRAINING;
+            stop_detached(shell);
             notify_stopping(&shell->notify);
         } else if (shell->stage == DRAINING) {
             shell->stage = ENDED;
@@ -447,10 +518,13 @@ static long wait_ms(const struct shell *shell)
 
 static void wait_for_events(struct shell *shell)
 {
-    zmq_pollitem_t items[NET_POLL_ITEMS + 1];
+    zmq_pollitem_t items[NET_POLL_ITEMS + 2];
     int count = net_poll_items(shell->net, items);
-    items[count] = (zmq_pollitem_t){.fd = shell->signals, .events = ZMQ_POLLIN};
-    if (zmq_poll(items, count + 1, wait_ms(shell)) < 0 && errno != EINTR) {
+    items[count++] = (zmq_pollitem_t){.fd = shell->signals, .events = ZMQ_POLLIN};
+    if (shell->detached != NULL)
+        items[count++] =
+            (zmq_pollitem_t){.fd = detached_fd(shell->detached), .events = ZMQ_POLLIN};
+    if (zmq_poll(items, count, wait_ms(shell)) < 0 && errno != EINTR) {
         log_event(LOG_ERROR, "poll", "reason=\"%s\"", zmq_strerror(errno));
         shell->stage = FAILED;
     }
@@ -466,6 +540,7 @@ static void loop(struct shell *shell)
         if (gate_look(shell->gate, shell->now_ms))
             net_recheck(shell->net);
         net_poll(shell->net, shell->now_ms, on_net, shell);
+        serve_detached(shell);
         flush(shell);
         if (gate_serve(shell->gate, shell->now_ms, on_keys_done, shell))
             flush(shell);
@@ -519,6 +594,12 @@ static int open_shell(struct shell *shell)
     if (net_listen(&net, &shell->net, &error) != 0)
         return fail("listen", error.text);
     gate_wipe(shell->gate);
+    if (options->state != NULL) {
+        const struct detached_config detached = {
+            options->state, options->detached_bytes_max, options->detached_keep_s};
+        if (detached_open(&detached, &shell->detached, &error) != 0)
+            return fail("state", error.text);
+    }
     log_event(LOG_INFO, "listening", "address=%s pid=%d version=%s keys=%s",
               net_address(shell->net), (int)getpid(), FARPOOL_VERSION,
               options->keys != NULL ? options->keys : "none");
@@ -531,6 +612,7 @@ static void close_shell(struct shell *shell)
     struct peer *peer, *next;
     HASH_ITER (hh, shell->peers, peer, next)
         remove_peer(shell, peer);
+    detached_close(shell->detached);
     net_close(shell->net, shell->stage == ENDED ? LINGER_MS : 0);
     gate_close(shell->gate);
     relay_destroy(shell->relay);

@@ -12,8 +12,14 @@ struct coordinator_options {
     struct coordinator_config core; /* its id is made by coordinator_run */
     const char *address;            /* to listen on; borrowed */
     const char *keys;               /* folder; NULL: no keys; borrowed */
+    const char *state;              /* folder of detached jobs; NULL: none; borrowed */
+    uint64_t detached_bytes_max;    /* of the store in it */
+    uint64_t detached_keep_s;       /* after a job's end */
     enum log_level level;
 };
+
+#define DETACHED_BYTES_MAX (UINT64_C(10) << 30)
+#define DETACHED_KEEP_S (UINT64_C(7) * 86400)
 
 #define COORDINATOR_ADDRESS "tcp://127.0.0.1:5764"
 

@@ -85,7 +85,10 @@ extern "C" {
     X(EDRAINED, -33, "the node was drained")                                             \
     X(EKEY, -34, "the key was refused")                                                  \
     X(ECPULIMIT, -35, "the task used more CPU time than its limit")                      \
-    X(EMEMORYLIMIT, -36, "the task used more memory than its limit")
+    X(EMEMORYLIMIT, -36, "the task used more memory than its limit")                     \
+    X(EEXISTS, -37, "the name is in use")                                                \
+    X(ENOJOB, -38, "no such job")                                                        \
+    X(ENOSTATE, -39, "no jobs are kept there")
 
 enum {
 #define FARPOOL_ERROR_ENUM(name, value, text) FARPOOL_##name = (value),
@@ -676,6 +679,93 @@ FARPOOL_API int farpool_iterator_progress(farpool_iterator *iterator,
 /* Frees it; what is still under way is cancelled, and killed where it runs. NULL is
  * allowed. */
 FARPOOL_API void farpool_iterator_free(farpool_iterator *iterator);
+
+/* ---------------------------------------------------------- detached jobs */
+
+/* A job that is left with a coordinator that keeps them (--state FOLDER): it goes on when
+ * the program that submitted it, or the coordinator, has ended, and its results wait
+ * until somebody forgets them, or until they expire (--detached-keep). Its tasks may run
+ * again when the coordinator was restarted, so at-most-once cannot be had; each has one
+ * result.
+ *
+ * All of it blocks until the coordinator at address (NULL: FARPOOL_COORDINATOR) answers.
+ * There are no detached jobs without one (EADDRESS): an embedded pool has no daemon to
+ * leave them with. FARPOOL_KEY is used as farpool_open does; a job belongs to the key
+ * that submitted it, and to another key's holder there is none of that name (ENOJOB),
+ * unless it is an admin, who may also say OWNER/NAME. ENOSTATE: it keeps none. */
+
+/* Submits: one task of function for each input that `input` gives (as for farpool_imap;
+ * the same function may run on a million of them, they are not kept in memory). name: 1
+ * to 63 letters, digits, and . _ - which none of this key's jobs has. options: program,
+ * files, processes, tasks_per_process, initializer and its argument, chunk_size,
+ * task_timeout_ms, task_cpu_ms, task_memory_bytes, retries, losses_max and
+ * connect_timeout_ms count, as for farpool_open;
+ * NULL: all defaults. Returns 0 when all of it is on the coordinator's disk. On any error
+ * there is no job, but where the connection broke behind the last word: then the text
+ * says so. EEXISTS: the name is in use; EFULL: the coordinator's limit, which the text
+ * names; ENOSPACE: its disk is full; EINPUT; EINVAL: name, option, or an input that is
+ * not of a typed function's size; EKEY; ENOCOORDINATOR; what farpool_open says of
+ * programs. */
+FARPOOL_API int farpool_submit(const char *address, const char *name,
+                               const farpool_function *function, farpool_input input,
+                               void *user, const farpool_pool_options *options,
+                               farpool_error *error);
+
+/* How a detached job stands. */
+typedef struct farpool_detached_status {
+    char name[64], owner[64], function[64], program[64]; /* owner: "" without keys */
+    char state[16];   /* filling (being submitted), waiting, running, stalled; ended,
+                         cancelled or failed: it is over */
+    int code;         /* stalled, cancelled, failed: FARPOOL_E*, else 0; */
+    char reason[256]; /* the same for people */
+    uint64_t tasks, done,
+        failed;            /* done: succeeded; those with a result are on the disk */
+    uint64_t bytes;        /* of inputs and results */
+    uint64_t submitted_ms; /* since 1970, by the coordinator's clock */
+    uint64_t left_s;       /* over: for how long it is kept, not counting time without a
+                              coordinator */
+    bool over;
+} farpool_detached_status;
+
+/* Lists the jobs that one may see, *ret_count of them, the oldest first; to be
+ * freed with farpool_detached_list_free (which takes NULL). */
+FARPOOL_API int farpool_detached_list(const char *address, int64_t timeout_ms,
+                                      farpool_detached_status **ret_list,
+                                      size_t *ret_count, farpool_error *error);
+FARPOOL_API void farpool_detached_list_free(farpool_detached_status *list);
+
+/* A detached job and a place in its results; for one thread at a time. */
+typedef struct farpool_detached farpool_detached;
+
+/* Attaches to a job by its name, from any program. NULL on error: ENOJOB. */
+FARPOOL_API farpool_detached *farpool_attach(const char *address, const char *name,
+                                             int64_t timeout_ms, farpool_error *error);
+/* Frees the handle; the job stays. NULL is allowed. */
+FARPOOL_API void farpool_detached_free(farpool_detached *detached);
+
+FARPOOL_API int farpool_detached_get_status(farpool_detached *detached,
+                                            int64_t timeout_ms,
+                                            farpool_detached_status *ret_status,
+                                            farpool_error *error);
+/* Waits until the job is over, however: 0 if every task has a result, else the job's
+ * code; ETIMEDOUT. A coordinator that goes and comes back meanwhile is waited for. */
+FARPOOL_API int farpool_detached_wait(farpool_detached *detached, int64_t timeout_ms,
+                                      farpool_error *error);
+/* The next result in the order of inputs, as farpool_next: *ret_output is borrowed until
+ * the next call on this handle. About 1 MiB of results is held at a time. FARPOOL_END;
+ * ETIMEDOUT (call again); or the error of the task at this place, which for one without a
+ * result is its job's. Results stay with the coordinator until farpool_detached_forget.
+ */
+FARPOOL_API int farpool_detached_next(farpool_detached *detached, int64_t timeout_ms,
+                                      farpool_bytes *ret_output, uint64_t *ret_index,
+                                      farpool_error *error);
+/* Cancels what has not ended, and kills what runs; results that are there stay. One that
+ * is over is left as it is. *ret_tasks (may be NULL): tasks without a result. */
+FARPOOL_API int farpool_detached_cancel(farpool_detached *detached, int64_t timeout_ms,
+                                        uint64_t *ret_tasks, farpool_error *error);
+/* Removes the job and its results. EOPEN: it is not over, cancel it first. */
+FARPOOL_API int farpool_detached_forget(farpool_detached *detached, int64_t timeout_ms,
+                                        farpool_error *error);
 
 /* ------------------------------------------------------------- the cluster */
 

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Detached jobs by the API, on daemons of its own: submitted, gone on with after the
+ * coordinator was killed, collected in order with the failures where they were. */
+#include "fixture.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef int64_t i64;
+
+static i64 negate(i64 value)
+{
+    if (value == 13)
+        farpool_fail(farpool_task_current(), "no thirteen");
+    return -value;
+}
+FARPOOL_FUNCTION(negate, i64, i64)
+
+struct inputs {
+    i64 next, end;
+    i64 value;
+};
+
+static int next_input(void *user, farpool_bytes *ret_item, char message[256])
+{
+    struct inputs *inputs = user;
+    (void)message;
+    if (inputs->next == inputs->end)
+        return FARPOOL_END;
+    inputs->value = inputs->next++;
+    *ret_item = (farpool_bytes){&inputs->value, sizeof inputs->value};
+    return 0;
+}
+
+static int bad_input(void *user, farpool_bytes *ret_item, char message[256])
+{
+    if (user != NULL) {
+        snprintf(message, 256, "the well is dry");
+        return FARPOOL_EINPUT;
+    }
+    *ret_item = (farpool_bytes){"abc", 3};
+    return 0;
+}
+
+static struct cluster *cluster;
+
+static void start(int workers)
+{
+    char folder[] = "/tmp/farpool-detached-XXXXXX";
+    static char kept[sizeof folder];
+    assert_non_null(mkdtemp(folder));
+    memcpy(kept, folder, sizeof folder);
+    const char *const arguments[] = {"--state", kept, NULL};
+    assert_int_equal(cluster_start_with(workers, 2, arguments, NULL, &cluster), 0);
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    cluster_stop(&cluster);
+    return system("rm -rf /tmp/farpool-detached-*");
+}
+
+static void check_all(farpool_detached *job, uint64_t count)
+{
+    farpool_error error;
+    farpool_bytes output;
+    uint64_t index = 0, expected = 0;
+    int code;
+    while ((code = farpool_detached_next(job, DEADLINE_MS, &output, &index, &error)) !=
+           FARPOOL_END) {
+        assert_int_equal(index, expected++);
+        if (index == 13) {
+            assert_code(code, FARPOOL_EFUNCTION, &error);
+            assert_string_equal(error.message, "no thirteen");
+            assert_int_equal(error.index, 13);
+            continue;
+        }
+        assert_code(code, 0, &error);
+        assert_int_equal(output.size, sizeof(i64));
+        i64 value;
+        memcpy(&value, output.data, sizeof value);
+        assert_int_equal(value, -(i64)index);
+    }
+    assert_int_equal(expected, count);
+}
+
+static void test_survives(void **state)
+{
+    (void)state;
+    farpool_error error;
+    farpool_detached_status status;
+    struct inputs inputs = {.end = 20000};
+    start(2);
+    const char *address = cluster_address(cluster);
+    assert_code(farpool_submit(address, "numbers", FARPOOL_REF(negate), next_input,
+                               &inputs, NULL, &error),
+                0, &error);
+    inputs.next = 0;
+    assert_code(farpool_submit(address, "numbers", FARPOOL_REF(negate), next_input,
+                               &inputs, NULL, &error),
+                FARPOOL_EEXISTS, &error);
+    assert_int_equal(cluster_kill_coordinator(cluster), 0);
+    assert_int_equal(cluster_kill_worker(cluster, 1), 0);
+    assert_int_equal(cluster_restart_coordinator(cluster), 0);
+    farpool_detached *job = farpool_attach(address, "numbers", DEADLINE_MS, &error);
+    assert_non_null(job);
+    check_all(job, 20000);
+    assert_code(farpool_detached_wait(job, DEADLINE_MS, &error), 0, &error);
+    assert_code(farpool_detached_get_status(job, DEADLINE_MS, &status, &error), 0,
+                &error);
+    assert_string_equal(status.state, "ended");
+    assert_string_equal(status.function, "negate");
+    assert_int_equal(status.done, 19999);
+    assert_int_equal(status.failed, 1);
+    assert_code(farpool_detached_forget(job, DEADLINE_MS, &error), 0, &error);
+    assert_code(farpool_detached_wait(job, DEADLINE_MS, &error), FARPOOL_ENOJOB, &error);
+    farpool_detached_free(job);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    farpool_error error;
+    struct inputs inputs = {.end = 3};
+    farpool_pool_options options = FARPOOL_POOL_OPTIONS;
+    size_t count = 9;
+    farpool_detached_status *list = NULL;
+    start(0);
+    const char *address = cluster_address(cluster);
+#define SUBMIT(input, user, options)                                                     \
+    farpool_submit(address, "a", FARPOOL_REF(negate), input, user, options, &error)
+    assert_code(SUBMIT(bad_input, NULL, NULL), FARPOOL_EINVAL, &error);
+    assert_text(&error, "input 0 has 3 bytes, but negate takes 8");
+    assert_code(farpool_submit(address, "b", FARPOOL_REF(negate), bad_input, &inputs,
+                               NULL, &error),
+                FARPOOL_EINPUT, &error);
+    assert_text(&error, "the well is dry");
+    assert_code(farpool_submit(address, "b", FARPOOL_REF(negate), bad_input, &inputs,
+                               NULL, &error), /* the name was not left behind */
+                FARPOOL_EINPUT, &error);
+    options.losses_max = 1;
+    assert_code(SUBMIT(next_input, &inputs, &options), FARPOOL_EINVAL, &error);
+    assert_text(&error, "losses_max is 1");
+    assert_null(farpool_attach(address, "nobody", DEADLINE_MS, &error));
+    assert_int_equal(error.code, FARPOOL_ENOJOB);
+    assert_code(farpool_submit(address, "c", FARPOOL_REF(negate), next_input, &inputs,
+                               NULL, &error),
+                0, &error);
+    farpool_detached *job = farpool_attach(address, "c", DEADLINE_MS, &error);
+    assert_non_null(job);
+    assert_code(farpool_detached_wait(job, 0, &error), FARPOOL_ETIMEDOUT, &error);
+    assert_code(farpool_detached_next(job, 300, NULL, NULL, &error), FARPOOL_ETIMEDOUT,
+                &error);
+    assert_code(farpool_detached_forget(job, DEADLINE_MS, &error), FARPOOL_EOPEN, &error);
+    uint64_t tasks = 0;
+    assert_code(farpool_detached_cancel(job, DEADLINE_MS, &tasks, &error), 0, &error);
+    assert_int_equal(tasks, 3);
+    assert_code(farpool_detached_next(job, DEADLINE_MS, NULL, NULL, &error),
+                FARPOOL_ECANCELLED, &error);
+    assert_code(farpool_detached_list(address, DEADLINE_MS, &list, &count, &error), 0,
+                &error);
+    assert_true(count >= 1 && list[count - 1].over);
+    farpool_detached_list_free(list);
+    farpool_detached_free(job);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_survives, stop),
+        cmocka_unit_test_teardown(test_refusals, stop),
+    };
+    if (farpool_init(&argc, &argv) != 0)
+        return 2;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
