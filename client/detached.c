@@ -210,12 +210,12 @@ int farpool_detached_get_status(farpool_detached *detached, int64_t timeout_ms,
     static const char call[] = "detached_get_status";
     struct asking asking = {.count = 0};
     int code = check(detached, call, error);
-    if (code == 0 && ret_status == NULL)
-        code = error_set(error, FARPOOL_EINVAL, "%s: ret_status is NULL", call);
+    if (ret_status == NULL)
+        return error_set(error, FARPOOL_EINVAL, "%s: ret_status is NULL", call);
     if (code == 0)
         code = get(&asking, call, detached->address, detached->name, timeout_ms, false,
                    error);
-    if (code == 0)
+    if (code == 0 && asking.list != NULL)
         *ret_status = asking.list[0];
     mem_free(asking.list);
     return code;
@@ -444,7 +444,7 @@ int farpool_detached_next(farpool_detached *detached, int64_t timeout_ms,
         return code;
     if (detached->results == NULL || detached->next >= detached->results->collected.next)
         code = collect(detached, call, timeout_ms, error);
-    if (code != 0)
+    if (code != 0 || detached->results == NULL)
         return code;
     if (ret_index != NULL)
         *ret_index = detached->next;

@@ -5,6 +5,7 @@
 #include "fixture.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef int64_t i64;
@@ -45,21 +46,24 @@ static int bad_input(void *user, farpool_bytes *ret_item, char message[256])
 
 static struct cluster *cluster;
 
+static char folder[] = "/tmp/farpool-detached-XXXXXX";
+
 static void start(int workers)
 {
-    char folder[] = "/tmp/farpool-detached-XXXXXX";
-    static char kept[sizeof folder];
+    static const char *const arguments[] = {"--state", folder,
+                                            NULL}; /* also of restarts */
+    memcpy(folder + sizeof folder - 7, "XXXXXX", 6);
     assert_non_null(mkdtemp(folder));
-    memcpy(kept, folder, sizeof folder);
-    const char *const arguments[] = {"--state", kept, NULL};
     assert_int_equal(cluster_start_with(workers, 2, arguments, NULL, &cluster), 0);
 }
 
 static int stop(void **state)
 {
     (void)state;
+    char command[80];
     cluster_stop(&cluster);
-    return system("rm -rf /tmp/farpool-detached-*");
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
 }
 
 static void check_all(farpool_detached *job, uint64_t count)

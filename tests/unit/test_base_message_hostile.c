@@ -200,6 +200,9 @@ static bool pack_count_without_records(msgpack_packer *packer,
 {
     if (field->type != FIELD_list)
         return false;
+    /* COLLECTED: the failures behind them may be long enough to be counted as them. */
+    if (strcmp(field->doc, "outputs") == 0)
+        return false;
     msgpack_pack_array(packer, field->bound);
     return true;
 }
