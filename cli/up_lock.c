@@ -51,7 +51,8 @@ bool up_lock(const char *name, const char *command)
     while (held < 0) {
         const int fd = open(held_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (fd < 0)
-            return up_fail("%s: %s", held_path, strerror(errno));
+            return up_fail("cannot open %s: %s (XDG_STATE_HOME names another folder)",
+                           held_path, strerror(errno));
         if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
             const int code = errno;
             const bool good = code == EWOULDBLOCK ? tell_holder(fd, name)

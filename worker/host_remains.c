@@ -15,10 +15,11 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define PAUSE_MS 100      /* between two looks, at least */
-#define AGAIN_MS 20       /* when something was found */
-#define AGAIN_MS_MAX 1000 /* when that does not help */
+#define PAUSE_MS 100     /* between two looks, at least */
+#define AGAIN_MS 20      /* when something was found */
+#define AGAIN_MS_MAX 200 /* when that does not help */
 #define COST 20
+#define IN_VAIN_MAX 5   /* looks at the end that find nobody */
 #define DESTROY_MS 2000 /* to wait for what was killed */
 #define GUARDIAN_PAUSE_MS 1000
 
@@ -81,16 +82,17 @@ static bool is_unguarded(const struct host *host)
 
 /* ----------------------------------------------------------------------- remains */
 
-static uint32_t look(struct host *host)
+/* How many remain; 0 with *ret_suspect: none was seen, but a reaper has children that are
+ * not its own: dead ones, or a chain of which each is gone when it is looked at. */
+static uint32_t look(struct host *host, bool *ret_suspect)
 {
     const struct remains_query query = {.token = host->token,
                                         .is_alive = is_alive,
                                         .is_owned = is_owned,
                                         .user = host,
                                         .reaper = host->sole_reaper};
-    if (host->config.reaper && !remains_has_children(is_owned, host))
-        return 0;
-    return remains_kill(&query);
+    *ret_suspect = host->config.reaper && remains_has_children(is_owned, host);
+    return host->config.reaper && !*ret_suspect ? 0 : remains_kill(&query);
 }
 
 void host_sweep_soon(struct host *host)
@@ -106,7 +108,8 @@ void host_sweep(struct host *host, uint64_t now_ms)
     if (now_ms < host->sweep_ms)
         return;
     const uint64_t began_ns = sys_now_ns();
-    const bool found = look(host) > 0;
+    bool suspect;
+    const bool found = look(host, &suspect) > 0 || suspect;
     const uint64_t cost_ms = (sys_now_ns() - began_ns) * COST / 1000000;
     const uint64_t pause_ms = cost_ms > PAUSE_MS ? cost_ms : PAUSE_MS;
     host->swept_ms = now_ms + pause_ms;
@@ -130,7 +133,11 @@ uint64_t host_sweep_deadline(const struct host *host)
 void host_remains_fini(struct host *host)
 {
     const uint64_t until_ms = sys_now_ms() + DESTROY_MS;
-    for (int pause_ms = 1; host->started && look(host) > 0 && sys_now_ms() < until_ms;) {
+    int pause_ms = 1, in_vain = 0;
+    bool suspect;
+    while (host->started && sys_now_ms() < until_ms) {
+        if (look(host, &suspect) == 0 && (!suspect || ++in_vain == IN_VAIN_MAX))
+            break;
         poll(NULL, 0, pause_ms);
         if (pause_ms < AGAIN_MS)
             pause_ms *= 2;

@@ -185,19 +185,33 @@ static bool group_remains(const struct look *look, int group)
     return group > 1 && (leader == NULL || leader->ended || leader->remains);
 }
 
+/* Whether a dead child of the caller still has the group's number, so that it is nobody
+ * else's: of a chain whose members end faster than they are looked at, who is dead waits
+ * to be reaped by the caller. */
+static bool is_pinned(const struct look *look, int group)
+{
+    struct found now;
+    for (size_t i = 0; i < look->count; i++)
+        if (look->all[i].group == group && look->all[i].ended &&
+            read_stat(look->all[i].pid, &now) && now.ended && now.group == group &&
+            now.parent == (int)getpid())
+            return true;
+    return false;
+}
+
 /* Held by a pidfd, and found to be the same as it was, so that no other is hit. */
 static void kill_one(const struct look *look, const struct found *found)
 {
     struct found now;
     int pidfd = (int)syscall(SYS_pidfd_open, found->pid, 0);
-    if (pidfd < 0)
-        return;
-    if (read_stat(found->pid, &now) && now.group == found->group) {
-        if (group_remains(look, found->group))
-            kill(-found->group, SIGKILL);
+    const bool same =
+        pidfd >= 0 && read_stat(found->pid, &now) && now.group == found->group;
+    if ((same || is_pinned(look, found->group)) && group_remains(look, found->group))
+        kill(-found->group, SIGKILL);
+    if (same)
         syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-    }
-    close(pidfd);
+    if (pidfd >= 0)
+        close(pidfd);
 }
 
 /* Kills those that the look before did not see; how many remain, and how many are new. */
