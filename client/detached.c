@@ -32,7 +32,7 @@ struct farpool_detached {
 
 /* One dialogue: what was answered, and until when to ask. */
 struct asking {
-    struct query *query;
+    struct query query;
     struct message *question; /* for `again` */
     uint64_t until_ms;
     struct message *answer; /* the last one that has what was wanted; taken over */
@@ -100,7 +100,7 @@ static int take_until_over(void *user, const struct message *answer, bool *ret_c
     const int code = take_list(user, answer, ret_complete);
     if (code != 0 || asking->code != 0 || asking->count == 0 || asking->list[0].over ||
         sys_now_ms() >= asking->until_ms)
-        asking->query->again = NULL;
+        asking->query.again = NULL;
     return code;
 }
 
@@ -118,18 +118,17 @@ static int get(struct asking *asking, const char *call, const char *address,
                const char *name, int64_t timeout_ms, bool until_over,
                farpool_error *error)
 {
-    struct query query = {.call = call,
-                          .question = make_get(name),
-                          .answer = MSG_DETACHED,
-                          .take = until_over ? take_until_over : take_list,
-                          .again = until_over ? ask_again : NULL,
-                          .again_ms = AGAIN_MS,
-                          .restart = forget_list,
-                          .user = asking};
-    asking->query = &query;
+    asking->query = (struct query){.call = call,
+                                   .question = make_get(name),
+                                   .answer = MSG_DETACHED,
+                                   .take = until_over ? take_until_over : take_list,
+                                   .again = until_over ? ask_again : NULL,
+                                   .again_ms = AGAIN_MS,
+                                   .restart = forget_list,
+                                   .user = asking};
     asking->question = make_get(name);
     int code = asking->question != NULL
-                   ? query_ask(&query, address, timeout_ms, error)
+                   ? query_ask(&asking->query, address, timeout_ms, error)
                    : error_set(error, FARPOOL_ENOMEM, "%s: out of memory", call);
     message_free(&asking->question);
     if (code == 0 && asking->code != 0)
@@ -312,7 +311,7 @@ static int take_collected(void *user, const struct message *answer, bool *ret_co
     if (asking->code != 0 || answer->collected.ended ||
         answer->collected.next > asking->question->collect.first ||
         sys_now_ms() >= asking->until_ms)
-        asking->query->again = NULL;
+        asking->query.again = NULL;
     return 0;
 }
 
@@ -344,21 +343,20 @@ static int collect(farpool_detached *detached, const char *call, int64_t timeout
                    farpool_error *error)
 {
     struct asking asking = {.question = make_collect(detached)};
-    struct query query = {.call = call,
-                          .question = make_collect(detached),
-                          .answer = MSG_COLLECTED,
-                          .take = take_collected,
-                          .again = ask_again,
-                          .again_ms = AGAIN_MS,
-                          .user = &asking};
     int code = options_read_timeout(timeout_ms, call, &asking.until_ms, error);
-    asking.query = &query;
+    asking.query = (struct query){.call = call,
+                                  .question = make_collect(detached),
+                                  .answer = MSG_COLLECTED,
+                                  .take = take_collected,
+                                  .again = ask_again,
+                                  .again_ms = AGAIN_MS,
+                                  .user = &asking};
     if (code == 0 && asking.question == NULL)
         code = error_set(error, FARPOOL_ENOMEM, "%s: out of memory", call);
     if (code == 0)
-        code = query_ask(&query, detached->address, timeout_ms, error);
+        code = query_ask(&asking.query, detached->address, timeout_ms, error);
     else
-        message_free(&query.question);
+        message_free(&asking.query.question);
     if (code == 0)
         code = keep(detached, &asking, call, error);
     message_free(&asking.question);

@@ -24,7 +24,7 @@
 #define PATIENCE_MS 120000 /* for a busy disk */
 
 struct submission {
-    struct query *query;
+    struct query query;
     const farpool_function *function;
     farpool_input input;
     void *user;
@@ -34,15 +34,15 @@ struct submission {
     uint64_t tasks;         /* pulled */
     bool accepted;          /* the name is this job's */
     bool input_ended, said_end;
-    struct message *next; /* what is said next */
-    farpool_error *error; /* filled, where `take` or `again` failed */
+    struct message *next;  /* what is said next */
+    farpool_error failure; /* where `take` or `again` failed */
     bool told;
 };
 
 static int tell(struct submission *submission, int code, const char *text)
 {
     submission->told = true;
-    return error_set(submission->error, code, "submit: %s", text);
+    return error_set(&submission->failure, code, "submit: %s", text);
 }
 
 /* -------------------------------------------------------------------- the inputs */
@@ -164,7 +164,7 @@ static int take_answer(struct submission *submission, const struct message *answ
         return tell(submission, answer->answer.code, answer->answer.text);
     submission->accepted = true;
     if (answer->answer.concerned > 0) {
-        submission->query->again = NULL; /* all is there */
+        submission->query.again = NULL; /* all is there */
         return 0;
     }
     if (submission->block != NULL && have == submission->tasks)
@@ -212,8 +212,8 @@ static void restart(void *user)
     struct message *first = message_copy(submission->submit);
     if (first == NULL)
         return; /* what was asked is asked again, which does as well */
-    message_free(&submission->query->question);
-    submission->query->question = first;
+    message_free(&submission->query.question);
+    submission->query.question = first;
 }
 
 /* ------------------------------------------------------------------------ the call */
@@ -264,23 +264,21 @@ static void take_back(const struct submission *submission, const char *address,
 static int run(struct submission *submission, const char *address,
                const struct pool_settings *settings, farpool_error *error)
 {
-    struct query query = {.call = "submit",
-                          .question = message_copy(submission->submit),
-                          .answer = MSG_ANSWER,
-                          .also = MSG_FETCH,
-                          .take = take,
-                          .again = again,
-                          .restart = restart,
-                          .patience_ms = PATIENCE_MS,
-                          .user = submission};
-    farpool_error told;
-    submission->query = &query;
-    submission->error = &told;
-    int code = query_ask(&query, address, (int64_t)settings->connect_timeout_ms, error);
+    submission->query = (struct query){.call = "submit",
+                                       .question = message_copy(submission->submit),
+                                       .answer = MSG_ANSWER,
+                                       .also = MSG_FETCH,
+                                       .take = take,
+                                       .again = again,
+                                       .restart = restart,
+                                       .patience_ms = PATIENCE_MS,
+                                       .user = submission};
+    int code = query_ask(&submission->query, address,
+                         (int64_t)settings->connect_timeout_ms, error);
     if (code != 0 && submission->accepted && !submission->said_end)
         take_back(submission, address, settings);
     if (code != 0 && submission->told && error != NULL)
-        *error = told;
+        *error = submission->failure;
     else if (code == FARPOOL_ENOCOORDINATOR && submission->said_end)
         error_set(error, code,
                   "submit: the connection broke behind the last word, and no coordinator "
