@@ -315,7 +315,7 @@ static void collect(struct service *service, const struct service_in *in)
         all.message = make_collected(in, job);
         code = all.message != NULL ? fill(service, job, &all, &error)
                                    : error_set(&error, FARPOOL_ENOMEM, "out of memory");
-        if (code == 0)
+        if (code == 0 && all.message != NULL)
             all.message->collected.next = all.next;
     }
     if (code == 0) {

@@ -143,7 +143,7 @@ static void begin(struct service *service, struct service_in *in)
     if (code == 0 && (job = service_add_job(service, &about)) == NULL)
         code = error_set(&error, FARPOOL_ENOMEM, "out of memory");
     message_free(&about.spec);
-    if (code == 0) {
+    if (code == 0 && job != NULL) {
         want(service, in, job);
         return;
     }

@@ -264,7 +264,9 @@ static int set_up(struct store *store, farpool_error *error)
                          store->path);
     if (code == 0)
         code = ask(store, "PRAGMA page_size", &page, NULL, 0, error);
-    if (code != 0)
+    if (code == 0 && page <= 0)
+        code = store_damaged(store, error, "pages of %lld bytes", (long long)page);
+    if (code != 0 || page <= 0)
         return code;
     store->page_bytes = (uint64_t)page;
     snprintf(text, sizeof text,

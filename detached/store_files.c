@@ -83,7 +83,7 @@ static int hash_all(struct store *store, const struct msg_file *file,
     for (uint64_t at = 0; code == 0 && at < file->size;) {
         struct payload *piece = NULL;
         code = store_file_read(store, &file->content, at, UINT64_MAX, &piece, error);
-        if (code != 0)
+        if (code != 0 || piece == NULL)
             break;
         if (piece->size == 0)
             code = store_damaged(store, error, "file %s is not whole", file->name);
