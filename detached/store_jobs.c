@@ -63,7 +63,9 @@ int store_job_add(struct store *store, struct store_job *job, farpool_error *err
     int code = row_next(&row, error);
     row_end(&row);
     if (code == 0)
-        return error_set(error, FARPOOL_EEXISTS, "there is a job \"%s\" already",
+        return error_set(error, FARPOOL_EEXISTS,
+                         "there is a job \"%s\" already: choose another name, or "
+                         "forget that one (farpool results --forget)",
                          job->spec->submit.name);
     if (code == FARPOOL_END)
         code = put(store, job, STORE_JOB_ADD, error);

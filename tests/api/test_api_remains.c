@@ -296,58 +296,58 @@ static pid_t find_guardian(pid_t parent, pid_t old)
     return found;
 }
 
-static void goes_with_killed_workers(void **state)
-{
-    int fd;
-    leaving input = leaving_of(EXECUTED, WAIT, &fd);
+/* A cluster of one worker, on which a task has left something and goes on. */
+struct one_worker {
     struct cluster *cluster;
     farpool_pool *pool;
     farpool_job *job;
+    int fd;
+};
+
+static void one_worker_start(struct one_worker *one)
+{
+    leaving input = leaving_of(EXECUTED, WAIT, &one->fd);
+
+    assert_int_equal(cluster_start(1, 1, &one->cluster), 0);
+    one->pool = farpool_open(cluster_address(one->cluster), NULL, NULL);
+    assert_non_null(one->pool);
+    one->job = farpool_apply_async(one->pool, leave, input, NULL, NULL);
+    assert_began(one->fd);
+}
+
+static void one_worker_kill(struct one_worker *one)
+{
+    assert_int_equal(cluster_kill_worker(one->cluster, 0), 0);
+    assert_gone(one->fd);
+    fixture_terminate(one->pool);
+    farpool_job_free(one->job);
+    cluster_stop(&one->cluster);
+}
+
+static void goes_with_killed_workers(void **state)
+{
+    struct one_worker one;
 
     (void)state;
-    if (!fixture_is_cluster())
-        return;
-    assert_int_equal(cluster_start(1, 1, &cluster), 0);
-    pool = farpool_open(cluster_address(cluster), NULL, NULL);
-    assert_non_null(pool);
-    job = farpool_apply_async(pool, leave, input, NULL, NULL);
-    assert_began(fd);
-    assert_int_equal(cluster_kill_worker(cluster, 0), 0);
-    assert_gone(fd);
-    fixture_terminate(pool);
-    farpool_job_free(job);
-    cluster_stop(&cluster);
+    one_worker_start(&one);
+    one_worker_kill(&one);
 }
 
 static void a_killed_guardian_is_replaced(void **state)
 {
-    struct cluster *cluster;
-    farpool_pool *pool;
-    farpool_job *job;
+    struct one_worker one;
     pid_t guardian, worker;
-    int fd;
-    leaving input = leaving_of(EXECUTED, WAIT, &fd);
 
     (void)state;
-    if (!fixture_is_cluster())
-        return;
-    assert_int_equal(cluster_start(1, 1, &cluster), 0);
-    worker = cluster_worker_pid(cluster, 0);
-    pool = farpool_open(cluster_address(cluster), NULL, NULL);
-    assert_non_null(pool);
-    job = farpool_apply_async(pool, leave, input, NULL, NULL);
-    assert_began(fd);
+    one_worker_start(&one);
+    worker = cluster_worker_pid(one.cluster, 0);
     guardian = find_guardian(worker, 0);
     kill(guardian, SIGTERM); /* of no effect */
     kill(guardian, SIGKILL);
     assert_true(process_wait_gone(guardian, BEGIN_MS));
     find_guardian(worker, guardian);
-    assert_there(fd);
-    assert_int_equal(cluster_kill_worker(cluster, 0), 0);
-    assert_gone(fd);
-    fixture_terminate(pool);
-    farpool_job_free(job);
-    cluster_stop(&cluster);
+    assert_there(one.fd);
+    one_worker_kill(&one);
 }
 
 /* The guardian of a worker that ends in peace goes with it. */
@@ -361,8 +361,6 @@ static void a_guardian_does_not_stay(void **state)
     leaving input = leaving_of(EXECUTED, RETURN, &fd);
 
     (void)state;
-    if (!fixture_is_cluster())
-        return;
     assert_int_equal(cluster_start(1, 1, &cluster), 0);
     pool = farpool_open(cluster_address(cluster), NULL, NULL);
     assert_non_null(pool);
@@ -387,4 +385,14 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_killed_guardian_is_replaced),
     cmocka_unit_test(a_guardian_does_not_stay),
 };
-FIXTURE_MAIN(tests)
+enum { ALL = sizeof tests / sizeof tests[0], OF_WORKERS = 3 }; /* the last ones */
+
+/* What is about workers is no test of an embedded pool. */
+int main(int argc, char **argv)
+{
+    const bool cluster = argc > 1 && strcmp(argv[1], "cluster") == 0;
+
+    if (farpool_init(&argc, &argv) != 0)
+        return 2;
+    return fixture_run(argc, argv, tests, cluster ? ALL : ALL - OF_WORKERS);
+}
