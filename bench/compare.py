@@ -181,6 +181,10 @@ def peers_of(build):
         Queue("Redis lists", f"{folder}/peer-redis",
               ["redis-server", "--bind", "127.0.0.1", "--port", "{port}", "--save", "",
                "--appendonly", "no"], queues),
+        # Floors: no pools, but what they are made of.
+        Peer("raw ZeroMQ chain", [f"{folder}/peer-chain"], queues - {"kill"}),
+        Peer("raw shared rings", [f"{folder}/peer-ring"],
+             {"noop1", "apply", "eff1ms", "eff100us", "eff10us"}),
     ]
 
 
