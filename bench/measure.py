@@ -122,7 +122,8 @@ def main():
             print(f"  {workload}", file=sys.stderr, flush=True)
             for _ in range(rounds):
                 bench = [f"{build}/bench/farpool-bench", workload, PROCESSES]
-                peer = [sys.executable, f"{here}/peer_multiprocessing.py", workload, PROCESSES]
+                peer = [sys.executable, f"{here}/peers/pools.py", "multiprocessing", workload,
+                        PROCESSES]
                 for side, command, environment in (
                         ("embedded", bench, {"FARPOOL_COORDINATOR": ""}),
                         ("cluster", bench, cluster.environment),

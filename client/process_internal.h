@@ -95,6 +95,7 @@ struct process {
     uint64_t rung_ns;       /* when the host was woken at a give's end */
     bool unrung;            /* gives have ended since */
     bool worked;            /* since it slept last: worth spinning for more */
+    bool has_run, warm;     /* a task; its rings' pages are all there */
     uint32_t spin_rest;     /* waits to go before spinning is tried again */
     uint64_t in_touched;    /* the end of the highest input in the in arena */
     struct printing printing;

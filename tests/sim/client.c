@@ -36,8 +36,11 @@ static bool is_forgotten(const struct app *app, const struct job *job)
         if (app->effects.items[i].kind == CLIENT_JOB_ENDED &&
             app->effects.items[i].job == job->number)
             return true;
-    /* What ends with the pool is told when there is memory for it. */
-    return job->ended || job->freed || job->refused || app->failed;
+    /* What ends with the pool, or by an operator, is told when there is memory for it. */
+    struct client_job_counts counts;
+    const bool untold =
+        client_core_job_counts(app->core, job->number, &counts) && counts.input_ended;
+    return job->ended || job->freed || job->refused || app->failed || untold;
 }
 
 /* Whether the core has just told that the pool failed. */

@@ -82,21 +82,47 @@ static void a_ready_process_forgives_earlier_failures(void **state)
     assert_int_equal(fake_sent(f, MSG_POOL_FAILED), 0);
 }
 
+/* Until the process that starts is killed for it. Nothing is heard of the link meanwhile,
+ * which is another matter. */
+static void wait_for_start(struct fake *f)
+{
+    for (int k = 0; k < 15; k++) {
+        f->now += 2000;
+        fake_message(f, message_create(MSG_HEARTBEAT));
+        fake_settle(f);
+    }
+}
+
 static void a_process_that_is_never_ready_is_killed(void **state)
 {
     struct fake *f = *state;
     begin_pool(f, 1);
     for (int i = 0; i < 3; i++) {
-        /* Nothing is heard of the link meanwhile, which is another matter. */
-        for (int k = 0; k < 15; k++) {
-            f->now += 2000;
-            fake_message(f, message_create(MSG_HEARTBEAT));
-            fake_settle(f);
-        }
+        wait_for_start(f);
         assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), i + 1);
         fake_reap(f);
     }
     expect_pool_failed(f, FARPOOL_EPROGRAM, false, "30000 ms");
+}
+
+/* The coordinator waits for its end: as a failed one it would stay for ever. */
+static void a_pool_that_closes_does_not_fail_any_more(void **state)
+{
+    struct fake *f = *state;
+    begin_pool(f, 1);
+    for (int i = 0; i < 3; i++) {
+        wait_for_start(f);
+        assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), i + 1);
+        if (i == 2) {
+            fake_close_pool(f, 1, false);
+            fake_settle(f);
+        }
+        fake_reap(f);
+    }
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_POOL_FAILED), 0);
+    assert_int_equal(fake_sent(f, MSG_POOL_CLOSED), 1);
+    assert_int_equal(fake_counts(f).pools, 0);
 }
 
 static void a_shortage_only_puts_off_while_others_run(void **state)
@@ -205,6 +231,7 @@ int main(void)
         FAKE_TEST(failing_starts_are_bounded),
         FAKE_TEST(a_ready_process_forgives_earlier_failures),
         FAKE_TEST(a_process_that_is_never_ready_is_killed),
+        FAKE_TEST(a_pool_that_closes_does_not_fail_any_more),
         FAKE_TEST(a_shortage_only_puts_off_while_others_run),
         FAKE_TEST(another_machine_type_is_refused_by_name),
         FAKE_TEST(a_program_is_fetched_piece_by_piece),
