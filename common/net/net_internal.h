@@ -35,7 +35,7 @@
 #define DIAL_TIMEOUT_MS 5000
 #define BLOCKED_MS_MAX 16
 #define MUTE_LOOK_MS 1000 /* between looks at connections without a first message */
-#define MUTE_LOOKS 5      /* that one may have */
+#define MUTE_LOOKS 20     /* that one may have: when thousands dial, all take long */
 
 /* ----------------------------------------------------------------- envelope.c */
 
