@@ -184,8 +184,6 @@ static void open_all(void *context, const char *kind, const char *address,
         }
         if (sys_now_ms() > until_ms) {
             fprintf(stderr, "memory_crowd: %zu of %zu came up\n", up, count);
-            int a=0,b=0,c=0,d=0; for (size_t i=0;i<count;i++) if(!members[i].up) { bool cs=can_send(members[i].socket); if(said[i]) {if(cs)a++; else b++;} else if(cs) c++; else d++; }
-            fprintf(stderr, "said+cansend %d said+closed %d unsaid+cs %d unsaid closed %d\n", a,b,c,d);
             exit(1);
         }
         beat();

@@ -210,8 +210,6 @@ static int jobs(uint64_t count)
             await_line();
         }
     }
-    say("all");
-    await_line();
     return wrong;
 }
 
@@ -236,8 +234,8 @@ static int pools(uint64_t count)
             await_line();
         }
     }
-    pool = NULL;
-    say("all");
+    if (!wrong)
+        say("right");
     await_line();
     return wrong;
 }
@@ -321,9 +319,10 @@ int main(int argc, char **argv)
         return fail("open", &error);
     say("open");
     const int wrong = run(what, count, stalls ? strtoull(argv[4], NULL, 10) : 0);
-    farpool_close(pool, NULL);
-    farpool_pool_free(pool);
     if (!wrong)
         say("right");
+    await_line();
+    farpool_close(pool, NULL);
+    farpool_pool_free(pool);
     return wrong;
 }
