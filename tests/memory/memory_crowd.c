@@ -26,12 +26,15 @@ enum { UP_WITHIN_MS = 60000, BEAT_MS = 1000, SOME = 100 };
 struct member {
     void *socket; /* ZeroMQ's, or NULL */
     int fd;       /* of a plain one */
-    bool up;
+    bool said, up;
 };
 
 static struct member *members;
-static size_t count;
-static bool speaks;
+static size_t count, dialled_again;
+static bool plain, speaks;
+static const char *address;
+static void *context;
+static const struct key_file *key; /* or NULL */
 
 static _Noreturn void fail(const char *what, const char *why)
 {
@@ -41,7 +44,7 @@ static _Noreturn void fail(const char *what, const char *why)
 
 /* ---------------------------------------------------------------------- opening */
 
-static int open_plain(const char *address)
+static int open_plain(void)
 {
     struct sockaddr_in name = {.sin_family = AF_INET,
                                .sin_port =
@@ -53,7 +56,7 @@ static int open_plain(const char *address)
     return fd;
 }
 
-static void *open_dealer(void *context, const char *address, const struct key_file *key)
+static void *open_dealer(void)
 {
     const int none = 0, never = -1, yes = 1, handshake_ms = UP_WITHIN_MS;
     void *socket = zmq_socket(context, ZMQ_DEALER);
@@ -128,7 +131,7 @@ static bool is_there(const struct member *member)
 }
 
 /* A client is up when it was answered. */
-static bool comes_up(struct member *member, bool *said)
+static bool comes_up(struct member *member)
 {
     if (member->socket == NULL)
         return true;
@@ -136,15 +139,15 @@ static bool comes_up(struct member *member, bool *said)
         return false;
     if (!speaks)
         return true;
-    if (!*said)
+    if (!member->said)
         say_hello(member->socket);
-    *said = true;
+    member->said = true;
     return drain(member->socket);
 }
 
 /* -------------------------------------------------------------------- the crowd */
 
-/* Once a second, those that are up say that they are there. */
+/* Once a second, those that said hello say that they are there. */
 static void beat(void)
 {
     static uint64_t beat_ms;
@@ -153,33 +156,48 @@ static void beat(void)
         return;
     beat_ms = now_ms + BEAT_MS;
     for (size_t i = 0; i < count; i++) {
-        if (!members[i].up)
+        if (!members[i].said)
             continue;
         send_message(members[i].socket, message_create(MSG_HEARTBEAT));
-        drain(members[i].socket);
+        if (members[i].up)
+            drain(members[i].socket);
     }
 }
 
+static void open_member(struct member *member)
+{
+    if (plain)
+        member->fd = open_plain();
+    else
+        member->socket = open_dealer();
+}
+
+/* As every client does whose connection was closed before it was answered: on a machine
+ * where thousands dial at once, some are. */
+static void dial_again(struct member *member)
+{
+    if (!member->said || can_send(member->socket))
+        return;
+    zmq_close(member->socket);
+    member->said = false;
+    member->socket = open_dealer();
+    dialled_again++;
+}
+
 /* Some at a time: a listener's queue of those that knock is not endless. */
-static void open_all(void *context, const char *kind, const char *address,
-                     const struct key_file *key)
+static void open_all(void)
 {
     const uint64_t until_ms = sys_now_ms() + UP_WITHIN_MS;
-    bool *said = calloc(count, sizeof *said);
     size_t opened = 0, up = 0;
-    if (said == NULL)
-        fail("crowd", "out of memory");
     while (up < count) {
-        for (size_t n = 0; n < SOME && opened < count; n++, opened++) {
-            if (strcmp(kind, "tcp") == 0)
-                members[opened].fd = open_plain(address);
-            else
-                members[opened].socket = open_dealer(context, address, key);
-        }
+        for (size_t n = 0; n < SOME && opened < count; n++)
+            open_member(&members[opened++]);
         for (size_t i = 0; i < opened; i++) {
-            if (!members[i].up && comes_up(&members[i], &said[i])) {
+            if (!members[i].up && comes_up(&members[i])) {
                 members[i].up = true;
                 up++;
+            } else if (!members[i].up) {
+                dial_again(&members[i]);
             }
         }
         if (sys_now_ms() > until_ms) {
@@ -189,7 +207,6 @@ static void open_all(void *context, const char *kind, const char *address,
         beat();
         poll(NULL, 0, up < opened ? 10 : 0);
     }
-    free(said);
 }
 
 static void stay_until_a_line_comes(void)
@@ -201,23 +218,26 @@ static void stay_until_a_line_comes(void)
 
 int main(int argc, char **argv)
 {
-    struct key_file key;
+    struct key_file file;
     farpool_error error;
     size_t there = 0;
     if (argc < 4)
         fail("usage", "memory_crowd tcp|handshake|client COUNT ADDRESS [KEYFILE]");
-    if (argc > 4 && key_load(argv[4], &key, &error) != 0)
+    if (argc > 4 && key_load(argv[4], &file, &error) != 0)
         fail("key", error.text);
-    count = (size_t)atol(argv[2]);
+    key = argc > 4 ? &file : NULL;
+    plain = strcmp(argv[1], "tcp") == 0;
     speaks = strcmp(argv[1], "client") == 0;
+    count = (size_t)atol(argv[2]);
+    address = argv[3];
     members = calloc(count, sizeof *members);
-    void *context = zmq_ctx_new();
+    context = zmq_ctx_new();
     if (members == NULL || context == NULL ||
-        zmq_ctx_set(context, ZMQ_MAX_SOCKETS, (int)count + 8) != 0 ||
+        zmq_ctx_set(context, ZMQ_MAX_SOCKETS, 2 * (int)count + 8) != 0 ||
         sys_need_files(2 * count + 64, &error) != 0)
         fail("crowd", "too few files, or out of memory");
-    open_all(context, argv[1], argv[3], argc > 4 ? &key : NULL);
-    puts("up");
+    open_all();
+    printf("up, %zu dialled again\n", dialled_again);
     fflush(stdout);
     stay_until_a_line_comes();
     for (size_t i = 0; i < count; i++)
