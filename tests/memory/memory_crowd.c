@@ -21,11 +21,12 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-enum { UP_WITHIN_MS = 180000, BEAT_MS = 1000, SOME = 100 };
+enum { UP_WITHIN_MS = 180000, BEAT_MS = 1000, DIAL_MS = 10000, SOME = 100 };
 
 struct member {
     void *socket; /* ZeroMQ's, or NULL */
     int fd;       /* of a plain one */
+    uint64_t opened_ms;
     bool said, up;
 };
 
@@ -166,21 +167,23 @@ static void beat(void)
 
 static void open_member(struct member *member)
 {
+    member->opened_ms = sys_now_ms();
     if (plain)
         member->fd = open_plain();
     else
         member->socket = open_dealer();
 }
 
-/* As every client does whose connection was closed before it was answered: on a machine
+/* As every client does whose connection was closed, or whose handshake was given up:
  * where thousands dial at once, some are. */
 static void dial_again(struct member *member)
 {
-    if (!member->said || can_send(member->socket))
+    const bool late = sys_now_ms() > member->opened_ms + DIAL_MS;
+    if (plain || (!late && (!member->said || can_send(member->socket))))
         return;
     zmq_close(member->socket);
+    open_member(member);
     member->said = false;
-    member->socket = open_dealer();
     dialled_again++;
 }
 
