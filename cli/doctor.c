@@ -109,6 +109,8 @@ static void look_at_coordinator(struct doctor *doctor, const char *address)
                    "%s: install the same version on both sides", error.text);
     } else if (code == FARPOOL_EKEY) {
         doctor_tell_key(doctor, address, &error);
+    } else if (code == FARPOOL_ENOMEM) {
+        doctor_add(doctor, "coordinator", FINDING_PROBLEM, "%s", error.text);
     } else if (code) {
         doctor_add(doctor, "coordinator", FINDING_PROBLEM,
                    "%s: check the address, and that farpool-coordinator runs there",

@@ -11,6 +11,10 @@
  * connection or a later one. A later one shows by an open slot whose link has another
  * socket cookie, or by a message of a new peer on a slot that has a link.
  *
+ * ZeroMQ gives up who does not finish its handshake; who finishes it and says nothing
+ * more would hold a connection for ever. So those are looked at once a second, and closed
+ * after a few looks: looks, since what came while this process was stopped is not late.
+ *
  * The reading end has no high-water mark: ZeroMQ's I/O thread waits for room otherwise.
  */
 #include "common/base/error.h"
@@ -90,6 +94,9 @@ static void listener_event(struct net *net, uint16_t event, uint32_t value)
     if (event == ZMQ_EVENT_ACCEPTED) {
         unbind(net, slot);
         slot->open = true;
+        slot->looks = 0;
+        if (net->look_at_ms == UINT64_MAX)
+            net->look_at_ms = net->now_ms + MUTE_LOOK_MS;
     } else {
         slot->open = false;
         unbind(net, slot);
@@ -196,11 +203,42 @@ void net_monitor_bind(struct net *net, struct link *link, int fd)
         net); /* gone meanwhile: the cookie may be another's, and is not used */
 }
 
+static bool is_mute(const struct net *net, int fd)
+{
+    return fd >= 0 && (size_t)fd < net->fds_capacity && net->fds[fd].open &&
+           net->fds[fd].link == NULL;
+}
+
 void net_monitor_refuse(struct net *net, int fd)
 {
     struct link nobody = {.fd = fd, .cookie = fd < 0 ? 0 : read_cookie(fd)};
     net_monitor_drain(net);
-    bool there = fd >= 0 && (size_t)fd < net->fds_capacity && net->fds[fd].open;
-    if (there && net->fds[fd].link == NULL)
+    if (is_mute(net, fd))
         net_link_cut(&nobody);
+}
+
+/* The one that a look was counted for may have gone, and another have its number. */
+static void cut_mute(struct net *net, int fd)
+{
+    struct link nobody = {.fd = fd, .cookie = read_cookie(fd)};
+    net_monitor_drain(net);
+    if (is_mute(net, fd) && net->fds[fd].looks >= MUTE_LOOKS)
+        net_link_cut(&nobody);
+}
+
+void net_monitor_look(struct net *net, bool drained)
+{
+    bool some = false;
+    if (!net->listener || !drained || net->now_ms < net->look_at_ms)
+        return;
+    for (size_t fd = 0; fd < net->fds_capacity; fd++) {
+        if (!is_mute(net, (int)fd))
+            continue;
+        some = true;
+        if (net->fds[fd].looks < MUTE_LOOKS)
+            net->fds[fd].looks++;
+        else
+            cut_mute(net, (int)fd);
+    }
+    net->look_at_ms = some ? net->now_ms + MUTE_LOOK_MS : UINT64_MAX;
 }

@@ -23,6 +23,7 @@ static struct net *create(const struct net_config *config, bool listener)
     net_address_target(config->address, net->target, sizeof net->target);
     net->queue_bytes_max = config->queue_bytes_max;
     net->seed = config->seed;
+    net->look_at_ms = UINT64_MAX;
     net->keyed = config->keys != NULL;
     if (net->keyed)
         net->keys = *config->keys;
@@ -252,6 +253,7 @@ int net_poll(struct net *net, uint64_t now_ms,
     if (!net->listener)
         net_link_announce(net, &delivery);
     bool drained = net_receive_batch(net, &delivery);
+    net_monitor_look(net, drained);
     net_links_finish(net, drained, &delivery);
     if (!net->listener)
         continue_dial(net);
@@ -285,6 +287,8 @@ uint64_t net_deadline(const struct net *net)
         deadline = TAILQ_FIRST(&net->closing)->close_by_ms;
     if (net->listener && net->blocked)
         deadline = earlier(deadline, net->retry_at_ms);
+    if (net->listener)
+        deadline = earlier(deadline, net->look_at_ms);
     if (!net->listener && net->dial != DIAL_UP)
         deadline = earlier(deadline, net->redial_at_ms);
     return deadline;

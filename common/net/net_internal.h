@@ -34,6 +34,8 @@
 #define CLOSING_MS 1000
 #define DIAL_TIMEOUT_MS 5000
 #define BLOCKED_MS_MAX 16
+#define MUTE_LOOK_MS 1000 /* between looks at connections without a first message */
+#define MUTE_LOOKS 20     /* that one may have: when thousands dial, all take long */
 
 /* ----------------------------------------------------------------- envelope.c */
 
@@ -147,6 +149,7 @@ TAILQ_HEAD(link_list, link);
 
 struct fd_slot {
     bool open;         /* accepted and not disconnected */
+    uint8_t looks;     /* at it while it had no link */
     struct link *link; /* bound by its first message, or NULL */
 };
 
@@ -181,6 +184,7 @@ struct net {
 
     struct fd_slot *fds; /* listener: by file descriptor */
     size_t fds_capacity;
+    uint64_t look_at_ms; /* for those that are open and have no link */
 
     enum dial_state dial;
     struct link *dialled;     /* the dialer's link */
@@ -250,6 +254,9 @@ void net_monitor_drain(struct net *net);
 void net_monitor_bind(struct net *net, struct link *link, int fd);
 /* Closes a listener's connection that has no link, and will have none. */
 void net_monitor_refuse(struct net *net, int fd);
+/* Closes connections that have said nothing for too long. drained: nothing is left in the
+ * socket, else what they said may wait there. */
+void net_monitor_look(struct net *net, bool drained);
 
 /* ----------------------------------------------------------------------- zap.c */
 

@@ -6,9 +6,17 @@ scratch=$(mktemp -d)
 passed=0 failed=0
 pids=()
 
+# The number of one that has ended may be another program's by now.
+is_ours() { # PID
+    local stat
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+    set -- ${stat##*) }
+    [ "$2" = "$$" ]
+}
+
 cleanup() {
     local pid
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
+    for pid in "${pids[@]}"; do is_ours "$pid" && kill "$pid" 2>/dev/null; done
     for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null; done
     rm -rf "$scratch"
 }

@@ -7,6 +7,7 @@
 #include "common/base/error.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -231,6 +232,61 @@ static void raw_tcp_peers_are_no_links(void **state)
     assert_int_equal(LISTENER->downs, 0);
 }
 
+/* Finishes ZeroMQ's handshake, without ZeroMQ, which would dial again. */
+static int raw_handshake(void)
+{
+    uint8_t greeting[64] = {0xff, [9] = 0x7f, 3, 0, 'N', 'U', 'L', 'L'};
+    static const char ready[] = "\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06"
+                                "DEALER";
+    int fd = raw_tcp();
+    assert_int_equal(send(fd, greeting, sizeof greeting, MSG_NOSIGNAL), sizeof greeting);
+    assert_int_equal(send(fd, ready, sizeof ready - 1, MSG_NOSIGNAL), sizeof ready - 1);
+    return fd;
+}
+
+/* How many are over; *bytes grows by what the last one was told. */
+static int ended(const int *fds, int count, ssize_t *bytes)
+{
+    int over = 0;
+    for (int i = 0; i < count; i++) {
+        uint8_t text[256];
+        ssize_t size = recv(fds[i], text, sizeof text, MSG_DONTWAIT);
+        *bytes += i == count - 1 && size > 0 ? size : 0;
+        over += size == 0 || (size < 0 && errno == ECONNRESET);
+    }
+    return over;
+}
+
+/* Whoever finishes ZeroMQ's handshake and then says nothing holds a descriptor and
+ * memory, and is closed after some looks, a second apart; a long time alone is no reason.
+ * Who has said hello may be silent as long as its core bears it. */
+static void who_never_says_hello_is_closed(void **state)
+{
+    enum { MUTE = 20, LOOKS = 20 };
+    int fds[MUTE];
+    ssize_t bytes = 0;
+    (void)state;
+    join_witness();
+    for (int i = 0; i < MUTE; i++)
+        fds[i] = raw_handshake();
+    TURN_UNTIL(ended(fds, MUTE, &bytes) == 0 && bytes > 64 + 28); /* greeting, READY */
+    for (int i = 0; i < LOOKS - 1; i++) {
+        ahead_ms += i == 0 ? 100000 : 1000;
+        turn(1);
+    }
+    assert_int_equal(ended(fds, MUTE, &bytes), 0);
+    for (int i = 0; i < 3; i++) {
+        ahead_ms += 1000;
+        turn(1);
+    }
+    TURN_UNTIL(ended(fds, MUTE, &bytes) == MUTE);
+    assert_int_equal(LISTENER->downs, 0);
+    for (int i = 0; i < MUTE; i++)
+        close(fds[i]);
+    TURN_UNTIL(net_deadline(LISTENER->net) == UINT64_MAX); /* it looks for nobody more */
+    check_witness();
+}
+
 /* Connections that come and go without a word in between, so that the listener's
  * descriptors are the same numbers again and again: each link's end is told, and none
  * twice, and nobody else's. */
@@ -293,6 +349,7 @@ int main(void)
         TEST(random_bytes_break_nothing),
         TEST(an_oversize_frame_ends_the_connection),
         TEST(raw_tcp_peers_are_no_links),
+        TEST(who_never_says_hello_is_closed),
         TEST(descriptors_are_used_again),
         TEST(a_dialer_that_gets_garbage_dials_again),
     };
