@@ -248,7 +248,8 @@ int client_send_flush_resume(struct client_core *core, struct client_effects *ef
         if (error)
             return error;
     }
-    if (core->link_number > 1 && send_resumed(core, effects))
+    const bool resumes = core->config.resumes || core->link_number > 1;
+    if (resumes && send_resumed(core, effects))
         return FARPOOL_ENOMEM;
     core->resume = false;
     return 0;

@@ -20,13 +20,35 @@ struct detached_job *service_add_job(struct service *service, struct store_job *
         return NULL;
     }
     about->spec = NULL;
+    service_place_job(service, job);
     return job;
+}
+
+void service_place_job(struct service *service, struct detached_job *job)
+{
+    const bool waits = job->about.state == STORE_OPEN && job->run == NULL;
+    if (waits && !job->waits)
+        TAILQ_INSERT_TAIL(&service->waiting, job, waiting_entry);
+    if (!waits && job->waits)
+        TAILQ_REMOVE(&service->waiting, job, waiting_entry);
+    job->waits = waits;
+}
+
+void service_touch_job(struct service *service, struct detached_job *job)
+{
+    if (!job->dirty)
+        TAILQ_INSERT_TAIL(&service->dirty, job, dirty_entry);
+    job->dirty = true;
 }
 
 void service_drop_job(struct service *service, struct detached_job *job)
 {
     if (job->run != NULL)
         run_close(service, job->run);
+    if (job->waits)
+        TAILQ_REMOVE(&service->waiting, job, waiting_entry);
+    if (job->dirty)
+        TAILQ_REMOVE(&service->dirty, job, dirty_entry);
     HASH_DEL(service->jobs, job);
     message_free(&job->about.spec);
     mem_free(job);
@@ -97,12 +119,13 @@ struct detached_job *service_find_submit(struct service *service,
 void service_end_job(struct service *service, struct detached_job *job,
                      enum store_state state, int code, const char *reason)
 {
+    job->about.state = state;
     if (job->run != NULL)
         run_close(service, job->run);
-    job->about.state = state;
+    service_place_job(service, job);
     job->about.code = code;
     snprintf(job->about.reason, sizeof job->about.reason, "%s", reason);
-    job->dirty = true;
+    service_touch_job(service, job);
     service_log(service, code != 0 ? LOG_WARNING : LOG_INFO, "detached-over",
                 "name=%s owner=%s reason=\"%s\"", job->about.spec->submit.name,
                 job->about.owner.name, reason);
@@ -120,12 +143,17 @@ void service_remove_job(struct service *service, struct detached_job *job)
 void service_write_jobs(struct service *service)
 {
     farpool_error error;
-    struct detached_job *job, *next;
-    HASH_ITER (hh, service->jobs, job, next) {
-        if (!job->dirty || service->failed)
-            continue;
+    struct detached_job *job;
+    while ((job = TAILQ_FIRST(&service->dirty)) != NULL && !service->failed) {
+        TAILQ_REMOVE(&service->dirty, job, dirty_entry);
         job->dirty = false;
         if (store_job_update(service->store, &job->about, &error) != 0)
             service_fail(service, &error);
     }
+}
+
+void service_chance_id(struct service *service, struct id *ret_id)
+{
+    const uint64_t words[2] = {rng_next(&service->seed), rng_next(&service->seed)};
+    memcpy(ret_id, words, sizeof *ret_id);
 }
