@@ -445,7 +445,10 @@ void run_flush(struct service *service, struct run *run)
     if (run->link == 0 && service->now_ms >= run->up_ms) {
         struct client_event up = {.kind = CLIENT_LINK_UP};
         run->link = service->config.first_link + ++service->links;
-        run_step(service, run, &up);
+        if (run_step(service, run, &up) != 0) { /* nobody has heard of it */
+            run->link = 0;
+            run->up_ms = service->now_ms + LINK_MS;
+        }
     }
     run_step(service, run, &event);
     take_effects(service, run);

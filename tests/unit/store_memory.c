@@ -7,6 +7,7 @@
 #include "store_memory.h"
 #include "common/base/error.h"
 #include "common/base/mem.h"
+#include "common/base/span.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -197,7 +198,7 @@ int store_job_add(struct store *store, struct store_job *job, farpool_error *err
         i++;
     assert(i < JOBS);
     if ((code = message_encode(job->spec, &spec)) != 0)
-        return error_set(error, code, "out of memory");
+        return error_set(error, code, "the message cannot be encoded");
     job->id = ++last_id;
     job->is_checked = true;
     memset(&open_jobs[i], 0, sizeof open_jobs[i]);
@@ -342,9 +343,18 @@ int store_result_read(struct store *store, int64_t job, uint64_t index, bool who
     const struct cell *cell = &mine->results[index];
     struct store_result result = {.first = index, .count = 1};
     result.failed.code = cell->code;
-    if (whole && cell->code == 0 &&
-        (result.data = payload_copy(cell->bytes, cell->size)) == NULL)
+    bool failed = false;
+    if (whole && cell->code == 0) {
+        failed = (result.data = payload_copy(cell->bytes, cell->size)) == NULL;
+    } else if (whole) {
+        result.failed.message = mem_strdup("it failed");
+        result.failed.backtrace = mem_strdup("");
+        failed = result.failed.message == NULL || result.failed.backtrace == NULL;
+    }
+    if (failed) {
+        store_result_fini(&result);
         return error_set(error, FARPOOL_ENOMEM, "out of memory");
+    }
     *ret_result = result;
     return 0;
 }
