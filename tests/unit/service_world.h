@@ -52,7 +52,8 @@ struct world {
     struct service *service;
     uint64_t now_ms, rng, links;
     bool once;
-    bool oom; /* allocations of the service fail */
+    bool oom;    /* allocations of the service fail now and then */
+    size_t left; /* or: that one from now; 0: none */
     /* the coordinator's */
     uint64_t link; /* of the client inside; 0: none */
     bool resumed;
@@ -74,11 +75,19 @@ static inline uint64_t world_dice(struct world *world, uint64_t bound)
     return rng_next(&world->rng) % bound;
 }
 
-/* Lets an allocation of the next call of the service fail now and then. */
+/* Lets an allocation of the next call of the service fail, and ends that. */
 static inline void world_arm(struct world *world)
 {
+    size_t at = world->left;
     if (world->oom && world_dice(world, 8) == 0)
-        mem_fail_after(1 + (size_t)world_dice(world, 40));
+        at = 1 + (size_t)world_dice(world, 40);
+    mem_fail_after(at);
+}
+
+static inline void world_disarm(struct world *world)
+{
+    const size_t made = mem_fail_after(0);
+    world->left = made < world->left ? world->left - made : 0;
 }
 
 static inline void world_tell(struct world *world, struct message *message)
@@ -87,7 +96,7 @@ static inline void world_tell(struct world *world, struct message *message)
         .kind = SERVICE_INNER, .link = world->link, .message = message};
     world_arm(world);
     service_take(world->service, &in, world->now_ms);
-    mem_fail_after(0);
+    world_disarm(world);
     message_free(&in.message);
 }
 
@@ -301,7 +310,7 @@ static inline void world_turn(struct world *world)
     size_t count;
     world_arm(world);
     service_turn(world->service, world->now_ms);
-    mem_fail_after(0);
+    world_disarm(world);
     struct service_out *outs = service_outs(world->service, &count);
     struct service_out mine[256];
     assert_true(count <= 256);

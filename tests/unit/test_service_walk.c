@@ -28,7 +28,7 @@ static void start(struct world *world)
     do {
         world_arm(world);
         code = service_create(&config, world->now_ms, &world->service);
-        mem_fail_after(0);
+        world_disarm(world);
     } while (code == FARPOOL_ENOMEM);
     assert_int_equal(code, 0);
 }
@@ -53,7 +53,7 @@ static void ask(struct world *world, struct message *message)
     world->answered = false;
     world_arm(world);
     service_take(world->service, &in, world->now_ms);
-    mem_fail_after(0);
+    world_disarm(world);
     message_free(&in.message);
 }
 
@@ -290,41 +290,63 @@ static void tell_stuck(const struct world *world, uint64_t seed)
              world->submit_stage, (unsigned long long)world->link, text);
 }
 
-static void walk(uint64_t seed, bool oom)
+/* A job's life; faults for so many steps. */
+static bool walk(uint64_t seed, int faults, bool oom, size_t fail_at)
 {
     static struct world world;
     world = (struct world){.rng = seed, .now_ms = 1000, .links = 1000, .oom = oom};
     world.once = seed % 2 == 0;
+    world.left = fail_at;
     memory_store_clear();
     start(&world);
-    for (int i = 0; i < STEPS && !is_over(); i++)
+    for (int i = 0; i < faults && !is_over(); i++)
         step(&world, true);
     memory_store_fail(0, 0);
     world.oom = false;
+    if (fail_at != 0) { /* in both lives */
+        for (int i = 0; i < 400; i++)
+            step(&world, false);
+        crash(&world);
+    }
     for (int i = 0; i < 100000 && !is_over(); i++)
         step(&world, false);
     if (!is_over())
         tell_stuck(&world, seed);
     world.now_ms += 10000; /* whatever has failed is tried again */
     world_turn(&world);
+    const bool failed = fail_at != 0 && world.left == 0;
+    world.left = 0;
     collect(&world);
     service_destroy(world.service);
     message_free(&world.answer);
     memory_store_clear();
+    return failed;
 }
 
 static void test_walks(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= WALKS; seed++)
-        walk(seed, false);
+        walk(seed, STEPS, false, 0);
 }
 
 static void test_walks_without_memory(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= WALKS; seed++)
-        walk(seed, true);
+        walk(seed, STEPS, true, 0);
+}
+
+static void test_each_allocation(void **state)
+{
+    (void)state;
+    size_t at = 1;
+    for (uint64_t seed = 1; seed <= 2; seed++) {
+        for (at = 1; walk(seed, 0, false, at); at++)
+            ;
+        print_message("seed %d: %zu allocations\n", (int)seed, at - 1);
+        assert_true(at > 300);
+    }
 }
 
 int main(void)
@@ -332,6 +354,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_walks),
         cmocka_unit_test(test_walks_without_memory),
+        cmocka_unit_test(test_each_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
