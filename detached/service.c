@@ -194,6 +194,7 @@ void service_turn(struct service *service, uint64_t now_ms)
         }
         service_release_answers(service);
         service->more = false;
+        service_remove_given_up(service);
         if (service->down_code == 0) {
             start_runs(service, true);
             start_runs(service, false);

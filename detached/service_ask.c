@@ -131,7 +131,9 @@ static void end_job(struct service *service, const struct service_in *in)
         message->answer.tasks = about->tasks - about->done - about->failed;
     }
     service_answer(service, in->link, question, &message);
-    if (question->detached_end.forget || about->state == STORE_FILLING)
+    if (about->state == STORE_FILLING)
+        service_give_up(service, job);
+    else if (question->detached_end.forget)
         service_remove_job(service, job);
     else if (about->state == STORE_OPEN)
         service_end_job(service, job, STORE_CANCELLED, FARPOOL_ECANCELLED, "cancelled");

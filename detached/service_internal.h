@@ -37,6 +37,7 @@
 #define TICK_MS 60000        /* jobs that have ended age by it */
 #define FILLING_S 3600       /* who submits is silent for so long: it is dropped */
 #define PIECE_BYTES 1048576  /* of a file, in one message */
+#define GIVEN_UP_MAX 64      /* that the disk does not let go; more stay for FILLING_S */
 #define GIVEN_AHEAD 4096     /* tasks: so seldom is it written how many were sent */
 
 struct detached_job;
@@ -95,6 +96,8 @@ struct service {
     struct detached_job_list dirty, waiting;
     struct run_list runs;
     unsigned runs_count;
+    struct id given_up[GIVEN_UP_MAX]; /* submissions that are to be removed */
+    unsigned given_up_count;
     bool more;   /* a run has something to send: another round */
     bool failed; /* the transaction: nothing more is done with it */
     farpool_error failure;
@@ -151,6 +154,10 @@ void service_end_job(struct service *service, struct detached_job *job,
                      enum store_state state, int code, const char *reason);
 /* From the store too. */
 void service_remove_job(struct service *service, struct detached_job *job);
+/* A submission that its client gave up; also when the disk takes no removal now. */
+void service_give_up(struct service *service, struct detached_job *job);
+/* Those that it did not take then. */
+void service_remove_given_up(struct service *service);
 /* Writes those that have changed. */
 void service_write_jobs(struct service *service);
 

@@ -140,6 +140,38 @@ void service_remove_job(struct service *service, struct detached_job *job)
         service_drop_job(service, job);
 }
 
+void service_give_up(struct service *service, struct detached_job *job)
+{
+    if (service->given_up_count < GIVEN_UP_MAX)
+        service->given_up[service->given_up_count++] = job->about.spec->submit.submit;
+    service_remove_job(service, job);
+}
+
+static struct detached_job *find_filling(const struct service *service,
+                                         const struct id *submit)
+{
+    struct detached_job *job = service->jobs;
+    while (job != NULL && (job->about.state != STORE_FILLING ||
+                           !id_equal(&job->about.spec->submit.submit, submit)))
+        job = job->hh.next;
+    return job;
+}
+
+void service_remove_given_up(struct service *service)
+{
+    unsigned left = 0;
+    for (unsigned i = 0; i < service->given_up_count; i++) {
+        struct detached_job *job = find_filling(service, &service->given_up[i]);
+        if (job == NULL)
+            continue; /* that is on the disk */
+        service->given_up[left++] = service->given_up[i];
+        if (!service->failed)
+            service_remove_job(service, job);
+        service->more = true;
+    }
+    service->given_up_count = left;
+}
+
 void service_write_jobs(struct service *service)
 {
     farpool_error error;
