@@ -33,6 +33,8 @@ bool store_is_checked(const struct store *store);
 
 /* Tests only, for small files: of those that are made from now on. */
 void store_set_page_bytes(unsigned bytes);
+/* The same, for short ones: how long opening may take for looking at all of it. */
+void store_set_check_ms(unsigned ms);
 
 int store_commit(struct store *store, farpool_error *error); /* nothing written: 0 */
 void store_rollback(struct store *store);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * store_check.c: that an opened file is a store, and whole. SQLite's own check reads
- * every page, which for many gigabytes takes minutes: after STORE_CHECK_MS it is told to
+ * every page, which for many gigabytes takes minutes: after check_ms it is told to
  * stop, and what is wrong in the rest is found when that is read, by SQLite or by the
  * checksums of the rows. */
 #include "common/base/error.h"
@@ -13,6 +13,15 @@
 #include <string.h>
 #include <time.h>
 
+#define AGAIN_MS 10
+
+static unsigned check_ms = 5000; /* what opening may take for looking at all of it */
+
+void store_set_check_ms(unsigned ms)
+{
+    check_ms = ms;
+}
+
 /* Stops the connection's statement after a while. */
 struct watch {
     pthread_t thread;
@@ -22,18 +31,28 @@ struct watch {
     bool is_over;
 };
 
+static void add_ms(struct timespec *time, unsigned ms)
+{
+    const long ns = time->tv_nsec + (long)(ms % 1000) * 1000000;
+    time->tv_sec += ms / 1000 + ns / 1000000000;
+    time->tv_nsec = ns % 1000000000;
+}
+
 static void *stop_late(void *arg)
 {
     struct watch *watch = arg;
     struct timespec until;
     int result = 0;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += STORE_CHECK_MS / 1000;
+    add_ms(&until, check_ms);
     pthread_mutex_lock(&watch->mutex);
-    while (!watch->is_over && result != ETIMEDOUT)
+    while (!watch->is_over) {
         result = pthread_cond_timedwait(&watch->over, &watch->mutex, &until);
-    if (!watch->is_over)
-        sqlite3_interrupt(watch->db);
+        if (watch->is_over || result != ETIMEDOUT)
+            continue;
+        sqlite3_interrupt(watch->db); /* again, if it had not begun */
+        add_ms(&until, AGAIN_MS);
+    }
     pthread_mutex_unlock(&watch->mutex);
     return NULL;
 }
@@ -95,6 +114,6 @@ int store_check(struct store *store, farpool_error *error)
     if (version != STORE_VERSION)
         return store_damaged(store, error, "its version is %lld, and not %d",
                              (long long)version, STORE_VERSION);
-    store->check_until_ms = sys_now_ms() + STORE_CHECK_MS;
+    store->check_until_ms = sys_now_ms() + check_ms;
     return check_pages(store, error);
 }

@@ -21,7 +21,6 @@
 
 #define STORE_VERSION 1
 #define STORE_APPLICATION 0x66726d70 /* PRAGMA application_id */
-#define STORE_CHECK_MS 5000          /* what opening may take for looking at all of it */
 
 /* X(NAME, text) */
 #define STORE_STATEMENTS(X)                                                              \

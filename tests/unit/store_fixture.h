@@ -22,7 +22,7 @@
 
 #include <cmocka.h>
 
-#define BYTES_MAX (64u << 20)
+#define BYTES_MAX (256u << 20)
 #define TASKS 40
 #define OUTPUT_BYTES 40
 

@@ -122,6 +122,46 @@ static void test_limit(void **state)
     assert_done(store_commit(store, &error));
 }
 
+static int see_unchecked(void *user, struct store_job *job)
+{
+    assert_false(job->is_checked);
+    assert_done(store_job_check(store, job, &error));
+    assert_true(job->is_checked);
+    ++*(unsigned *)user;
+    return 0;
+}
+
+/* A large store is opened before all of it was looked at, and its jobs are later. */
+static void test_large(void **state)
+{
+    (void)state;
+    const uint64_t end = sys_now_ms() + 20000;
+    unsigned jobs = 0;
+    int64_t id;
+    assert_done(open_store());
+    assert_done(add_job("a", &id));
+    for (uint64_t first = 0; first < 800000; first += 1000)
+        assert_done(add_result(id, first, 1000));
+    assert_done(count_job(id, "a", 0, 800000));
+    assert_done(store_commit(store, &error));
+    close_store();
+    store_set_check_ms(1);
+    for (;;) { /* until the thread that looks at the clock was not too late */
+        assert_done(open_store());
+        if (!store_is_checked(store))
+            break;
+        close_store();
+        assert_true(sys_now_ms() < end);
+    }
+    assert_done(store_jobs_read(store, see_unchecked, &jobs, &error));
+    assert_int_equal(jobs, 1);
+    store_set_check_ms(60000);
+    close_store();
+    assert_done(open_store());
+    assert_true(store_is_checked(store));
+    store_set_check_ms(5000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -131,6 +171,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_at_a_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_attempts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_limit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_large, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
