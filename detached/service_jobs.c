@@ -4,6 +4,7 @@
  * does not exist, but to an admin's; where no keys are in use it is everybody's. */
 #include "detached/service_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,6 +50,7 @@ void service_drop_job(struct service *service, struct detached_job *job)
         TAILQ_REMOVE(&service->waiting, job, waiting_entry);
     if (job->dirty)
         TAILQ_REMOVE(&service->dirty, job, dirty_entry);
+    assert(service->jobs != NULL && service->jobs->hh.tbl != NULL);
     HASH_DEL(service->jobs, job);
     message_free(&job->about.spec);
     mem_free(job);
