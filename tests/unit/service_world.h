@@ -315,7 +315,8 @@ static inline void world_turn(struct world *world)
     struct service_out *outs = service_outs(world->service, &count);
     struct service_out mine[256];
     assert_true(count <= 256);
-    memcpy(mine, outs, count * sizeof *outs); /* what is told now adds more */
+    if (count > 0) /* what is told now adds more */
+        memcpy(mine, outs, count * sizeof *outs);
     for (size_t i = 0; i < count; i++)
         outs[i].message = NULL;
     service_clear(world->service);
