@@ -58,7 +58,7 @@ static const char submit_text[] =
     "63 letters, digits, . _ -), farpool wait waits for it, farpool results prints what\n"
     "the commands wrote, from any machine, and farpool cancel --detached ends it.\n"
     "Commands run in scratch folders of the nodes: files are named by absolute paths, or\n"
-    "come with --file.\n"
+    "come with --file; or give --workdir. NAME is printed when the job is on the disk.\n"
     "\n"
     "  -c, --coordinator ADDRESS  whom to leave it with (default: $FARPOOL_COORDINATOR)\n"
     "  -k, --key FILE             the key that it wants (default: $FARPOOL_KEY)\n"
@@ -68,6 +68,8 @@ static const char submit_text[] =
     "      --task-cpu SECONDS     kill a command that uses more CPU time\n"
     "      --task-memory BYTES    kill a command that uses more memory; K, M, G: of 1024\n"
     "  -r, --retries N            try a failed command up to N more times\n"
+    "  -w, --workdir DIR          run commands in this folder of each node: the job fails\n"
+    "                             where it is not; ...: in scratch folders\n"
     "  -f, --file PATH            put this file beside the command on each node; may\n"
     "                             be given again\n"
     "  -0, --null                 input ends with NUL bytes instead of line ends\n"
@@ -178,6 +180,22 @@ static bool parse_option(struct map *map, int option)
     }
 }
 
+/* Why an option is none of a job that nobody watches. */
+static const char *only_map(int option)
+{
+    switch (option) {
+    case 'u':
+        return "--unordered is for farpool map only: results are kept, and given in order";
+    case 'n':
+        return "--dry-run is for farpool map only: `farpool map --dry-run` shows the same "
+               "commands";
+    case 'p':
+        return "--progress is for farpool map only: see `farpool jobs` and `farpool wait`";
+    default:
+        return "--quiet is for farpool map only: `farpool results` tells which failed";
+    }
+}
+
 /* The template, and the items behind ":::". */
 static void set_defaults(struct map *map)
 {
@@ -199,8 +217,8 @@ int map_parse(struct map *map, int argc, char **argv)
             fputs(submit ? submit_text : help_text, stdout);
             return -1;
         }
-        if (submit && option < OPTION_TASK_CPU && strchr("upqnw", option))
-            return cli_usage_error(map_called, "-%c is for farpool map only", option);
+        if (submit && option < OPTION_TASK_CPU && strchr("upqn", option))
+            return cli_usage_error(map_called, "%s", only_map(option));
         if (!parse_option(map, option))
             return CLI_USAGE;
     }

@@ -23,6 +23,8 @@
 
 /* ----------------------------------------------------------------- in the processes */
 
+static const char *called = "map"; /* or submit */
+
 static const char *user_name(char uid[16])
 {
     const struct passwd *entry = getpwuid(geteuid());
@@ -45,6 +47,20 @@ static int enter_workdir(farpool_task *task)
 }
 FARPOOL_BYTES_FUNCTION(enter_workdir)
 
+/* Of a job that nobody watches: what it does elsewhere would be noticed by nobody. */
+static int enter_workdir_or_fail(farpool_task *task)
+{
+    size_t size;
+    char uid[16];
+    const char *folder = farpool_task_input(task, &size);
+    if (chdir(folder) != 0)
+        return farpool_fail(task, "user %s cannot enter '%s': %s", user_name(uid), folder,
+                            strerror(errno));
+    setenv("PWD", folder, 1);
+    return FARPOOL_OK;
+}
+FARPOOL_BYTES_FUNCTION(enter_workdir_or_fail)
+
 /* ------------------------------------------------------------------ in the command */
 
 /* The current folder by the name that the user knows it by: on nodes, that of a link (as
@@ -59,7 +75,7 @@ static int present_folder(char **ret_folder)
     else
         *ret_folder = getcwd(NULL, 0);
     return *ret_folder ? CLI_OK
-                       : cli_error("map",
+                       : cli_error(called,
                                    "the current folder cannot be found out: %s; cd "
                                    "elsewhere, or give --workdir",
                                    strerror(errno));
@@ -82,7 +98,7 @@ static int absolute(const char *wanted, char **ret_folder)
             *ret_folder = NULL;
         free(base);
     }
-    return *ret_folder ? CLI_OK : cli_error("map", "out of memory");
+    return *ret_folder ? CLI_OK : cli_error(called, "out of memory");
 }
 
 int cli_workdir_choose(const char *wanted, bool files, bool embedded,
@@ -90,23 +106,38 @@ int cli_workdir_choose(const char *wanted, bool files, bool embedded,
 {
     *ret_workdir = (struct cli_workdir){.folder = NULL};
     if (wanted && !wanted[0])
-        return cli_usage_error("map", "--workdir: a folder is wanted, not ''");
+        return cli_usage_error(called, "--workdir: a folder is wanted, not ''");
     if (wanted && strcmp(wanted, SCRATCH) == 0) {
         if (embedded)
-            return cli_usage_error("map", "--workdir ...: a coordinator's workers have "
-                                          "scratch folders, and no coordinator is given");
+            return cli_usage_error(called,
+                                   "--workdir ...: a coordinator's workers have "
+                                   "scratch folders, and no coordinator is given");
         return CLI_OK;
     }
     if (wanted && files)
-        return cli_usage_error("map", "--file brings files into scratch folders, so "
-                                      "--workdir can only be " SCRATCH);
+        return cli_usage_error(called, "--file brings files into scratch folders, so "
+                                       "--workdir can only be " SCRATCH);
     if (files || (embedded && !wanted))
         return CLI_OK;
     if (!embedded)
         return absolute(wanted ? wanted : ".", &ret_workdir->folder);
     return chdir(wanted) == 0 ? CLI_OK
-                              : cli_error("map", "--workdir: cannot enter '%s': %s",
+                              : cli_error(called, "--workdir: cannot enter '%s': %s",
                                           wanted, strerror(errno));
+}
+
+int cli_workdir_submit(const char *wanted, bool files, struct cli_workdir *ret_workdir,
+                       farpool_pool_options *options)
+{
+    *ret_workdir = (struct cli_workdir){.folder = NULL};
+    called = "submit";
+    const int result = wanted ? cli_workdir_choose(wanted, files, false, ret_workdir) : 0;
+    if (ret_workdir->folder != NULL) {
+        options->initializer = FARPOOL_REF(enter_workdir_or_fail)->name;
+        options->initializer_argument =
+            (farpool_bytes){ret_workdir->folder, strlen(ret_workdir->folder) + 1};
+    }
+    return result;
 }
 
 /* true the first time that it is asked about a node. */

@@ -24,6 +24,10 @@ int cli_workdir_choose(const char *wanted, bool files, bool embedded,
  * and its commands run in scratch folders. *workdir must outlive the pool. */
 void cli_workdir_set(struct cli_workdir *workdir, struct cli_progress *bar,
                      farpool_pool_options *options);
+/* The same for `farpool submit`, whose commands run in scratch folders if none is wanted,
+ * and whose job fails on a node where that folder cannot be entered. */
+int cli_workdir_submit(const char *wanted, bool files, struct cli_workdir *ret_workdir,
+                       farpool_pool_options *options);
 void cli_workdir_fini(struct cli_workdir *workdir);
 
 #endif

@@ -95,6 +95,8 @@ static int take_event(struct client_core *core, struct client_event *event,
         return client_job_input(core, event);
     case CLIENT_JOB_SKIP:
         return client_job_skip(core, event);
+    case CLIENT_JOB_AGAIN:
+        return client_job_again(core, event);
     case CLIENT_JOB_INPUT_END:
         return client_job_input_end(core, event);
     case CLIENT_JOB_CONSUMED:

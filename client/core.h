@@ -25,6 +25,9 @@ struct client_config {
     uint32_t ack_wait_ms; /* ACKs wait so long for others, while tasks are under way */
     struct message *open; /* the POOL_OPEN to send (pool filled in), borrowed for the
                              core's life; NULL with attach */
+    bool resumes; /* the pool and its jobs had an earlier life, which another core knew:
+                     also the first link is one on which what was under way is sent again
+                     (CLIENT_JOB_AGAIN) */
 };
 
 /* What a job asks for; the values are checked by the API. */
@@ -40,17 +43,22 @@ struct client_job_options {
     uint64_t tasks_under_way; /* lazy: pulled and not consumed; 0: adaptive */
     uint64_t bytes_under_way; /* lazy: input plus output bytes of the same */
     uint64_t tasks;           /* in all; 0: not known */
+    bool tells_again;         /* CLIENT_AGAIN is wanted */
 };
 
 enum client_event_kind {
-    CLIENT_LINK_UP,       /* a fresh connection: say hello */
-    CLIENT_LINK_DOWN,     /* text */
-    CLIENT_LINK_REFUSED,  /* text: no link, and none will be: the key was refused */
-    CLIENT_MESSAGE,       /* *message (taken over) */
-    CLIENT_JOB_OPEN,      /* options; the step sets event->job to the new job's number */
-    CLIENT_JOB_INPUT,     /* job, span (taken over; first must be the next index) */
-    CLIENT_JOB_SKIP,      /* job, count: the next so many tasks have ended before, and are
-                             none of this core's business (a detached job that goes on) */
+    CLIENT_LINK_UP,      /* a fresh connection: say hello */
+    CLIENT_LINK_DOWN,    /* text */
+    CLIENT_LINK_REFUSED, /* text: no link, and none will be: the key was refused */
+    CLIENT_MESSAGE,      /* *message (taken over) */
+    CLIENT_JOB_OPEN,     /* options; the step sets event->job to the new job's number */
+    CLIENT_JOB_INPUT,    /* job, span (taken over; first must be the next index) */
+    CLIENT_JOB_SKIP,     /* job, count: the next so many tasks have ended before, and are
+                            none of this core's business (a detached job that goes on) */
+    CLIENT_JOB_AGAIN,    /* job, span (with its attempt), losses, failures, under_way: the
+                            next inputs, as they stood in an earlier life: under way, to be
+                            sent again on the first link (before which this comes), or to
+                            be sent for the first time with that attempt */
     CLIENT_JOB_INPUT_END, /* job: there is no more */
     CLIENT_JOB_CONSUMED,  /* job, count, bytes: the reader took so many more ended tasks,
                              with so many bytes of output (lazy) */
@@ -73,8 +81,10 @@ struct client_event {
     struct message *message;
     const struct client_job_options *options;
     uint64_t job;
-    struct msg_span span; /* attempt is ignored */
+    struct msg_span span; /* attempt is ignored, but of JOB_AGAIN */
     uint64_t first, count, bytes;
+    uint64_t losses, failures;
+    bool under_way;
     bool kill;
     int code;
     const char *text;
@@ -91,6 +101,9 @@ enum client_effect_kind {
     CLIENT_FAILED,       /* count 0: job, failed (one task that ended), text (why, or "");
                             else job, first, count, code, text, node, attempt (many that
                             ended for the same reason: cancelled, lost, terminated) */
+    CLIENT_AGAIN, /* job, first, count, attempt, losses, failures: tasks that are tried
+                     again, with that attempt; the next FLUSH may send them (only if
+                     the job tells_again) */
     CLIENT_JOB_ENDED, /* job: all input came and every task has ended, or the pool failed
                          or was terminated, or (code and text tell so) an operator has
                          cancelled the job. The core has forgotten the job; sent after
@@ -108,7 +121,7 @@ enum client_effect_kind {
 struct client_effect {
     enum client_effect_kind kind;
     struct message *message; /* the shell takes it over */
-    uint64_t job, first, count, bytes;
+    uint64_t job, first, count, bytes, losses, failures;
     struct payload *sizes, *data; /* references, the shell takes them over */
     struct msg_failed failed;     /* its texts are owned by the effect */
     struct id worker;

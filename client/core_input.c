@@ -7,7 +7,8 @@
  * options say, else what keeps every slot busy for LAZY_AHEAD_NS by the measured task
  * time; in both cases beginning with a few and growing with each result, so doubling a
  * round trip. Bytes: what memory holds, and will hold: inputs of unfinished tasks,
- * outputs not consumed, and the mean output for each unfinished task. */
+ * outputs not consumed, and the mean output for each unfinished task; but no more than
+ * the window lets be sent. */
 #include "client/core_internal.h"
 
 #define AVERAGE_COUNT 1024
@@ -66,8 +67,9 @@ int client_input_consumed(struct client_core *core, const struct client_event *e
 static bool wants(const struct client_core *core, const struct job *job,
                   uint64_t *ret_count, uint64_t *ret_bytes)
 {
-    const uint64_t bytes_max =
+    const uint64_t asked =
         job->options.bytes_under_way ? job->options.bytes_under_way : LAZY_BYTES_MAX;
+    const uint64_t bytes_max = core->bytes_max ? smaller(asked, core->bytes_max) : asked;
     const uint64_t under_way = job->next - job->consumed;
     const uint64_t unfinished = job->next - job->done - job->failed;
     const uint64_t output = mean(&job->output_size);

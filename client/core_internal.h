@@ -195,6 +195,7 @@ struct job *client_job_find(const struct client_core *core, uint64_t number);
 int client_job_open(struct client_core *core, struct client_event *event);
 int client_job_input(struct client_core *core, struct client_event *event);
 int client_job_skip(struct client_core *core, const struct client_event *event);
+int client_job_again(struct client_core *core, struct client_event *event);
 int client_job_input_end(struct client_core *core, const struct client_event *event);
 int client_job_cancel(struct client_core *core, struct client_event *event,
                       struct client_effects *effects);

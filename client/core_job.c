@@ -115,6 +115,16 @@ void client_job_settle(struct client_core *core, struct job *job)
     }
 }
 
+/* Of what a lazy job asked for. */
+static void count_input(struct job *job, uint64_t count, uint64_t bytes)
+{
+    client_average_add(&job->input_size, count, bytes);
+    job->wanted = subtract_saturated(job->wanted, count);
+    job->wanted_bytes = subtract_saturated(job->wanted_bytes, bytes);
+    if (!job->wanted_bytes)
+        job->wanted = 0;
+}
+
 int client_job_input(struct client_core *core, struct client_event *event)
 {
     struct job *job = client_job_find(core, event->job);
@@ -128,11 +138,31 @@ int client_job_input(struct client_core *core, struct client_event *event)
     if (error)
         return error;
     job->next += count;
-    client_average_add(&job->input_size, count, bytes);
-    job->wanted = subtract_saturated(job->wanted, count);
-    job->wanted_bytes = subtract_saturated(job->wanted_bytes, bytes);
-    if (!job->wanted_bytes)
-        job->wanted = 0;
+    count_input(job, count, bytes);
+    client_job_settle(core, job);
+    return 0;
+}
+
+int client_job_again(struct client_core *core, struct client_event *event)
+{
+    struct job *job = client_job_find(core, event->job);
+    if (!job || job->state == JOB_OVER)
+        return FARPOOL_EINVAL;
+    assert(job->state == JOB_FILLING && event->span.first == job->next);
+    assert(!event->under_way || (core->config.resumes && !core->link_number));
+    const uint32_t count = event->span.count;
+    const uint64_t bytes = span_bytes(&event->span);
+    const int error = span_set_add(event->under_way ? job->sent : job->waiting,
+                                   &event->span, event->losses, event->failures);
+    if (error)
+        return error;
+    job->next += count;
+    core->sent_tasks += event->under_way ? count : 0;
+    core->sent_bytes += event->under_way ? bytes : 0;
+    if (event->under_way)
+        client_average_add(&job->input_size, count, bytes);
+    else
+        count_input(job, count, bytes);
     client_job_settle(core, job);
     return 0;
 }

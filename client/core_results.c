@@ -48,6 +48,40 @@ static void try_again(struct client_core *core, struct job *job,
                     job);
 }
 
+static bool is_loss(int code)
+{
+    return code == FARPOOL_EPROCESSLOST || code == FARPOOL_ENODELOST;
+}
+
+/* What try_again will do with an item, for who keeps account of it. */
+static int tell_again(const struct job *job, const struct span_item *item, int code,
+                      struct client_effects *effects, size_t mark)
+{
+    const uint64_t losses = item->tag + is_loss(code);
+    const uint64_t failures =
+        item->tag2 + (!is_loss(code) && code != FARPOOL_EDRAINED ? 1 : 0);
+    struct client_effect *last =
+        effects->count > mark ? &effects->items[effects->count - 1] : NULL;
+    if (!job->options.tells_again)
+        return 0;
+    if (last && last->kind == CLIENT_AGAIN && last->attempt == item->span.attempt + 1 &&
+        last->losses == losses && last->failures == failures &&
+        last->first + last->count == item->span.first) {
+        last->count += item->span.count;
+        return 0;
+    }
+    struct client_effect *effect = client_effects_add(effects, CLIENT_AGAIN);
+    if (!effect)
+        return FARPOOL_ENOMEM;
+    effect->job = job->number;
+    effect->first = item->span.first;
+    effect->count = item->span.count;
+    effect->attempt = item->span.attempt + 1;
+    effect->losses = losses;
+    effect->failures = failures;
+    return 0;
+}
+
 static void count_effect(struct job *job, const struct client_effect *effect)
 {
     if (effect->kind == CLIENT_FAILED) {
@@ -161,11 +195,6 @@ int client_results_handle_done(struct client_core *core, const struct message *m
 
 /* ----------------------------------------------------------------- FAILED */
 
-static bool is_loss(int code)
-{
-    return code == FARPOOL_EPROCESSLOST || code == FARPOOL_ENODELOST;
-}
-
 static bool is_tried_again(const struct job *job, const struct span_item *item, int code)
 {
     const struct client_job_options *options = &job->options;
@@ -204,7 +233,8 @@ static int tell_failed(const struct job *job, const struct msg_failed *result,
 }
 
 static int take_failed(struct client_core *core, struct job *job,
-                       const struct msg_failed *result, struct client_effects *effects)
+                       const struct msg_failed *result, struct client_effects *effects,
+                       size_t mark)
 {
     const struct span_item *item = span_set_find(job->sent, result->index);
     if (!item || item->span.attempt != result->attempt)
@@ -213,7 +243,10 @@ static int take_failed(struct client_core *core, struct job *job,
     if (error)
         return error;
     item = span_set_find(job->sent, result->index);
-    const bool again = is_tried_again(job, item, client_pool_code(result->code));
+    const int code = client_pool_code(result->code);
+    const bool again = is_tried_again(job, item, code);
+    if (again && tell_again(job, item, code, effects, mark))
+        return FARPOOL_ENOMEM;
     hold(core, job, item, again ? core->again : core->ended);
     return again ? 0 : tell_failed(job, result, effects);
 }
@@ -240,7 +273,7 @@ int client_results_handle_failed(struct client_core *core, const struct message 
     if (!client_ack_reserve(core, count))
         return FARPOOL_ENOMEM;
     for (uint32_t i = 0; job && i < count; i++)
-        if (take_failed(core, job, &results[i], effects))
+        if (take_failed(core, job, &results[i], effects, mark))
             return undo(core, job);
     for (uint32_t i = 0; i < count; i++) {
         client_ack_add(core, &message->failed.worker, results[i].seq, 0);
@@ -261,7 +294,7 @@ static int tell_lost(const struct job *job, const struct message *message,
 {
     struct client_effect *last =
         effects->count > mark ? &effects->items[effects->count - 1] : NULL;
-    if (last && last->attempt == item->span.attempt &&
+    if (last && last->kind == CLIENT_FAILED && last->attempt == item->span.attempt &&
         last->first + last->count == item->span.first) {
         last->count += item->span.count;
         return 0;
@@ -293,8 +326,8 @@ static int take_lost(struct client_core *core, struct job *job,
         if (range->attempt && item->span.attempt != range->attempt)
             continue;
         const bool again = is_tried_again(job, item, message->lost.code);
-        if (!again)
-            error = tell_lost(job, message, item, effects, mark);
+        error = again ? tell_again(job, item, message->lost.code, effects, mark)
+                      : tell_lost(job, message, item, effects, mark);
         if (!error)
             hold(core, job, item, again ? core->again : core->ended);
     }

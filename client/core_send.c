@@ -237,8 +237,44 @@ static int send_resumed(const struct client_core *core, struct client_effects *e
     return client_send_message(effects, &message);
 }
 
+/* What an earlier life pulled need not fit into the window of this coordinator's, which
+ * would drop who sends more. Tasks that may run twice wait then; the others cannot. */
+static int set_back(struct client_core *core, struct job *job,
+                    struct client_effects *effects)
+{
+    const struct span_item *item = span_set_last(job->sent);
+    const uint64_t index = item->span.first + item->span.count - 1;
+    struct job_end end = {.first = index,
+                          .end = index + 1,
+                          .code = FARPOOL_ENODELOST,
+                          .text = "it may have run, must not run twice, and is beyond "
+                                  "the window of the coordinator that was restarted"};
+    const int error = span_set_cut(job->sent, index);
+    if (error)
+        return error;
+    if (job->options.losses_max == 1)
+        return client_job_end_tasks(core, job, &end, effects);
+    item = span_set_find(job->sent, index);
+    client_job_move(core, job->sent, index, job->waiting, item->span.attempt, item->tag,
+                    item->tag2, job);
+    client_job_settle(core, job);
+    return 0;
+}
+
+static int set_back_all(struct client_core *core, struct client_effects *effects)
+{
+    int error = 0;
+    for (struct job *job = core->jobs; job && !error; job = job->hh.next)
+        while (!error && span_set_tasks(job->sent) && core->sent_tasks > 1 &&
+               (core->sent_tasks > core->tasks_max || core->sent_bytes > core->bytes_max))
+            error = set_back(core, job, effects);
+    return error;
+}
+
 int client_send_flush_resume(struct client_core *core, struct client_effects *effects)
 {
+    if (core->link_number == 1 && set_back_all(core, effects))
+        return FARPOOL_ENOMEM;
     for (struct job *job = core->jobs; job; job = job->hh.next) {
         if (!span_set_tasks(job->sent)) {
             job->resend_next = UINT64_MAX;
@@ -248,7 +284,8 @@ int client_send_flush_resume(struct client_core *core, struct client_effects *ef
         if (error)
             return error;
     }
-    if (core->link_number > 1 && send_resumed(core, effects))
+    const bool resumes = core->config.resumes || core->link_number > 1;
+    if (resumes && send_resumed(core, effects))
         return FARPOOL_ENOMEM;
     core->resume = false;
     return 0;

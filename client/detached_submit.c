@@ -317,11 +317,6 @@ int farpool_submit(const char *address, const char *name,
     int code = check(address, name, function, input, error);
     if (code == 0)
         code = options_read_pool(options, &settings, error);
-    if (code == 0 && settings.job.losses_max < 2)
-        code =
-            error_set(error, FARPOOL_EINVAL,
-                      "submit: losses_max is 1, but tasks of a detached job may run "
-                      "again when the coordinator was restarted: at least 2 is wanted");
     if (code == 0)
         code = program_open(&settings, true, &submission.program, error);
     if (code != 0)

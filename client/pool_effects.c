@@ -95,6 +95,8 @@ static void carry_out(farpool_pool *pool, struct client_effect *effect)
     case CLIENT_WARNING:
         take_warning(pool, effect);
         break;
+    case CLIENT_AGAIN: /* no job of the API asks for it */
+        break;
     case CLIENT_OUTPUT:
         output_queue(pool, &effect->message);
         break;

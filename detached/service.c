@@ -92,7 +92,8 @@ static void age(struct service *service, struct detached_job *job)
     if (about->state == STORE_OPEN)
         return;
     about->age_s += seconds;
-    job->dirty |= about->age_s % 3600 < seconds; /* a lost hour does no harm */
+    if (about->age_s % 3600 < seconds) /* a lost hour does no harm */
+        service_touch_job(service, job);
     if (about->age_s < service->config.keep_s)
         return;
     service_log(service, LOG_INFO, "detached-expired", "name=%s owner=%s",
@@ -116,28 +117,34 @@ static void tick(struct service *service)
     service->tick_ms = service->now_ms + tick_length(service);
 }
 
-/* Opens runs of jobs that wait, the oldest first, as far as there is room for results. */
-static void start_runs(struct service *service)
+static void stall_full(struct service *service, struct detached_job *job)
+{
+    job->stall_code = FARPOOL_EFULL;
+    snprintf(job->stall_text, sizeof job->stall_text,
+             "the coordinator keeps %llu bytes of detached jobs, and its limit is "
+             "%llu (--detached-max-bytes): collect and forget jobs, or raise it",
+             (unsigned long long)store_bytes(service->store),
+             (unsigned long long)store_bytes_max(service->store));
+}
+
+/* Opens runs of jobs that wait, the oldest first, as far as there is room for results;
+ * but before those the ones that were at work when an earlier coordinator ended, since
+ * workers do not hold their tasks for long. */
+static void start_runs(struct service *service, bool begun)
 {
     struct detached_job *job, *next;
     const uint64_t most = store_bytes_max(service->store);
     const bool full = store_bytes(service->store) >= most - most / 8;
-    HASH_ITER (hh, service->jobs, job, next) {
-        if (service->runs >= RUNS_MAX || job->about.state != STORE_OPEN ||
-            job->run != NULL || service->now_ms < job->retry_ms)
+    TAILQ_FOREACH_SAFE (job, &service->waiting, waiting_entry, next) {
+        if (service->runs_count >= RUNS_MAX)
+            break;
+        if (service->now_ms < job->retry_ms || (job->about.given > 0) != begun)
             continue;
         job->retry_ms = service->now_ms + RETRY_MS;
-        if (full) {
-            job->stall_code = FARPOOL_EFULL;
-            snprintf(
-                job->stall_text, sizeof job->stall_text,
-                "the coordinator keeps %llu bytes of detached jobs, and its limit is "
-                "%llu (--detached-max-bytes): collect and forget jobs, or raise it",
-                (unsigned long long)store_bytes(service->store),
-                (unsigned long long)most);
-        } else {
+        if (full)
+            stall_full(service, job);
+        else
             run_open(service, job);
-        }
     }
 }
 
@@ -145,21 +152,16 @@ static void start_runs(struct service *service)
 
 static void flush_runs(struct service *service)
 {
-    struct detached_job *job, *next;
-    HASH_ITER (hh, service->jobs, job, next)
-        if (job->run != NULL)
-            run_committed(service, job->run);
-    HASH_ITER (hh, service->jobs, job, next)
-        if (job->run != NULL)
-            run_flush(service, job->run);
+    struct run *run, *next;
+    TAILQ_FOREACH (run, &service->runs, entry)
+        run_committed(service, run);
+    TAILQ_FOREACH_SAFE (run, &service->runs, entry, next)
+        run_flush(service, run);
 }
 
-static bool has_changes(const struct service *service)
+static bool has_more(const struct service *service)
 {
-    for (struct detached_job *job = service->jobs; job != NULL; job = job->hh.next)
-        if (job->dirty)
-            return true;
-    return false;
+    return service->more || service->failed || !TAILQ_EMPTY(&service->dirty);
 }
 
 static bool commit(struct service *service)
@@ -191,10 +193,14 @@ void service_turn(struct service *service, uint64_t now_ms)
             break;
         }
         service_release_answers(service);
-        if (service->down_code == 0)
-            start_runs(service);
+        service->more = false;
+        service_remove_given_up(service);
+        if (service->down_code == 0) {
+            start_runs(service, true);
+            start_runs(service, false);
+        }
         flush_runs(service);
-        if (!has_changes(service) && !service->failed)
+        if (!has_more(service))
             break;
     }
     service_release_answers(service);
@@ -227,21 +233,20 @@ void service_take(struct service *service, struct service_in *in, uint64_t now_m
 uint64_t service_deadline(const struct service *service)
 {
     uint64_t deadline = service->retry_ms;
+    const struct detached_job *job;
+    const struct run *run;
     if (service->store == NULL)
         return deadline;
-    if (service->tick_ms < deadline && service->jobs != NULL)
-        deadline = service->tick_ms;
-    for (const struct detached_job *job = service->jobs; job != NULL;
-         job = job->hh.next) {
-        uint64_t due = UINT64_MAX;
-        if (job->run != NULL)
-            due = run_deadline(job->run);
-        else if (job->about.state == STORE_OPEN && service->down_code == 0 &&
-                 service->runs < RUNS_MAX)
-            due = job->retry_ms;
-        if (due < deadline)
-            deadline = due;
-    }
+    if (service->more || (service->tick_ms < deadline && service->jobs != NULL))
+        deadline = service->more ? service->now_ms : service->tick_ms;
+    TAILQ_FOREACH (run, &service->runs, entry)
+        if (run_deadline(run) < deadline)
+            deadline = run_deadline(run);
+    if (service->down_code != 0 || service->runs_count >= RUNS_MAX)
+        return deadline;
+    TAILQ_FOREACH (job, &service->waiting, waiting_entry)
+        if (job->retry_ms < deadline)
+            deadline = job->retry_ms;
     return deadline;
 }
 
@@ -253,6 +258,9 @@ int service_create(const struct service_config *config, uint64_t now_ms,
     struct service *service = mem_alloc(sizeof *service);
     if (service == NULL)
         return FARPOOL_ENOMEM;
+    TAILQ_INIT(&service->dirty);
+    TAILQ_INIT(&service->waiting);
+    TAILQ_INIT(&service->runs);
     service->config = *config;
     service->seed = config->seed;
     service->now_ms = now_ms;
@@ -260,8 +268,9 @@ int service_create(const struct service_config *config, uint64_t now_ms,
     service->tick_ms = now_ms + tick_length(service);
     load(service);
     if (service->store != NULL)
-        service_log(service, LOG_INFO, "detached-up", "jobs=%u folder=%s",
-                    HASH_COUNT(service->jobs), config->folder);
+        service_log(service, LOG_INFO, "detached-up", "jobs=%u folder=%s checked=%s",
+                    HASH_COUNT(service->jobs), config->folder,
+                    store_is_checked(service->store) ? "all" : "part");
     *ret_service = service;
     return 0;
 }

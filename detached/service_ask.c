@@ -131,7 +131,9 @@ static void end_job(struct service *service, const struct service_in *in)
         message->answer.tasks = about->tasks - about->done - about->failed;
     }
     service_answer(service, in->link, question, &message);
-    if (question->detached_end.forget || about->state == STORE_FILLING)
+    if (about->state == STORE_FILLING)
+        service_give_up(service, job);
+    else if (question->detached_end.forget)
         service_remove_job(service, job);
     else if (about->state == STORE_OPEN)
         service_end_job(service, job, STORE_CANCELLED, FARPOOL_ECANCELLED, "cancelled");
@@ -299,18 +301,20 @@ static struct message *make_collected(const struct service_in *in,
 static void collect(struct service *service, const struct service_in *in)
 {
     farpool_error error;
-    const struct detached_job *job =
+    struct detached_job *job =
         service_find(service, &in->holder, in->message->collect.name, &error);
     struct collection all = {.next = in->message->collect.first,
                              .bytes_max = in->message->collect.bytes};
-    int code = error.code;
+    int code = job != NULL ? 0 : error.code;
     if (job != NULL && job->about.state == STORE_FILLING) {
         service_refuse(service, in->link, in->message, FARPOOL_ENOTREADY,
                        "the detached job \"%s\" is still being submitted",
                        job->about.spec->submit.name);
         return;
     }
-    if (job != NULL) {
+    if (job != NULL && !job->about.is_checked)
+        code = store_job_check(service->store, &job->about, &error);
+    if (job != NULL && code == 0) {
         all.bytes_max = all.bytes_max > 0 ? all.bytes_max : 1;
         all.message = make_collected(in, job);
         code = all.message != NULL ? fill(service, job, &all, &error)

@@ -4,6 +4,7 @@
  * does not exist, but to an admin's; where no keys are in use it is everybody's. */
 #include "detached/service_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,13 +21,36 @@ struct detached_job *service_add_job(struct service *service, struct store_job *
         return NULL;
     }
     about->spec = NULL;
+    service_place_job(service, job);
     return job;
+}
+
+void service_place_job(struct service *service, struct detached_job *job)
+{
+    const bool waits = job->about.state == STORE_OPEN && job->run == NULL;
+    if (waits && !job->waits)
+        TAILQ_INSERT_TAIL(&service->waiting, job, waiting_entry);
+    if (!waits && job->waits)
+        TAILQ_REMOVE(&service->waiting, job, waiting_entry);
+    job->waits = waits;
+}
+
+void service_touch_job(struct service *service, struct detached_job *job)
+{
+    if (!job->dirty)
+        TAILQ_INSERT_TAIL(&service->dirty, job, dirty_entry);
+    job->dirty = true;
 }
 
 void service_drop_job(struct service *service, struct detached_job *job)
 {
     if (job->run != NULL)
         run_close(service, job->run);
+    if (job->waits)
+        TAILQ_REMOVE(&service->waiting, job, waiting_entry);
+    if (job->dirty)
+        TAILQ_REMOVE(&service->dirty, job, dirty_entry);
+    assert(service->jobs != NULL && service->jobs->hh.tbl != NULL);
     HASH_DEL(service->jobs, job);
     message_free(&job->about.spec);
     mem_free(job);
@@ -97,12 +121,13 @@ struct detached_job *service_find_submit(struct service *service,
 void service_end_job(struct service *service, struct detached_job *job,
                      enum store_state state, int code, const char *reason)
 {
+    job->about.state = state;
     if (job->run != NULL)
         run_close(service, job->run);
-    job->about.state = state;
+    service_place_job(service, job);
     job->about.code = code;
     snprintf(job->about.reason, sizeof job->about.reason, "%s", reason);
-    job->dirty = true;
+    service_touch_job(service, job);
     service_log(service, code != 0 ? LOG_WARNING : LOG_INFO, "detached-over",
                 "name=%s owner=%s reason=\"%s\"", job->about.spec->submit.name,
                 job->about.owner.name, reason);
@@ -117,15 +142,52 @@ void service_remove_job(struct service *service, struct detached_job *job)
         service_drop_job(service, job);
 }
 
+void service_give_up(struct service *service, struct detached_job *job)
+{
+    if (service->given_up_count < GIVEN_UP_MAX)
+        service->given_up[service->given_up_count++] = job->about.spec->submit.submit;
+    service_remove_job(service, job);
+}
+
+static struct detached_job *find_filling(const struct service *service,
+                                         const struct id *submit)
+{
+    struct detached_job *job = service->jobs;
+    while (job != NULL && (job->about.state != STORE_FILLING ||
+                           !id_equal(&job->about.spec->submit.submit, submit)))
+        job = job->hh.next;
+    return job;
+}
+
+void service_remove_given_up(struct service *service)
+{
+    unsigned left = 0;
+    for (unsigned i = 0; i < service->given_up_count; i++) {
+        struct detached_job *job = find_filling(service, &service->given_up[i]);
+        if (job == NULL)
+            continue; /* that is on the disk */
+        service->given_up[left++] = service->given_up[i];
+        if (!service->failed)
+            service_remove_job(service, job);
+        service->more = true;
+    }
+    service->given_up_count = left;
+}
+
 void service_write_jobs(struct service *service)
 {
     farpool_error error;
-    struct detached_job *job, *next;
-    HASH_ITER (hh, service->jobs, job, next) {
-        if (!job->dirty || service->failed)
-            continue;
+    struct detached_job *job;
+    while ((job = TAILQ_FIRST(&service->dirty)) != NULL && !service->failed) {
+        TAILQ_REMOVE(&service->dirty, job, dirty_entry);
         job->dirty = false;
         if (store_job_update(service->store, &job->about, &error) != 0)
             service_fail(service, &error);
     }
+}
+
+void service_chance_id(struct service *service, struct id *ret_id)
+{
+    const uint64_t words[2] = {rng_next(&service->seed), rng_next(&service->seed)};
+    memcpy(ret_id, words, sizeof *ret_id);
 }

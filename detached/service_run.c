@@ -5,12 +5,12 @@
  * many as it pulls; its results go there.
  *
  * An ACK is said by a FLUSH alone, and a run is flushed when the transaction with its
- * results is on the disk: so each result is stored before a worker may forget it. A run
- * that meets trouble is closed, and opened again from the store later, as after a
- * restart.
+ * results is on the disk: so each result is stored before a worker may forget it, and so
+ * is each new attempt, before a worker may hear of it. A run that meets trouble is
+ * closed, and opened again from the store later, as after a restart.
  *
- * Each run has a pool of its own id, since what a coordinator did before is not known:
- * workers end the former one. */
+ * Pool and job have the same ids in each life of the coordinator, and tasks the attempts
+ * that they had: so workers go on with what they hold. */
 #include "common/base/span.h"
 #include "common/sys/sys.h"
 #include "detached/service_internal.h"
@@ -20,20 +20,14 @@
 
 /* --------------------------------------------------------------------- opening */
 
-static void chance_id(struct service *service, struct id *id)
-{
-    const uint64_t words[2] = {rng_next(&service->seed), rng_next(&service->seed)};
-    memcpy(id, words, sizeof *id);
-}
-
-static struct message *make_open(struct service *service, const struct store_job *about)
+static struct message *make_open(const struct store_job *about)
 {
     const struct message *spec = about->spec;
     struct message *open = message_create(MSG_POOL_OPEN);
     const size_t size = spec->submit.files_count * sizeof *spec->submit.files;
     if (open == NULL)
         return NULL;
-    chance_id(service, &open->pool_open.seed);
+    open->pool_open.seed = about->seed;
     sys_pool_id(&about->owner.key, &open->pool_open.seed, &open->pool_open.pool);
     open->pool_open.program = spec->submit.program;
     memcpy(open->pool_open.name, spec->submit.program_name, sizeof open->pool_open.name);
@@ -53,7 +47,7 @@ static struct message *make_open(struct service *service, const struct store_job
     return open;
 }
 
-static int step(struct service *service, struct run *run, struct client_event *event)
+int run_step(struct service *service, struct run *run, struct client_event *event)
 {
     event->now_ms = service->now_ms;
     const int code = client_core_step(run->core, event, &service->effects);
@@ -72,25 +66,42 @@ static int open_job(struct service *service, struct run *run)
                                          .losses_max = spec->submit.losses_max,
                                          .lazy = true,
                                          .bytes_under_way = RUN_BYTES,
+                                         .tells_again = true,
                                          .tasks = run->job->about.tasks};
     memcpy(options.function, spec->submit.function, sizeof options.function);
     struct client_event event = {.kind = CLIENT_JOB_OPEN, .options = &options};
-    const int code = step(service, run, &event);
+    const int code = run_step(service, run, &event);
     run->number = event.job;
     return code;
 }
 
+/* The core, with all that was under way. */
+static int fill(struct service *service, struct run *run,
+                const struct client_config *config, farpool_error *error)
+{
+    struct store_job *about = &run->job->about;
+    int code = about->is_checked ? 0 : store_job_check(service->store, about, error);
+    if (code != 0)
+        return code;
+    if (client_core_create(config, service->now_ms, &run->core) != 0 ||
+        open_job(service, run) != 0)
+        return error_set(error, FARPOOL_ENOMEM, "out of memory");
+    return input_resume(service, run, error);
+}
+
 int run_open(struct service *service, struct detached_job *job)
 {
-    struct client_config config = {.job_tag = (uint32_t)rng_next(&service->seed),
+    struct client_config config = {.job_tag = job->about.tag,
                                    .pid = service->config.pid,
-                                   .ack_wait_ms = 1000};
+                                   .ack_wait_ms = 1000,
+                                   .resumes = job->about.given > 0};
+    farpool_error error = {.code = FARPOOL_ENOMEM};
     struct run *run = mem_alloc(sizeof *run);
     if (run == NULL)
         return FARPOOL_ENOMEM;
     run->job = job;
-    run->open = make_open(service, &job->about);
-    chance_id(service, &config.client);
+    run->open = make_open(&job->about);
+    service_chance_id(service, &config.client);
     snprintf(config.host, sizeof config.host, "detached:%.*s", NODE_NAME_MAX - 9,
              job->about.spec->submit.name);
     if (run->open != NULL) {
@@ -98,15 +109,18 @@ int run_open(struct service *service, struct detached_job *job)
         config.open = run->open;
     }
     job->run = run;
-    service->runs++;
-    if (run->open == NULL ||
-        client_core_create(&config, service->now_ms, &run->core) != 0 ||
-        open_job(service, run) != 0) {
-        run_close(service, run);
-        return FARPOOL_ENOMEM;
+    TAILQ_INSERT_TAIL(&service->runs, run, entry);
+    service->runs_count++;
+    service_place_job(service, job);
+    if (run->open != NULL && fill(service, run, &config, &error) == 0) {
+        job->stall_code = 0;
+        return 0;
     }
-    job->stall_code = 0;
-    return 0;
+    if (error.code == FARPOOL_ESYSTEM) /* damaged: the same whenever it is tried again */
+        service_end_job(service, job, STORE_FAILED, error.code, error.text);
+    else
+        run_close(service, run);
+    return error.code;
 }
 
 static void hang_up(struct service *service, struct run *run)
@@ -116,6 +130,7 @@ static void hang_up(struct service *service, struct run *run)
     if (out != NULL)
         out->link = run->link;
     run->link = 0;
+    run->is_open = false;
     run->up_ms = service->now_ms + LINK_MS;
 }
 
@@ -123,8 +138,11 @@ void run_close(struct service *service, struct run *run)
 {
     hang_up(service, run);
     run->job->run = NULL;
-    service->runs--;
+    TAILQ_REMOVE(&service->runs, run, entry);
+    service->runs_count--;
+    service_place_job(service, run->job);
     client_core_destroy(run->core);
+    span_set_destroy(run->tries);
     message_free(&run->open);
     mem_free(run);
 }
@@ -177,7 +195,7 @@ static void store_result(struct service *service, struct run *run,
     about->bytes += bytes;
     run->consumed += result->count;
     run->consumed_bytes += bytes;
-    run->job->dirty = true;
+    service_touch_job(service, run->job);
     if (about->done + about->failed == about->tasks)
         about->state = STORE_ENDED;
 }
@@ -201,6 +219,26 @@ static void take_result(struct service *service, struct run *run,
         result.count = 1;
     }
     store_result(service, run, &result);
+}
+
+/* The attempt that the next flush may send. */
+static void take_again(struct service *service, struct run *run,
+                       const struct client_effect *effect)
+{
+    const struct store_try again = {.first = effect->first,
+                                    .count = effect->count,
+                                    .attempt = effect->attempt,
+                                    .losses = effect->losses,
+                                    .failures = effect->failures};
+    farpool_error error;
+    if (service->failed)
+        return;
+    if (store_try_add(service->store, run->job->about.id, &again, &error) != 0) {
+        service_fail(service, &error);
+        return;
+    }
+    run->job->about.tries++;
+    service_touch_job(service, run->job);
 }
 
 static const struct msg_file *find_file(const struct run *run, const struct hash *content)
@@ -257,76 +295,10 @@ static void take_effects(struct service *service, struct run *run)
     client_effects_clear(&service->effects);
 }
 
-/* ----------------------------------------------------------------------- input */
-
-/* Passes over what has a result, from before; where that ends there is an input to give:
- * up to *ret_end. */
-static int skip(struct service *service, struct run *run, uint64_t *ret_end,
-                farpool_error *error)
-{
-    const struct store_job *about = &run->job->about;
-    int code = 0;
-    *ret_end = about->tasks;
-    while (code == 0 && run->next < about->tasks) {
-        struct store_result result;
-        code = store_result_read(service->store, about->id, run->next, false, &result,
-                                 error);
-        if (code == FARPOOL_END)
-            return 0;
-        if (code == 0 && result.first > run->next) {
-            *ret_end = result.first;
-            return 0;
-        }
-        if (code == 0) {
-            struct client_event event = {.kind = CLIENT_JOB_SKIP, .job = run->number};
-            event.count = result.first + result.count - run->next;
-            run->next += event.count;
-            step(service, run, &event);
-        }
-    }
-    return code;
-}
-
-static int give_some(struct service *service, struct run *run, uint64_t *count,
-                     uint64_t *bytes, farpool_error *error)
-{
-    struct client_event event = {.kind = CLIENT_JOB_INPUT, .job = run->number};
-    uint64_t end = 0;
-    int code = skip(service, run, &end, error);
-    if (code != 0 || run->next == run->job->about.tasks)
-        return code;
-    const uint64_t most = *count < end - run->next ? *count : end - run->next;
-    struct msg_span span;
-    code = store_input_read(service->store, run->job->about.id, run->next, most, &span,
-                            error);
-    if (code != 0)
-        return code;
-    code = span_slice(&span, span.first, span_fit(&span, *bytes), &event.span);
-    span_fini(&span);
-    const uint64_t given = event.span.count, size = span_bytes(&event.span);
-    if (code == 0)
-        code = step(service, run, &event);
-    span_fini(&event.span);
-    if (code != 0)
-        return error_set(error, code, "%s", farpool_error_text(code));
-    run->next += given;
-    *count -= given;
-    *bytes -= size < *bytes ? size : *bytes;
-    return 0;
-}
-
-static bool give_input(struct service *service, struct run *run, uint64_t count,
-                       uint64_t bytes)
+static bool give_input(struct service *service, struct run *run)
 {
     farpool_error error;
-    int code = 0;
-    while (code == 0 && count > 0 && bytes > 0 && run->next < run->job->about.tasks)
-        code = give_some(service, run, &count, &bytes, &error);
-    if (code == 0 && run->next == run->job->about.tasks && !run->input_ended) {
-        struct client_event event = {.kind = CLIENT_JOB_INPUT_END, .job = run->number};
-        run->input_ended = true;
-        code = step(service, run, &event);
-    }
+    const int code = input_give(service, run, &error);
     if (code == 0)
         return true;
     if (code == FARPOOL_ESYSTEM) { /* damaged: the same whenever it is tried again */
@@ -362,9 +334,9 @@ static bool end_run(struct service *service, struct run *run,
                         effect->text);
         return false;
     }
-    step(service, run, &event);
+    run_step(service, run, &event);
     event = (struct client_event){.kind = CLIENT_FLUSH};
-    step(service, run, &event);
+    run_step(service, run, &event);
     return true;
 }
 
@@ -383,7 +355,12 @@ static bool carry_out(struct service *service, struct run *run,
         take_result(service, run, effect);
         return true;
     case CLIENT_INPUT_WANTED:
-        return give_input(service, run, effect->count, effect->bytes);
+        run->wanted = effect->count;
+        run->wanted_bytes = effect->bytes;
+        return give_input(service, run);
+    case CLIENT_AGAIN:
+        take_again(service, run, effect);
+        return true;
     case CLIENT_READ_FILE:
         read_file(service, run, effect);
         return true;
@@ -406,19 +383,31 @@ static bool carry_out(struct service *service, struct run *run,
     return true;
 }
 
-static struct run *find_run(struct service *service, uint64_t link)
+static struct run *find_run(const struct service *service, uint64_t link)
 {
-    struct detached_job *job, *next;
-    HASH_ITER (hh, service->jobs, job, next)
-        if (job->run != NULL && job->run->link == link)
-            return job->run;
+    struct run *run;
+    TAILQ_FOREACH (run, &service->runs, entry)
+        if (run->link == link)
+            return run;
     return NULL;
+}
+
+/* What came may have been what inputs waited for. */
+static void look_at_pool(struct service *service, uint64_t link, bool state)
+{
+    struct run *run = find_run(service, link); /* unless it was closed meanwhile */
+    if (run == NULL)
+        return;
+    run->is_open |= state;
+    if (run->wanted > 0)
+        give_input(service, run);
 }
 
 void run_take(struct service *service, struct service_in *in)
 {
     struct run *run = find_run(service, in->link);
     struct client_event event = {.kind = CLIENT_MESSAGE, .message = in->message};
+    const bool state = in->message != NULL && in->message->kind == MSG_POOL_STATE;
     if (run == NULL)
         return;
     in->message = NULL;
@@ -426,12 +415,16 @@ void run_take(struct service *service, struct service_in *in)
         event.kind = CLIENT_LINK_DOWN;
         event.text = "dropped";
         run->link = 0;
+        run->is_open = false;
         run->up_ms = service->now_ms + LINK_MS;
     }
-    if (step(service, run, &event) == 0)
-        take_effects(service, run);
-    else
+    if (run_step(service, run, &event) != 0) {
         stall(service, run, FARPOOL_ENOMEM, "out of memory");
+        return;
+    }
+    take_effects(service, run);
+    if (in->kind == SERVICE_INNER)
+        look_at_pool(service, in->link, state);
 }
 
 void run_committed(struct service *service, struct run *run)
@@ -443,7 +436,7 @@ void run_committed(struct service *service, struct run *run)
     if (run->consumed == 0)
         return;
     run->consumed = run->consumed_bytes = 0;
-    step(service, run, &event); /* a job that has just ended is not known any more */
+    run_step(service, run, &event); /* a job that has just ended is not known any more */
 }
 
 void run_flush(struct service *service, struct run *run)
@@ -452,9 +445,12 @@ void run_flush(struct service *service, struct run *run)
     if (run->link == 0 && service->now_ms >= run->up_ms) {
         struct client_event up = {.kind = CLIENT_LINK_UP};
         run->link = service->config.first_link + ++service->links;
-        step(service, run, &up);
+        if (run_step(service, run, &up) != 0) { /* nobody has heard of it */
+            run->link = 0;
+            run->up_ms = service->now_ms + LINK_MS;
+        }
     }
-    step(service, run, &event);
+    run_step(service, run, &event);
     take_effects(service, run);
 }
 

@@ -99,11 +99,9 @@ static bool is_taken_well(struct service *service, const struct service_in *in)
                        NODE_NAME_MAX, message->submit.name);
         return false;
     }
-    if (message->submit.losses_max < 2) {
+    if (message->submit.losses_max == 0) {
         service_refuse(service, in->link, message, FARPOOL_EINVAL,
-                       "losses_max is %u, but a detached job's tasks may run again when "
-                       "the coordinator was restarted: at least 2 is wanted",
-                       message->submit.losses_max);
+                       "losses_max is 0: at least 1 is wanted");
         return false;
     }
     if (id_is_zero(&message->submit.submit) || message->submit.files_count == 0) {
@@ -137,7 +135,9 @@ static void begin(struct service *service, struct service_in *in)
         return;
     struct store_job about = {.owner = in->holder,
                               .submitted_ms = service->config.wall_ms(),
+                              .tag = (uint32_t)rng_next(&service->seed),
                               .spec = message_copy(in->message)};
+    service_chance_id(service, &about.seed);
     int code = about.spec != NULL ? store_job_add(service->store, &about, &error)
                                   : error_set(&error, FARPOOL_ENOMEM, "out of memory");
     if (code == 0 && (job = service_add_job(service, &about)) == NULL)
@@ -201,7 +201,7 @@ static int add_span(struct service *service, struct detached_job *job,
     if (code == 0) {
         job->about.tasks = end;
         job->about.bytes += span_bytes(&part);
-        job->dirty = true;
+        service_touch_job(service, job);
     }
     span_fini(&part);
     return code;
@@ -240,7 +240,8 @@ static void finish(struct service *service, const struct service_in *in,
         return;
     }
     job->about.state = job->about.tasks > 0 ? STORE_OPEN : STORE_ENDED;
-    job->dirty = true;
+    service_place_job(service, job);
+    service_touch_job(service, job);
     service_log(service, LOG_INFO, "detached-submitted", "name=%s owner=%s tasks=%llu",
                 job->about.spec->submit.name, job->about.owner.name,
                 (unsigned long long)job->about.tasks);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * store.c: the file of the store: how it is opened and made, that it is whole, its limit,
- * its transactions, and how SQLite's errors are told.
+ * store.c: the file of the store: how it is opened, its limit, its transactions, and how
+ * SQLite's errors are told.
  *
  * A file that is there was made whole beside its place and renamed into it, so one that
  * is empty, of another kind or not whole is damaged, and named as such: it is never taken
@@ -35,23 +35,6 @@ static const char *const statements[] = {
 #undef STATEMENT_TEXT
 };
 
-static const char schema[] =
-    "CREATE TABLE jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, owner BLOB, name TEXT,"
-    " owner_role INTEGER, owner_name TEXT, protocol INTEGER, spec BLOB, argument BLOB,"
-    " state INTEGER, tasks INTEGER, done INTEGER, failed INTEGER, bytes INTEGER,"
-    " submitted_ms INTEGER, age_s INTEGER, code INTEGER, reason TEXT, sum INTEGER,"
-    " UNIQUE (owner, name));"
-    "CREATE TABLE inputs (job INTEGER, first INTEGER, count INTEGER, sizes BLOB,"
-    " data BLOB, sum INTEGER, PRIMARY KEY (job, first));"
-    "CREATE TABLE results (job INTEGER, first INTEGER, count INTEGER, code INTEGER,"
-    " attempt INTEGER, exit_status INTEGER, signal INTEGER, pid INTEGER, node TEXT,"
-    " message TEXT, backtrace TEXT, sizes BLOB, data BLOB, sum INTEGER,"
-    " PRIMARY KEY (job, first));"
-    "CREATE TABLE needs (job INTEGER, content BLOB, PRIMARY KEY (job, content));"
-    "CREATE INDEX needs_content ON needs (content);"
-    "CREATE TABLE pieces (content BLOB, first INTEGER, size INTEGER, data BLOB,"
-    " sum INTEGER, PRIMARY KEY (content, first));";
-
 /* ---------------------------------------------------------------------- errors */
 
 int store_damaged(const struct store *store, farpool_error *error, const char *format,
@@ -63,9 +46,9 @@ int store_damaged(const struct store *store, farpool_error *error, const char *f
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     return error_set(error, FARPOOL_ESYSTEM,
-                     "%s is damaged: %s; move it away to begin anew, or put a copy in "
-                     "its place",
-                     store->path, text);
+                     "%s is damaged: %s; move %s* away to begin anew, or put copies in "
+                     "their place",
+                     store->path, text, store->path);
 }
 
 int store_fail(struct store *store, int result, farpool_error *error)
@@ -107,8 +90,14 @@ int store_commit(struct store *store, farpool_error *error)
     struct row row;
     if (sqlite3_get_autocommit(store->db))
         return 0;
+    int code = row_run_int(store, STORE_MARK_UPDATE, store->commits + 1, error);
+    if (code != 0)
+        return code;
     row_begin(&row, store, STORE_COMMIT);
-    return row_run(&row, error);
+    if ((code = row_run(&row, error)) != 0)
+        return code;
+    store->commits++;
+    return store_last_write(store, error);
 }
 
 void store_rollback(struct store *store)
@@ -142,16 +131,21 @@ uint64_t store_bytes_max(const struct store *store)
     return store->bytes_max;
 }
 
+bool store_is_checked(const struct store *store)
+{
+    return store->checked;
+}
+
 /* --------------------------------------------------------------------- opening */
 
-static int run(struct store *store, const char *text, farpool_error *error)
+int store_run(struct store *store, const char *text, farpool_error *error)
 {
     const int result = sqlite3_exec(store->db, text, NULL, NULL, NULL);
     return result == SQLITE_OK ? 0 : store_fail(store, result, error);
 }
 
-static int ask(struct store *store, const char *question, int64_t *ret_number,
-               char *ret_text, size_t size, farpool_error *error)
+int store_question(struct store *store, const char *question, int64_t *ret_number,
+                   char *ret_text, size_t size, farpool_error *error)
 {
     sqlite3_stmt *statement = NULL;
     int result = sqlite3_prepare_v2(store->db, question, -1, &statement, NULL);
@@ -163,13 +157,14 @@ static int ask(struct store *store, const char *question, int64_t *ret_number,
             snprintf(ret_text, size, "%s",
                      (const char *)sqlite3_column_text(statement, 0));
     }
-    const int code = result == SQLITE_ROW ? 0 : store_fail(store, result, error);
+    const int code = result == SQLITE_ROW         ? 0
+                     : result == SQLITE_INTERRUPT ? FARPOOL_ETIMEDOUT
+                                                  : store_fail(store, result, error);
     sqlite3_finalize(statement);
     return code;
 }
 
-static int open_file(struct store *store, const char *path, int flags,
-                     farpool_error *error)
+int store_connect(struct store *store, const char *path, int flags, farpool_error *error)
 {
     const int result = sqlite3_open_v2(
         path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | flags, NULL);
@@ -180,77 +175,28 @@ static int open_file(struct store *store, const char *path, int flags,
     return 0;
 }
 
-static int sync_folder(const char *folder, farpool_error *error)
-{
-    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const int failed = fd < 0 || fsync(fd) != 0 ? errno : 0;
-    if (fd >= 0)
-        close(fd);
-    return failed == 0
-               ? 0
-               : error_set(error, FARPOOL_ESYSTEM, "%s: %s", folder, strerror(failed));
-}
-
-/* A new file, whole before it has its name. */
-static int make(struct store *store, const char *folder, farpool_error *error)
-{
-    char text[256], path[sizeof store->path + 8];
-    snprintf(path, sizeof path, "%s.new", store->path);
-    if (unlink(path) != 0 && errno != ENOENT)
-        return error_set(error, FARPOOL_ESYSTEM, "%s: %s", path, strerror(errno));
-    int code = open_file(store, path, SQLITE_OPEN_CREATE, error);
-    snprintf(text, sizeof text,
-             "PRAGMA page_size = %u;"
-             "PRAGMA synchronous = FULL; PRAGMA application_id = %d;"
-             "PRAGMA user_version = %d; BEGIN",
-             page_bytes, STORE_APPLICATION, STORE_VERSION);
-    if (code == 0)
-        code = run(store, text, error);
-    if (code == 0)
-        code = run(store, schema, error);
-    if (code == 0)
-        code = run(store, "COMMIT", error);
-    sqlite3_close(store->db);
-    store->db = NULL;
-    if (code == 0 && rename(path, store->path) != 0)
-        code = error_set(error, FARPOOL_ESYSTEM, "%s: %s", path, strerror(errno));
-    return code == 0 ? sync_folder(folder, error) : code;
-}
-
 static int look(struct store *store, const char *folder, farpool_error *error)
 {
-    char wal[sizeof store->path + 8];
+    char wal[sizeof store->path + 8], last[sizeof store->path + 32];
     struct stat file, log;
     const bool there = stat(store->path, &file) == 0;
     snprintf(wal, sizeof wal, "%s-wal", store->path);
+    store_last_path(store, last, sizeof last);
     if (!there && errno != ENOENT)
         return error_set(error, FARPOOL_ESYSTEM, "%s: %s", store->path, strerror(errno));
     if (there)
         return file.st_size > 0 ? 0 : store_damaged(store, error, "it is empty");
     if (stat(wal, &log) == 0 && log.st_size > 0)
         return store_damaged(store, error, "it is gone, but its log %s is there", wal);
-    return make(store, folder, error);
+    if (stat(last, &log) == 0)
+        return store_damaged(store, error, "it is gone, but %s is there", last);
+    return store_make(store, folder, page_bytes, error);
 }
 
-/* Every page, and that it is of this program. */
-static int check(struct store *store, farpool_error *error)
+/* Until all is known to be right, closing must not write the log into the file. */
+static void set_checkpoints(struct store *store, bool on)
 {
-    char text[200] = "";
-    int64_t application = 0, version = 0, number = 0;
-    int code = ask(store, "PRAGMA application_id", &application, NULL, 0, error);
-    if (code == 0)
-        code = ask(store, "PRAGMA user_version", &version, NULL, 0, error);
-    if (code != 0)
-        return code;
-    if (application != STORE_APPLICATION)
-        return store_damaged(store, error, "it is no store of Farpool's");
-    if (version != STORE_VERSION)
-        return store_damaged(store, error, "its version is %lld, and not %d",
-                             (long long)version, STORE_VERSION);
-    code = ask(store, "PRAGMA integrity_check(1)", &number, text, sizeof text, error);
-    if (code == 0 && strcmp(text, "ok") != 0)
-        return store_damaged(store, error, "%s", text);
-    return code;
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on ? 0 : 1, NULL);
 }
 
 static int set_up(struct store *store, farpool_error *error)
@@ -258,12 +204,13 @@ static int set_up(struct store *store, farpool_error *error)
     char text[256];
     int64_t page = 0;
     char mode[16] = "";
-    int code = ask(store, "PRAGMA journal_mode = WAL", &page, mode, sizeof mode, error);
+    int code = store_question(store, "PRAGMA journal_mode = WAL", &page, mode,
+                              sizeof mode, error);
     if (code == 0 && strcmp(mode, "wal") != 0)
         return error_set(error, FARPOOL_ESYSTEM, "%s: its file system allows no WAL",
                          store->path);
     if (code == 0)
-        code = ask(store, "PRAGMA page_size", &page, NULL, 0, error);
+        code = store_question(store, "PRAGMA page_size", &page, NULL, 0, error);
     if (code == 0 && page <= 0)
         code = store_damaged(store, error, "pages of %lld bytes", (long long)page);
     if (code != 0 || page <= 0)
@@ -275,7 +222,7 @@ static int set_up(struct store *store, farpool_error *error)
              "PRAGMA journal_size_limit = %d; PRAGMA max_page_count = %llu",
              WAL_PAGES, WAL_BYTES_MAX,
              (unsigned long long)(store->bytes_max / store->page_bytes));
-    if ((code = run(store, text, error)) != 0)
+    if ((code = store_run(store, text, error)) != 0)
         return code;
     for (int i = 0; i < STORE_STATEMENT_COUNT; i++) {
         const int result =
@@ -313,22 +260,28 @@ int store_open(const char *folder, uint64_t bytes_max, struct store **ret_store,
     struct store *store = mem_alloc(sizeof *store);
     if (store == NULL)
         return error_set(error, FARPOOL_ENOMEM, "%s: out of memory", folder);
-    store->lock = -1;
+    store->lock = store->last = -1;
     store->bytes_max = bytes_max;
     snprintf(store->path, sizeof store->path, "%.4000s/" STORE_FILE, folder);
     int code = take_folder(store, folder, error);
     if (code == 0)
         code = look(store, folder, error);
     if (code == 0)
-        code = open_file(store, store->path, 0, error);
-    if (code == 0)
-        code = check(store, error);
+        code = store_connect(store, store->path, 0, error);
+    if (code == 0) {
+        set_checkpoints(store, false);
+        code = store_check(store, error);
+    }
     if (code == 0)
         code = set_up(store, error);
     if (code == 0)
-        *ret_store = store;
-    else
+        code = store_last_open(store, error);
+    if (code != 0) {
         store_close(store);
+        return code;
+    }
+    set_checkpoints(store, true);
+    *ret_store = store;
     return code;
 }
 
@@ -339,6 +292,8 @@ void store_close(struct store *store)
     for (int i = 0; i < STORE_STATEMENT_COUNT; i++)
         sqlite3_finalize(store->statements[i]);
     sqlite3_close(store->db);
+    if (store->last >= 0)
+        close(store->last);
     if (store->lock >= 0)
         close(store->lock);
     mem_free(store);

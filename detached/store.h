@@ -5,7 +5,9 @@
  *
  * What is written is in one transaction, which begins by itself with the first write, and
  * is on the disk when store_commit has returned 0; anything else that fails undoes all of
- * it (store_rollback). Every row has a checksum, checked whenever it is read.
+ * it (store_rollback). Every row has a checksum, checked whenever it is read. Each commit
+ * has a number, which is kept in a second file too, so that a store that has lost some of
+ * those that were told of is not taken for whole.
  *
  * Errors: EFULL (the limit of bytes_max), ENOSPACE (the disk is full), ESYSTEM (what else
  * the system said, or that the file is damaged), ENOMEM; the text names the file. */
@@ -18,15 +20,21 @@
 struct store;
 
 #define STORE_FILE "detached.db"
+#define STORE_LAST_FILE STORE_FILE "-acknowledged"
 
 /* Opens the file in a folder, or makes both. ESYSTEM also: another process has it open,
  * or it was made by a later version. */
 int store_open(const char *folder, uint64_t bytes_max, struct store **ret_store,
                farpool_error *error);
 void store_close(struct store *store); /* NULL allowed; undoes what was not committed */
+/* Whether every page was looked at when it was opened: a large one is not, for the time
+ * that takes. What is wrong in the rest is found when it is read. */
+bool store_is_checked(const struct store *store);
 
 /* Tests only, for small files: of those that are made from now on. */
 void store_set_page_bytes(unsigned bytes);
+/* The same, for short ones: how long opening may take for looking at all of it. */
+void store_set_check_ms(unsigned ms);
 
 int store_commit(struct store *store, farpool_error *error); /* nothing written: 0 */
 void store_rollback(struct store *store);
@@ -52,6 +60,11 @@ struct store_job {
     struct message *spec; /* the SUBMIT */
     enum store_state state;
     uint64_t tasks, done, failed, bytes;
+    struct id seed;        /* its pool's, of the first and all later coordinators */
+    uint32_t tag;          /* its number in that pool, the high half */
+    uint64_t given;        /* tasks from here on have not been sent to anybody */
+    uint64_t tries;        /* rows of tasks that were tried again */
+    bool is_checked;       /* not in the store: its rows have been counted */
     uint64_t submitted_ms; /* since 1970 */
     uint64_t age_s;        /* since its end, while a coordinator ran */
     int code;
@@ -65,6 +78,8 @@ int store_job_update(struct store *store, const struct store_job *job,
                      farpool_error *error);
 /* With its inputs, its results, and files that no other job has. */
 int store_job_remove(struct store *store, int64_t id, farpool_error *error);
+/* Whether its rows are all there; done by store_jobs_read, as far as there was time. */
+int store_job_check(struct store *store, struct store_job *job, farpool_error *error);
 /* All jobs, in the order of their ids. `take` may take job->spec over; not 0 ends it. */
 int store_jobs_read(struct store *store, int (*take)(void *user, struct store_job *job),
                     void *user, farpool_error *error);
@@ -90,6 +105,19 @@ int store_result_add(struct store *store, int64_t job, const struct store_result
  * whole: also its bytes, else only where it is. */
 int store_result_read(struct store *store, int64_t job, uint64_t index, bool whole,
                       struct store_result *ret_result, farpool_error *error);
+
+/* Tasks that are tried again: with which attempt, after how much. */
+struct store_try {
+    uint64_t first, count;
+    uint32_t attempt; /* of a task the highest counts */
+    uint64_t losses, failures;
+};
+int store_try_add(struct store *store, int64_t job, const struct store_try *again,
+                  farpool_error *error);
+/* All of a job, in the order of their attempts; `take` not 0 ends it. */
+int store_tries_read(struct store *store, int64_t job,
+                     int (*take)(void *user, const struct store_try *again), void *user,
+                     farpool_error *error);
 
 /* ----------------------------------------------------------------------- files */
 

@@ -183,3 +183,56 @@ int store_result_read(struct store *store, int64_t job, uint64_t index, bool who
         store_result_fini(&result);
     return code;
 }
+
+/* -------------------------------------------------------------------- attempts */
+
+int store_try_add(struct store *store, int64_t job, const struct store_try *again,
+                  farpool_error *error)
+{
+    struct row row;
+    const int code = store_write(store, error);
+    if (code != 0)
+        return code;
+    row_begin(&row, store, STORE_TRY_ADD);
+    row_int(&row, (uint64_t)job);
+    row_int(&row, again->first);
+    row_int(&row, again->count);
+    row_int(&row, again->attempt);
+    row_int(&row, again->losses);
+    row_int(&row, again->failures);
+    row_put_sum(&row);
+    return row_run(&row, error);
+}
+
+static int read_try_row(struct row *row, struct store_try *again, farpool_error *error)
+{
+    const int64_t job = (int64_t)row_get_int(row);
+    again->first = row_get_int(row);
+    again->count = row_get_int(row);
+    again->attempt = (uint32_t)row_get_int(row);
+    again->losses = row_get_int(row);
+    again->failures = row_get_int(row);
+    return row_sum_is_right(row)
+               ? 0
+               : damaged_tasks(row->store, job, again->first, "attempt of", error);
+}
+
+int store_tries_read(struct store *store, int64_t job,
+                     int (*take)(void *user, const struct store_try *again), void *user,
+                     farpool_error *error)
+{
+    struct row row;
+    int code;
+    row_begin(&row, store, STORE_TRIES);
+    row_int(&row, (uint64_t)job);
+    while ((code = row_next(&row, error)) == 0) {
+        struct store_try again;
+        code = read_try_row(&row, &again, error);
+        if (code == 0 && (code = take(user, &again)) != 0)
+            error_set(error, code, "%s: %s", store->path, farpool_error_text(code));
+        if (code != 0)
+            break;
+    }
+    row_end(&row);
+    return code == FARPOOL_END ? 0 : code;
+}

@@ -193,6 +193,8 @@ static bool carry_out(struct sim *sim, struct app *app, struct client_effect *ef
     case CLIENT_WARNING:
         sim_trace(sim, "C%d: warning: %s", sim_app_place(sim, app), effect->text);
         break;
+    case CLIENT_AGAIN:
+        break;
     case CLIENT_OUTPUT:
         sim_output_take(sim, app, effect->message);
         if (sim->options.broken == BREAK_REPEAT_OUTPUT)

@@ -109,6 +109,9 @@ static inline struct id script_id(uint8_t byte)
 #ifndef SCRIPT_ACK_WAIT_MS
 #define SCRIPT_ACK_WAIT_MS 0 /* a test may define another before it includes this */
 #endif
+#ifndef SCRIPT_RESUMES
+#define SCRIPT_RESUMES false /* the same */
+#endif
 
 static inline struct message *script_make(enum message_kind kind)
 {
@@ -140,6 +143,7 @@ static inline void script_create(struct script *script, bool attach)
     snprintf(config.host, sizeof config.host, "here");
     config.pid = 42;
     config.ack_wait_ms = SCRIPT_ACK_WAIT_MS;
+    config.resumes = SCRIPT_RESUMES;
     if (!attach) {
         script->open = script_make(MSG_POOL_OPEN);
         script->open->pool_open.processes = 4;
