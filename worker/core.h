@@ -63,7 +63,7 @@ enum worker_event_kind {
                                exit_status, signal; running + give + first: the task it
                                was in; over_memory: the kernel killed it for that task's
                                limit, memory_bytes is what it had; code (0: by itself;
-                               ENOTFARPOOL, ELIBRARY,    EPROGRAM, EINITIALIZER ...), text,
+                               ENOTFARPOOL, ELIBRARY, EPROGRAM, EINITIALIZER ...), text,
                                backtrace */
     WORKER_DRAIN, /* finish what runs, give back the rest, then WORKER_STOPPED */
     WORKER_STOP,  /* kill everything now, then WORKER_STOPPED */

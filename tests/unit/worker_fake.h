@@ -43,7 +43,7 @@ struct fake_process {
     size_t ranges_count;
     uint64_t began_ms, share_ppm, ran;
     uint64_t cpu_ms, memory_bytes; /* what its task has used */
-    uint64_t ask_back; /* TAKE_BACK to be answered */
+    uint64_t ask_back;             /* TAKE_BACK to be answered */
     bool asked_back, asked_sample, marked;
 };
 
