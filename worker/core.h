@@ -61,8 +61,10 @@ enum worker_event_kind {
                                and of a limited one cpu_ms, memory_bytes so far */
     WORKER_PROCESS_GONE,    /* process: it has ended and its results were all reported;
                                exit_status, signal; running + give + first: the task it
-                               was in; code (0: by itself; ENOTFARPOOL, ELIBRARY,
-                               EPROGRAM, EINITIALIZER ...), text, backtrace */
+                               was in; over_memory: the kernel killed it for that task's
+                               limit, memory_bytes is what it had; code (0: by itself;
+                               ENOTFARPOOL, ELIBRARY, EPROGRAM, EINITIALIZER ...), text,
+                               backtrace */
     WORKER_DRAIN, /* finish what runs, give back the rest, then WORKER_STOPPED */
     WORKER_STOP,  /* kill everything now, then WORKER_STOPPED */
     WORKER_FLUSH, /* the batch is over, or the deadline came */
@@ -85,6 +87,7 @@ struct worker_event {
     uint64_t began_ms;
     uint64_t share_ppm;
     uint64_t cpu_ms, memory_bytes;
+    bool over_memory;
     int pid, code, exit_status, signal;
     const char *text, *backtrace; /* borrowed; NULL: none */
     struct id pool;               /* PROCESS_OUTPUT: for who keeps the lines */
@@ -104,7 +107,8 @@ enum worker_effect_kind {
     WORKER_PROCESS_START, /* process, slot, pool, program, initializer, data (its
                              argument) */
     WORKER_PROCESS_GIVE,  /* process, give, span, and of its job: job, function,
-                             timeout_ms, limited, claim, publish, quiet_before */
+                             timeout_ms, limited, memory_bytes, claim, publish,
+                             quiet_before */
     WORKER_PROCESS_TAKE_BACK, /* process, count: take back up to so many tasks not begun,
                                  the last first */
     WORKER_PROCESS_CANCEL,    /* process, give, first, count: if one of these runs, make
@@ -136,6 +140,7 @@ struct worker_effect {
     char machine[32];
     uint64_t timeout_ms;
     bool limited;
+    uint64_t memory_bytes; /* a task's limit, which the kernel may keep; 0: none */
     uint32_t claim; /* tasks the process claims at a time (cannot be taken back after) */
     uint32_t publish;      /* tasks after which it publishes results, at the latest */
     uint64_t quiet_before; /* gives below this one have enough work behind them */

@@ -212,6 +212,7 @@ static void add_give(struct worker_core *core, const struct process *process,
     memcpy(effect->name, job->function, sizeof effect->name);
     effect->timeout_ms = job->timeout_ms;
     effect->limited = worker_is_measured(job);
+    effect->memory_bytes = job->memory_bytes;
     effect->claim = at_a_time(job, CLAIM_NS);
     effect->publish = at_a_time(job, PUBLISH_NS);
     effect->quiet_before = quiet_before(core, process);

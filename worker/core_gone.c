@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * core_gone.c: a process has ended. The task that it was in is blamed: with its own
- * limit, if the process was killed for that very task's running or using too much; not at
- * all, if it was killed for another task's sake, which had ended just before; else with
- * the loss. All other tasks that it had go back into the queue. A process that never was
- * ready counts against its pool, which fails here after start_failures_max in a row. */
+ * limit, if the process was killed for that very task's running or using too much, by
+ * this core or by the kernel; not at all, if it was killed for another task's sake, which
+ * had ended just before; else with the loss. All other tasks that it had go back into the
+ * queue. A process that never was ready counts against its pool, which fails here after
+ * start_failures_max in a row. */
 #include "worker/core_internal.h"
 
 #include <assert.h>
@@ -24,6 +25,31 @@ static void say_lost(const struct worker_core *core, const struct process *proce
                  core->config.node, event->exit_status);
 }
 
+/* What the task that a process was in is blamed for. */
+struct verdict {
+    enum kill_reason reason; /* KILL_NONE: it is lost */
+    uint64_t limit, used;
+};
+
+static bool is_over_limit(const struct process *process, const struct piece *piece)
+{
+    return process->reason >= KILL_TIMEOUT && process->reason <= KILL_MEMORY &&
+           piece->give == process->blame_give && piece->first == process->blame_first;
+}
+
+static struct verdict judge(const struct process *process, const struct piece *piece,
+                            const struct worker_event *event)
+{
+    if (is_over_limit(process, piece))
+        return (struct verdict){process->reason, process->blame_limit,
+                                process->blame_used};
+    if (event->over_memory && event->running && process->reason == KILL_NONE &&
+        piece->job->memory_bytes > 0)
+        return (struct verdict){KILL_MEMORY, piece->job->memory_bytes,
+                                event->memory_bytes};
+    return (struct verdict){.reason = KILL_NONE};
+}
+
 static int limit_code(enum kill_reason reason)
 {
     return reason == KILL_CPU      ? FARPOOL_ECPULIMIT
@@ -31,18 +57,19 @@ static int limit_code(enum kill_reason reason)
                                    : FARPOOL_ETASKTIMEOUT;
 }
 
-static void say_limit(const struct worker_core *core, const struct process *process,
+/* The kernel gives no more than the limit: then what it refused is not known. */
+static void say_limit(const struct worker_core *core, const struct verdict *verdict,
                       char *text, size_t size)
 {
-    const unsigned long long limit = process->blame_limit, used = process->blame_used;
-    if (process->reason == KILL_CPU)
+    const unsigned long long limit = verdict->limit, used = verdict->used;
+    if (verdict->reason == KILL_CPU)
         snprintf(text, size,
                  "used %llu ms of CPU time, over its limit of %llu ms on node %s", used,
                  limit, core->config.node);
-    else if (process->reason == KILL_MEMORY)
+    else if (verdict->reason == KILL_MEMORY)
         snprintf(text, size,
-                 "used %llu bytes of memory, over its limit of %llu bytes on node %s",
-                 used, limit, core->config.node);
+                 "used %llu bytes of memory%s, over its limit of %llu bytes on node %s",
+                 used, used <= limit ? " and wanted more" : "", limit, core->config.node);
     else
         snprintf(text, size, "ran longer than its limit of %llu ms on node %s", limit,
                  core->config.node);
@@ -50,12 +77,13 @@ static void say_limit(const struct worker_core *core, const struct process *proc
 
 /* The failure of the task that a process was in when it ended; NULL: out of memory. */
 static struct result *blame(struct worker_core *core, const struct process *process,
-                            const struct piece *piece, bool limited,
-                            const struct worker_event *event)
+                            const struct piece *piece, const struct worker_event *event)
 {
+    const struct verdict verdict = judge(process, piece, event);
+    const bool limited = verdict.reason != KILL_NONE;
     char text[512];
     if (limited)
-        say_limit(core, process, text, sizeof text);
+        say_limit(core, &verdict, text, sizeof text);
     else
         say_lost(core, process, event, text, sizeof text);
     struct result *result =
@@ -64,7 +92,7 @@ static struct result *blame(struct worker_core *core, const struct process *proc
         worker_result_free(result);
         return NULL;
     }
-    result->code = limited ? limit_code(process->reason) : FARPOOL_EPROCESSLOST;
+    result->code = limited ? limit_code(verdict.reason) : FARPOOL_EPROCESSLOST;
     result->signal = event->signal;
     result->exit_status = event->signal != 0 ? -1 : event->exit_status;
     result->pid = process->pid ? process->pid : event->pid;
@@ -93,12 +121,6 @@ static int find_blamed(struct worker_core *core, struct process *process,
     }
     *ret_piece = piece;
     return 0;
-}
-
-static bool is_over_limit(const struct process *process, const struct piece *piece)
-{
-    return process->reason >= KILL_TIMEOUT && process->reason <= KILL_MEMORY &&
-           piece->give == process->blame_give && piece->first == process->blame_first;
 }
 
 /* Was the process killed for another task, which had ended just before? Then this one
@@ -162,8 +184,7 @@ int worker_process_gone(struct worker_core *core, struct process *process,
         return FARPOOL_ENOMEM;
     const bool wanted = piece != NULL && piece->state == PIECE_GIVEN;
     if (wanted && !is_innocent(process, piece)) {
-        struct result *result =
-            blame(core, process, piece, is_over_limit(process, piece), event);
+        struct result *result = blame(core, process, piece, event);
         if (result == NULL)
             return FARPOOL_ENOMEM;
         worker_result_keep(core, pool, result);

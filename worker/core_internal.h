@@ -43,7 +43,8 @@
 #define CLOSE_TIMEOUT_MS 5000 /* a process that was told to end is killed then */
 #define SURPLUS_IDLE_MS 1000  /* how long an idle process beyond the share may stay */
 #define START_PAUSE_MS 1000   /* after failed starts, while others of the pool live */
-#define MEASURE_MS 100        /* looking how much a limited task has used */
+#define MEASURE_MS 100        /* looking how much a limited task has used, at least */
+#define CPU_LOOK_MS 5         /* ... at most, when its CPU time is about to be over */
 #define KILL_SAMPLE_MS 10     /* looking whether a task to be killed runs by now */
 #define PATIENCE_MS 10        /* results do not wait for less than this, */
 #define PATIENCE_TASKS 8      /* nor for fewer tasks of a slot */
@@ -197,6 +198,7 @@ struct process {
     uint64_t due_ms;        /* look at it then; UINT64_MAX: no need */
     uint64_t head_since_ms; /* the task it runs began then, or later */
     uint64_t share_ppm;
+    uint64_t seen_cpu_ms, cpu_wait_ms; /* of the look before */
     RB_ENTRY(process) by_number;
     TAILQ_ENTRY(process) link; /* in pool->processes[state] */
 };

@@ -16,6 +16,14 @@ static void look_at(struct process *process, uint64_t ms)
         process->due_ms = ms;
 }
 
+/* Nothing can be over its CPU time before that has passed: no sooner on one core. */
+static uint64_t first_look_ms(const struct job *job)
+{
+    if (job->cpu_ms == 0 || job->cpu_ms > MEASURE_MS)
+        return MEASURE_MS;
+    return job->cpu_ms > CPU_LOOK_MS ? job->cpu_ms : CPU_LOOK_MS;
+}
+
 /* A process was given tasks of this job. */
 void worker_watch_given(struct worker_core *core, struct process *process,
                         const struct job *job)
@@ -23,7 +31,31 @@ void worker_watch_given(struct worker_core *core, struct process *process,
     if (job->timeout_ms > 0)
         look_at(process, worker_after(core->now_ms, job->timeout_ms));
     if (worker_is_measured(job))
-        look_at(process, worker_after(core->now_ms, MEASURE_MS));
+        look_at(process, worker_after(core->now_ms, first_look_ms(job)));
+}
+
+/* When the CPU time of a task may be over: it goes on as it did, or on one core. Not so
+ * soon where it waits: then each look is twice as far off as the one before. */
+static void look_for_cpu(struct worker_core *core, struct process *process,
+                         const struct job *job, const struct worker_event *event)
+{
+    const uint64_t left_ms = job->cpu_ms - event->cpu_ms;
+    const uint64_t passed_ms =
+        core->now_ms > event->began_ms ? core->now_ms - event->began_ms : 0;
+    uint64_t wait_ms = left_ms;
+    if (event->cpu_ms > passed_ms) /* both are far below 2^32 while left_ms counts */
+        wait_ms = left_ms < MEASURE_MS * (event->cpu_ms / (passed_ms + 1) + 1)
+                      ? left_ms * (passed_ms + 1) / (event->cpu_ms + 1)
+                      : MEASURE_MS;
+    if (wait_ms < CPU_LOOK_MS)
+        wait_ms = CPU_LOOK_MS;
+    if (event->cpu_ms == process->seen_cpu_ms && wait_ms < 2 * process->cpu_wait_ms)
+        wait_ms = 2 * process->cpu_wait_ms;
+    if (wait_ms > MEASURE_MS)
+        wait_ms = MEASURE_MS;
+    process->seen_cpu_ms = event->cpu_ms;
+    process->cpu_wait_ms = wait_ms;
+    look_at(process, worker_after(core->now_ms, wait_ms));
 }
 
 /* When to look again at a process that does not run anything forbidden now. */
@@ -35,7 +67,7 @@ static void look_later(struct worker_core *core, struct process *process)
         if (piece->job->timeout_ms > 0)
             look_at(process, worker_after(core->now_ms, piece->job->timeout_ms));
         if (worker_is_measured(piece->job))
-            look_at(process, worker_after(core->now_ms, MEASURE_MS));
+            look_at(process, worker_after(core->now_ms, first_look_ms(piece->job)));
         if (piece->state == PIECE_DOOMED)
             look_at(process, worker_after(core->now_ms, KILL_SAMPLE_MS));
     }
@@ -84,6 +116,8 @@ int worker_sampled(struct worker_core *core, struct process *process,
             return kill_for(core, process, KILL_MEMORY, piece, event);
         look_later(core, process);
         look_at(process, end_ms);
+        if (piece->job->cpu_ms > 0)
+            look_for_cpu(core, process, piece->job, event);
         process->head_since_ms = event->began_ms;
         if (process->share_ppm != event->share_ppm)
             core->load_changed = true;

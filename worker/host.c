@@ -57,8 +57,15 @@ static int open_parts(struct host *host, farpool_error *error)
         result = affinity_read(&host->cores, error);
     if (result != 0)
         return result;
+    if (config->groups)
+        groups_open(host->token, &host->groups);
+    host->oom_kills = groups_oom_kills();
     host->epoll = epoll_create1(EPOLL_CLOEXEC);
-    return host->epoll >= 0 ? 0 : host_system_error(error, errno, "host: epoll_create1");
+    if (host->epoll < 0)
+        return host_system_error(error, errno, "host: epoll_create1");
+    if (host->groups.top[0] != '\0')
+        host_guard(host); /* who removes them, if this process is killed */
+    return 0;
 }
 
 int host_create(const struct host_config *config, struct host **ret_host,
@@ -199,7 +206,7 @@ static void start(struct host *host, struct worker_effect *effect)
     host_guard(host);
     if (added) {
         process->number = effect->process;
-        process->pidfd = process->bell = -1;
+        process->pidfd = process->bell = process->group = -1;
         process->init_block = ARENA_NONE;
         process->pipes[0] = (struct host_pipe){.fd = -1, .number = 1};
         process->pipes[1] = (struct host_pipe){.fd = -1, .number = 2};
@@ -224,6 +231,7 @@ static void give(struct host *host, struct host_process *process,
 {
     if (process != NULL && process->state < PROCESS_ENDING) {
         if (host_give(process, effect)) {
+            host_group_limit(host, process);
             host_push(host, process);
         } else {
             /* Its tasks go back to the core with the process's end. */
@@ -329,6 +337,7 @@ static void poll_process(struct host *host, struct host_process *process)
         host_take_back(host, process);
     if (process->sample)
         deliver_sample(host, process);
+    host_group_limit(host, process);
     if (process->state < PROCESS_ENDING)
         host_push(host, process);
 }

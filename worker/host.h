@@ -12,6 +12,7 @@
 
 #include "worker/core.h"
 
+struct groups;
 struct host;
 
 #define HOST_RESOURCES_MAX 16
@@ -40,6 +41,8 @@ struct host_config {
                              (PR_SET_CHILD_SUBREAPER), and reaps what host_owns does not know */
     bool guarded; /* a guardian outlives this process, if it is killed: its executable's
                      main calls guardian_serve first (common/sys/guardian.h) */
+    bool groups;  /* control groups for processes, where this process may make some: it is
+                     a daemon's, whose own group may change (common/sys/groups.h) */
     bool spin;    /* look again for some microseconds before sleeping */
     uint32_t look_ms; /* how long results of a process that goes on may lie unseen;
                          0 is taken for 50 */
@@ -73,6 +76,9 @@ int host_set_program(struct host *host, const struct hash *program, const char *
 /* The folder in which processes have theirs, and how many folders of dead workers were
  * found beside it, which are being removed. NULL: host_config.scratch was. */
 const char *host_scratch_folder(const struct host *host, uint32_t *ret_leftovers);
+
+/* Its control groups: top "": there are none, or none were wanted. */
+const struct groups *host_groups(const struct host *host);
 
 /* Whether a child is one that the host reaps itself; any other is an orphan. */
 bool host_owns(const struct host *host, int pid);

@@ -38,6 +38,7 @@ bool host_give(struct host_process *process, struct worker_effect *effect)
     effect->span.sizes = effect->span.data = NULL;
     give->timeout_ms = effect->timeout_ms;
     give->limited = effect->limited;
+    give->memory_bytes = effect->memory_bytes;
     give->claim_unit = effect->claim > 0 ? effect->claim : 1;
     give->publish = effect->publish > 0 ? effect->publish : 1;
     memcpy(give->function, effect->name, sizeof give->function);

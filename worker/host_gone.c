@@ -5,9 +5,9 @@
  * Whatever else it had been given has not run, or has not been heard of: no TAKEN tells
  * so.
  *
- * Its process group is killed with it; what left that is killed when it has ended
- * (host_remains.c). The group is only ever named while the process is not reaped, so its
- * number cannot be another's.
+ * Its control group is killed with it, if it has one, and its process group; what left
+ * these is killed when it has ended (host_remains.c). The group is only ever named while
+ * the process is not reaped, so its number cannot be another's.
  */
 #include "worker/host_internal.h"
 
@@ -27,6 +27,7 @@ void host_kill(struct host_process *process)
 {
     if (process->pid <= 0)
         return;
+    group_kill(process->group);
     if (process->pidfd < 0) {
         kill(process->pid, SIGKILL);
         return;
@@ -51,6 +52,7 @@ static void reap(struct host_process *process, int *ret_exit_status, int *ret_si
         if (errno != EINTR)
             return;
     kill(-process->pid, SIGKILL);
+    group_kill(process->group);
     while (waitid(by, which, &info, WEXITED) < 0)
         if (errno != EINTR)
             return;
@@ -84,7 +86,7 @@ static void describe(struct host_process *process, struct worker_event *gone)
 {
     char *text = process->text;
     const size_t size = sizeof process->text;
-    bool known = process->code != 0;
+    bool known = process->code != 0 || text[0] != '\0';
     if (!known && process->state == PROCESS_STARTING)
         host_why_not_ready(process, gone->exit_status, gone->signal, &process->code, text,
                            size);
@@ -120,7 +122,7 @@ static void release(struct host *host, struct host_process *process)
         host_give_finish(process, TAILQ_FIRST(&process->gives));
     host_relay_fini(process);
     arena_fini(&process->in_arena);
-    int fds[] = {process->pidfd, process->bell, process->pipes[0].fd,
+    int fds[] = {process->pidfd, process->bell, process->group, process->pipes[0].fd,
                  process->pipes[1].fd};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
@@ -137,12 +139,13 @@ void host_gone(struct host *host, struct host_process *process)
     host_output_finish(host, process);
     if (process->map != NULL)
         gone.running = host_blamed(process, &gone.give, &gone.first);
+    host_group_blame(host, process, &gone);
     char *crash = copy_crash(process);
     gone.backtrace = crash != NULL ? crash : process->backtrace;
     describe(process, &gone);
     host_deliver(host, &gone);
     mem_free(crash);
-    if (process->state != PROCESS_UNBORN)
+    if (process->state != PROCESS_UNBORN || process->group >= 0)
         host_sweep_soon(host);
     release(host, process);
 }

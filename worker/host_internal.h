@@ -4,7 +4,9 @@
  *
  *   host.c          the host's calls: effects in, events out
  *   host_channel.c  a process's shared memory, outputs that lie in it, waking
- *   host_start.c    starting a process
+ *   host_start.c    starting a process: what it needs
+ *   host_spawn.c    ... and itself
+ *   host_group.c    its control group
  *   host_environment.c  its environment variables
  *   host_scratch.c  the folder it starts in
  *   host_remove.c   removing such folders
@@ -22,6 +24,7 @@
 #define FARPOOL_WORKER_HOST_INTERNAL_H
 
 #include "common/base/channel.h"
+#include "common/sys/groups.h"
 #include "common/sys/guardian.h"
 #include "common/sys/remains.h"
 #include "worker/host.h"
@@ -66,6 +69,7 @@ struct give {
     uint64_t block;       /* in the in arena, or ARENA_NONE */
     struct msg_span span; /* the inputs, until it is pushed */
     uint64_t timeout_ms;
+    uint64_t memory_bytes; /* a task's limit, 0: none */
     bool limited;
     uint32_t claim_unit, publish;
     char function[FUNCTION_NAME_MAX + 1];
@@ -119,9 +123,11 @@ struct host_process {
     struct hash program_hash;
     struct id pool;
     pid_t pid;
-    int pidfd, bell; /* -1: none */
-    bool exited;     /* pidfd became readable */
-    bool killed;     /* by WORKER_PROCESS_KILL */
+    int pidfd, bell;     /* -1: none */
+    int group;           /* its control group, -1: none */
+    uint64_t memory_max; /* of that; UINT64_MAX: none */
+    bool exited;         /* pidfd became readable */
+    bool killed;         /* by WORKER_PROCESS_KILL */
     bool closing;
     struct host_map *map;
     struct ring in, relay, out;
@@ -175,6 +181,8 @@ struct host {
     char node[NODE_NAME_MAX + 1];
     char token[REMAINS_TOKEN + 1]; /* in the environment of what processes start */
     char *outer;                   /* the same of the process that this host is in */
+    struct groups groups;
+    uint64_t oom_kills; /* of this machine, when they were counted last */
     struct guardian guardian;
     uint64_t guardian_ms; /* before then none is started; 0: none was wanted yet */
     bool started;         /* it had a process */
@@ -230,6 +238,33 @@ void host_map_trim_in(struct host_map *map, struct arena *arena);
 /* Starts a process; false: process->code and text say why not. */
 bool host_start(struct host *host, struct host_process *process,
                 const struct worker_effect *effect);
+
+/* host_spawn.c -------------------------------------------------------------------- */
+
+struct host_spawn {
+    const char *path, *folder; /* folder NULL: the caller's */
+    char *name;                /* its argv[0] */
+    char *const *variables;
+    int memory, bell; /* all descriptors are HOST_FD_HIGH or higher */
+    int ends[2];      /* for its stdout and stderr; -1: the caller's */
+    int group;        /* its control group, -1: the caller's */
+};
+#define HOST_FD_HIGH 16 /* above every number that a process expects something at */
+
+/* 0 or an error number. */
+int host_spawn(const struct host_spawn *spawn, pid_t *ret_pid);
+
+/* host_group.c -------------------------------------------------------------------- */
+
+/* It is in one from its first instruction on; where none can be made, it goes without. */
+void host_group_make(const struct host *host, struct host_process *process);
+/* Tasks were given to it, or have ended: the kernel holds it to what they all may have.
+ */
+void host_group_limit(const struct host *host, struct host_process *process);
+/* Whether the kernel killed it for want of memory; fills gone, and text if that says more
+ * than its signal. */
+void host_group_blame(struct host *host, struct host_process *process,
+                      struct worker_event *gone);
 
 /* host_environment.c -------------------------------------------------------------- */
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * host_measure.c: how much a task has used: CPU time and memory of its process and of all
- * below that, as /proc tells it. What an earlier task left running counts too. Memory is
- * what they have for themselves, in RAM or swap: not files, nor what they share. Where
- * the kernel does not list children, the process alone is measured. */
+ * below that, or of all in its control group if it has one. What an earlier task left
+ * running counts too. Memory is what they have for themselves, in RAM or swap: not files,
+ * nor what they share. Where the kernel does not list children, the process alone is
+ * measured. The group's own counters (cpu.stat, memory.current) would not do: they begin
+ * with the group, and also count what is shared. */
 #include "worker/host_internal.h"
 
 #include <dirent.h>
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PROCESSES_MAX 1024 /* of one task; more are not counted */
@@ -52,21 +55,31 @@ static void add_children(struct family *family, int pid)
         closedir(folder);
 }
 
-/* Fields 14 to 17 behind the name: its own and its reaped children's, in ticks. */
-static uint64_t read_cpu_ms(int pid)
+/* Fields 16 and 17 behind the name: of the children that it has waited for, in ticks. */
+static uint64_t read_waited_ms(int pid)
 {
     char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
     const char *at = read_file(path, text, sizeof text) ? strrchr(text, ')') : NULL;
-    for (int field = 2; at != NULL && field < 14; field++) {
+    for (int field = 2; at != NULL && field < 16; field++) {
         at = strchr(at, ' ');
         at += at != NULL;
     }
     uint64_t ticks = 0;
     char *end;
-    for (int i = 0; at != NULL && i < 4; i++, at = end)
+    for (int i = 0; at != NULL && i < 2; i++, at = end)
         ticks += strtoull(at, &end, 10);
     return ticks * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+}
+
+/* Its own CPU time, of which the clock knows more than ticks. */
+static uint64_t read_own_ms(int pid)
+{
+    clockid_t clock;
+    struct timespec used;
+    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) != 0)
+        return 0; /* it has ended */
+    return (uint64_t)used.tv_sec * 1000 + (uint64_t)used.tv_nsec / 1000000;
 }
 
 static uint64_t read_bytes(const char *status, const char *name)
@@ -89,9 +102,14 @@ void host_measure(const struct host_process *process, uint64_t *ret_cpu_ms,
 {
     struct family family = {.pids = {(int)process->pid}, .count = 1};
     *ret_cpu_ms = *ret_memory_bytes = 0;
+    const size_t listed =
+        process->group >= 0 ? group_list(process->group, family.pids, PROCESSES_MAX) : 0;
+    if (listed > 0)
+        family.count = listed;
     for (size_t i = 0; i < family.count; i++) {
-        add_children(&family, family.pids[i]);
-        *ret_cpu_ms += read_cpu_ms(family.pids[i]);
+        if (listed == 0)
+            add_children(&family, family.pids[i]);
+        *ret_cpu_ms += read_own_ms(family.pids[i]) + read_waited_ms(family.pids[i]);
         *ret_memory_bytes += read_memory(family.pids[i]);
     }
 }

@@ -4,7 +4,8 @@
  * does so when the host itself is killed. A look at what remains is due when a process
  * has ended, and again until nothing is found. A reaper need only look when it has a
  * child that is not its own; all others go through /proc, and so that this costs little,
- * they pause twenty times as long as the last look took. */
+ * they pause twenty times as long as the last look took. Control groups are the sharper
+ * means where there are some; but a program of the worker's user can leave its own. */
 #include "worker/host_internal.h"
 
 #include "common/sys/sys.h"
@@ -43,6 +44,7 @@ void host_remains_init(struct host *host)
     for (size_t i = 0; i < sizeof id.bytes; i++)
         snprintf(host->token + 2 * i, 3, "%02x", id.bytes[i]);
     host->guardian = GUARDIAN_NONE;
+    host->groups = GROUPS_NONE;
     host->sweep_ms = UINT64_MAX;
     /* Orphans of others come to init; and who had children before cannot tell whose
      * orphans come to it later. */
@@ -61,7 +63,8 @@ void host_guard(struct host *host)
     if (!host->config.guarded || host->guardian.pid > 0 || now_ms < host->guardian_ms)
         return;
     host->guardian_ms = now_ms + GUARDIAN_PAUSE_MS;
-    if (guardian_start(host->token, &host->guardian) == 0 && host->guardian.pidfd >= 0)
+    if (guardian_start(host->token, host->groups.top, &host->guardian) == 0 &&
+        host->guardian.pidfd >= 0)
         epoll_ctl(host->epoll, EPOLL_CTL_ADD, host->guardian.pidfd, &event);
 }
 
@@ -91,8 +94,9 @@ static uint32_t look(struct host *host, bool *ret_suspect)
                                         .is_owned = is_owned,
                                         .user = host,
                                         .reaper = host->sole_reaper};
+    const uint32_t groups = groups_sweep(&host->groups, is_alive, host);
     *ret_suspect = host->config.reaper && remains_has_children(is_owned, host);
-    return host->config.reaper && !*ret_suspect ? 0 : remains_kill(&query);
+    return groups + (host->config.reaper && !*ret_suspect ? 0 : remains_kill(&query));
 }
 
 void host_sweep_soon(struct host *host)
@@ -143,4 +147,5 @@ void host_remains_fini(struct host *host)
             pause_ms *= 2;
     }
     guardian_end(&host->guardian);
+    groups_close(&host->groups);
 }

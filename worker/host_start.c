@@ -2,11 +2,11 @@
  *
  * host_start.c: starting a process of a pool.
  *
- * By posix_spawn, whose cost does not grow with the caller's memory. A process gets its
- * shared memory and the host's bell at fixed descriptors, /dev/null as stdin, and no
- * other descriptor; no blocked or ignored signal; a process group of its own, so that a
- * kill reaches what it started. Everything is made before the spawn, and unmade when
- * something fails. Why an executable could not be started is found out in host_why.c. */
+ * A process gets its shared memory and the host's bell at fixed descriptors, /dev/null as
+ * stdin, and no other descriptor; no blocked or ignored signal; a process group of its
+ * own, so that a kill reaches what it started, and a control group where there are some.
+ * Everything is made before it is started (host_spawn.c), and unmade when something
+ * fails. Why an executable could not be started is found out in host_why.c. */
 #include "worker/host_internal.h"
 
 #include "common/base/error.h"
@@ -14,17 +14,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#define FD_HIGH 16 /* above every number that a process expects something at */
-#define FD_FIRST_CLOSED 5
 
 struct start {
     int memory, bell;
@@ -37,10 +32,10 @@ struct start {
 /* A descriptor out of the way of the fixed numbers; closes the given one. */
 static int raise_fd(int fd)
 {
-    if (fd < 0 || fd >= FD_HIGH)
+    if (fd < 0 || fd >= HOST_FD_HIGH)
         return fd;
-    int high = fcntl(fd, F_DUPFD_CLOEXEC, FD_HIGH);
-    int number = errno == EINVAL ? EMFILE : errno; /* FD_HIGH is over the limit */
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, HOST_FD_HIGH);
+    int number = errno == EINVAL ? EMFILE : errno; /* HOST_FD_HIGH is over the limit */
     close(fd);
     errno = number;
     return high;
@@ -78,68 +73,6 @@ static bool open_files(struct host *host, struct host_process *process,
         if (!open_pipe(host, process, which, start))
             return false;
     return true;
-}
-
-static int make_actions(posix_spawn_file_actions_t *actions, const struct start *start,
-                        const char *folder)
-{
-    int failed = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
-    for (int which = 0; which < 2; which++)
-        if (!failed && start->ends[which] >= 0)
-            failed =
-                posix_spawn_file_actions_adddup2(actions, start->ends[which], which + 1);
-    if (!failed)
-        failed =
-            posix_spawn_file_actions_adddup2(actions, start->memory, CHANNEL_FD_MEMORY);
-    if (!failed)
-        failed = posix_spawn_file_actions_adddup2(actions, start->bell, CHANNEL_FD_BELL);
-    if (!failed)
-        failed = posix_spawn_file_actions_addclosefrom_np(actions, FD_FIRST_CLOSED);
-    if (!failed && folder != NULL)
-        failed = posix_spawn_file_actions_addchdir_np(actions, folder);
-    return failed;
-}
-
-static int make_attributes(posix_spawnattr_t *attributes)
-{
-    sigset_t none, all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    int failed = posix_spawnattr_setsigmask(attributes, &none);
-    if (!failed)
-        failed = posix_spawnattr_setsigdefault(attributes, &all);
-    if (!failed)
-        failed = posix_spawnattr_setpgroup(attributes, 0);
-    if (!failed)
-        failed = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK |
-                                                          POSIX_SPAWN_SETSIGDEF |
-                                                          POSIX_SPAWN_SETPGROUP);
-    return failed;
-}
-
-/* 0 or an error number. */
-static int spawn(const struct start *start, const struct host_program *program,
-                 pid_t *ret_pid)
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    if (posix_spawn_file_actions_init(&actions) != 0)
-        return ENOMEM;
-    if (posix_spawnattr_init(&attributes) != 0) {
-        posix_spawn_file_actions_destroy(&actions);
-        return ENOMEM;
-    }
-    const char *folder = start->folder[0] != '\0' ? start->folder : program->folder;
-    int failed = make_actions(&actions, start, folder);
-    if (!failed)
-        failed = make_attributes(&attributes);
-    char *arguments[] = {program->name, NULL};
-    if (!failed)
-        failed = posix_spawn(ret_pid, program->path, &actions, &attributes, arguments,
-                             start->variables.all);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
-    return failed;
 }
 
 static bool fail(struct host_process *process, int code, const char *what)
@@ -235,7 +168,17 @@ static bool start_program(struct host *host, struct host_process *process,
 {
     if (!bind_to_slot(host, process, slot))
         return false;
-    int number = spawn(start, program, &process->pid);
+    host_group_make(host, process);
+    const struct host_spawn spawn = {.path = program->path,
+                                     .folder = start->folder[0] != '\0' ? start->folder
+                                                                        : program->folder,
+                                     .name = program->name,
+                                     .variables = start->variables.all,
+                                     .memory = start->memory,
+                                     .bell = start->bell,
+                                     .ends = {start->ends[0], start->ends[1]},
+                                     .group = process->group};
+    int number = host_spawn(&spawn, &process->pid);
     if (host->cores != NULL)
         affinity_restore(host->cores);
     if (number != 0) {

@@ -62,6 +62,10 @@ static const char help[] =
     "      --set NAME=VALUE       set a variable; may be repeated\n"
     "      --bind core|none       core: each process may use one core only, by its\n"
     "                             slot (default: none)\n"
+    "      --groups auto|none     auto: where this process may make control groups\n"
+    "                             (cgroup v2), each process gets one: it ends with all\n"
+    "                             that it started, and the kernel keeps limits of\n"
+    "                             memory; none: it makes none (default: auto)\n"
     "      --resources NAME=N,... things that the slots share out, told as indexes in\n"
     "                             FARPOOL_RESOURCE_NAME; of gpu also in\n"
     "                             CUDA_VISIBLE_DEVICES and ROCR_VISIBLE_DEVICES. A\n"
@@ -87,6 +91,7 @@ enum {
     OPTION_PASS,
     OPTION_SET,
     OPTION_BIND,
+    OPTION_GROUPS,
     OPTION_RESOURCES,
     OPTION_UNTIL,
     OPTION_IDLE
@@ -106,6 +111,7 @@ static const struct option table[] = {
     {"pass", required_argument, NULL, OPTION_PASS},
     {"set", required_argument, NULL, OPTION_SET},
     {"bind", required_argument, NULL, OPTION_BIND},
+    {"groups", required_argument, NULL, OPTION_GROUPS},
     {"resources", required_argument, NULL, OPTION_RESOURCES},
     {"until", required_argument, NULL, OPTION_UNTIL},
     {"idle", required_argument, NULL, OPTION_IDLE},
@@ -224,6 +230,8 @@ static int read_option(int option, struct worker_options *options)
         return worker_read_set(optarg, &options->place);
     case OPTION_BIND:
         return worker_read_bind(optarg, &options->place);
+    case OPTION_GROUPS:
+        return worker_read_groups(optarg, &options->place);
     case OPTION_RESOURCES:
         return worker_read_resources(optarg, &options->place);
     case OPTION_UNTIL:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * options_place.c: the options of farpool-worker about what processes find when they
- * start: folder, variables, cores, resources. */
+ * start: folder, variables, cores, control groups, resources. */
 #include "worker/shell.h"
 
 #include "common/sys/sys.h"
@@ -19,6 +19,7 @@ const char *const worker_withheld[] = {
 void worker_place_defaults(struct worker_place *place)
 {
     const char *folder = getenv("TMPDIR");
+    place->groups = true;
     snprintf(place->scratch, sizeof place->scratch, "%s/farpool-%u",
              folder != NULL && folder[0] == '/' ? folder : "/tmp", (unsigned)geteuid());
 }
@@ -90,6 +91,14 @@ int worker_read_bind(const char *value, struct worker_place *place)
     place->bind = strcmp(value, "core") == 0;
     if (!place->bind && strcmp(value, "none") != 0)
         return worker_wrong_option("bind", value, "core or none is wanted");
+    return -1;
+}
+
+int worker_read_groups(const char *value, struct worker_place *place)
+{
+    place->groups = strcmp(value, "auto") == 0;
+    if (!place->groups && strcmp(value, "none") != 0)
+        return worker_wrong_option("groups", value, "auto or none is wanted");
     return -1;
 }
 

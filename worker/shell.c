@@ -8,6 +8,7 @@
  * the coordinator; so the daemon drops a message's link (both sides then tell each other
  * what they hold), and ends when the event came from one of its own processes. */
 #include "common/base/error.h"
+#include "common/sys/groups.h"
 #include "common/sys/sys.h"
 #include "worker/shell_internal.h"
 
@@ -18,7 +19,7 @@
 #include <unistd.h>
 
 #define FILES_BESIDES_PROCESSES 128 /* a program that is open has one too */
-#define FILES_OF_A_PROCESS 6
+#define FILES_OF_A_PROCESS 7
 #define ABSENT_MS 1000 /* not answering for so long is worth a line in the log */
 #define LINGER_MS 1000
 
@@ -280,6 +281,7 @@ static int open_host(struct shell *shell, farpool_error *error)
                                  .capture_output = true,
                                  .reaper = true,
                                  .guarded = true,
+                                 .groups = place->groups,
                                  .on_relay = shell_relay_send,
                                  .user = shell,
                                  .payload_max = BODY_BYTES_MAX,
@@ -343,6 +345,25 @@ static void close_shell(struct shell *shell)
     notify_close(&shell->notify);
 }
 
+static void tell_groups(const struct shell *shell)
+{
+    const struct groups *groups = host_groups(shell->host);
+    if (!shell->options->place.groups)
+        log_event(LOG_INFO, "groups", "use=none reason=\"--groups none\"");
+    else if (groups->top[0] == '\0')
+        log_event(LOG_INFO, "groups", "use=none reason=\"%s\"", groups->why);
+    else if (!groups->memory)
+        log_event(LOG_INFO, "groups", "use=kill folder=%s reason=\"%s\"", groups->top,
+                  groups->why);
+    else
+        log_event(LOG_INFO, "groups", "use=kill,memory folder=%s", groups->top);
+    if (groups->leftovers > 0)
+        log_event(LOG_INFO, "groups-left",
+                  "workers=%u note=\"the control groups of workers that were killed are "
+                  "removed\"",
+                  groups->leftovers);
+}
+
 static void tell_start(const struct shell *shell)
 {
     const struct worker_options *options = shell->options;
@@ -352,6 +373,7 @@ static void tell_start(const struct shell *shell)
               "node=%s slots=%u coordinator=%s cache=%s scratch=%s pid=%d",
               options->core.node, options->core.slots, options->address,
               cache_folder(shell->cache), scratch, (int)getpid());
+    tell_groups(shell);
     log_event(LOG_INFO, "shared-uid",
               "uid=%u note=\"the programs of all pools run as this user: they can read "
               "and change each other's files, and end each other's processes\"",

@@ -21,6 +21,7 @@ struct worker_place {
     const char *set[PLACE_VARIABLES_MAX + 1];  /* NULL-ended */
     size_t pass_count, set_count;
     bool bind;
+    bool groups; /* control groups, where they may be made */
     struct host_resource resources[HOST_RESOURCES_MAX];
     uint32_t resources_count;
     uint32_t slots_asked; /* before the resources limited them; 0: they did not */
@@ -34,6 +35,7 @@ void worker_place_defaults(struct worker_place *place);
 int worker_read_pass(char *value, struct worker_place *place);
 int worker_read_set(const char *value, struct worker_place *place);
 int worker_read_bind(const char *value, struct worker_place *place);
+int worker_read_groups(const char *value, struct worker_place *place);
 int worker_read_scratch(const char *value, struct worker_place *place);
 int worker_read_resources(char *value, struct worker_place *place);
 /* Once all options are read: tells the resources in the labels, and limits the slots. */

@@ -198,6 +198,27 @@ void cgroup_read_limits(const char *root, struct cgroup_limits *ret_limits)
     fclose(file);
 }
 
+bool cgroup_find_own(const char *root, char *ret_folder, size_t size)
+{
+    char text[2 * PATH_SIZE];
+    struct mount mount;
+    const char *path = NULL;
+    if (!read_text(root, "/proc/self/cgroup", text, sizeof text) ||
+        !find_mount(root, "", &mount))
+        return false;
+    for (char *at = text, *line; path == NULL && (line = strsep(&at, "\n")) != NULL;)
+        path = strncmp(line, "0::/", 4) == 0 ? line + 3 : NULL;
+    if (path == NULL || strstr(path, "..") != NULL)
+        return false;
+    const size_t skip = strcmp(mount.root, "/") == 0 ? 0 : strlen(mount.root);
+    if (strncmp(path, mount.root, skip) != 0)
+        return false; /* the mount shows another part of the hierarchy */
+    path += skip;
+    const int length = snprintf(ret_folder, size, "%s%s%s", root, mount.point,
+                                strcmp(path, "/") == 0 ? "" : path);
+    return length > 0 && (size_t)length < size;
+}
+
 uint32_t sys_cores(void)
 {
     struct cgroup_limits limits;

@@ -5,6 +5,8 @@
 #ifndef FARPOOL_SYS_CORES_H
 #define FARPOOL_SYS_CORES_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct cgroup_limits {
@@ -16,5 +18,10 @@ struct cgroup_limits {
  * taken to lie below ROOT too). "" is the real system. What cannot be read limits
  * nothing. */
 void cgroup_read_limits(const char *root, struct cgroup_limits *ret_limits);
+
+/* The folder of the group that this process is in, in the v2 hierarchy. false: there is
+ * no such hierarchy, or what is mounted of it does not show the group, or its name is
+ * longer than fits. */
+bool cgroup_find_own(const char *root, char *ret_folder, size_t size);
 
 #endif

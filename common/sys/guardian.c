@@ -4,9 +4,11 @@
  * was killed. It sleeps in one poll: on a pidfd of that process, which was its parent,
  * and on a pipe by which that one takes leave. No signal that may be caught ends it, its
  * session is its own, its files are /dev/null and its folder is the root, so that it is
- * in nobody's way. It has no state but the token. */
+ * in nobody's way. It has no state but the token, and the folder of the groups if there
+ * are any: these are ended and removed first. */
 #include "common/sys/guardian.h"
 #include "common/base/mem.h"
+#include "common/sys/groups.h"
 #include "common/sys/remains.h"
 #include "common/sys/sys.h"
 
@@ -50,12 +52,16 @@ static bool wait_for_end(pid_t parent)
     return read(FD_FAREWELL, &farewell, 1) != 1;
 }
 
-static void hunt(const char *token)
+static void hunt(const char *token, const char *groups)
 {
     const struct remains_query query = {.token = token};
     const uint64_t until_ms = sys_now_ms() + HUNT_MS;
+    bool gone = groups[0] == '\0';
+    if (!gone)
+        groups_leave(groups);
     for (int clean = 0; clean < CLEAN_LOOKS && sys_now_ms() < until_ms;) {
-        clean = remains_kill(&query) == 0 ? clean + 1 : 0;
+        gone = gone || groups_clear(groups);
+        clean = remains_kill(&query) == 0 && gone ? clean + 1 : 0;
         poll(NULL, 0, LOOK_MS);
     }
 }
@@ -75,13 +81,14 @@ static void be_unobtrusive(void)
 void guardian_serve(void)
 {
     char token[REMAINS_TOKEN + 1];
-    int parent;
+    int parent, used = 0;
     const char *text = getenv(VARIABLE);
-    if (text == NULL || sscanf(text, "%32[0-9a-f]:%d", token, &parent) != 2)
+    if (text == NULL || sscanf(text, "%32[0-9a-f]:%d:%n", token, &parent, &used) != 2 ||
+        used == 0)
         return;
     be_unobtrusive();
     if (wait_for_end(parent))
-        hunt(token);
+        hunt(token, text + used);
     _exit(0);
 }
 
@@ -135,12 +142,13 @@ static int execute(const posix_spawn_file_actions_t *actions, char *const *argum
     return failed;
 }
 
-static int spawn(const char *token, int farewell, pid_t *ret_pid)
+static int spawn(const char *token, const char *groups, int farewell, pid_t *ret_pid)
 {
-    char own[sizeof VARIABLE + REMAINS_TOKEN + 32], name[] = NAME;
+    char own[sizeof VARIABLE + REMAINS_TOKEN + sizeof((struct groups *)0)->top + 32];
+    char name[] = NAME;
     char *arguments[] = {name, NULL};
     posix_spawn_file_actions_t actions;
-    snprintf(own, sizeof own, VARIABLE "=%s:%d", token, (int)getpid());
+    snprintf(own, sizeof own, VARIABLE "=%s:%d:%s", token, (int)getpid(), groups);
     char **variables = make_variables(own);
     if (variables == NULL)
         return ENOMEM;
@@ -155,7 +163,7 @@ static int spawn(const char *token, int farewell, pid_t *ret_pid)
     return failed;
 }
 
-int guardian_start(const char *token, struct guardian *ret_guardian)
+int guardian_start(const char *token, const char *groups, struct guardian *ret_guardian)
 {
     struct guardian guardian = GUARDIAN_NONE;
     int ends[2];
@@ -163,7 +171,7 @@ int guardian_start(const char *token, struct guardian *ret_guardian)
         return errno;
     /* Out of the way of the number that it is to have. */
     int farewell = fcntl(ends[0], F_DUPFD_CLOEXEC, FD_FAREWELL + 1);
-    int failed = farewell < 0 ? errno : spawn(token, farewell, &guardian.pid);
+    int failed = farewell < 0 ? errno : spawn(token, groups, farewell, &guardian.pid);
     close(ends[0]);
     if (farewell >= 0)
         close(farewell);

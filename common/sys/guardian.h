@@ -18,8 +18,9 @@ struct guardian {
 #define GUARDIAN_NONE ((struct guardian){.pidfd = -1, .farewell = -1})
 
 /* Starts one, of this process's own executable, whose main must call guardian_serve
- * first. It is a child in a session of its own. 0 or an errno number. */
-int guardian_start(const char *token, struct guardian *ret_guardian);
+ * first. It is a child in a session of its own. groups: the folder of this process's
+ * groups (struct groups, top), "": none. 0 or an errno number. */
+int guardian_start(const char *token, const char *groups, struct guardian *ret_guardian);
 
 /* Tells it that nothing remains, waits for its end and reaps it. */
 void guardian_end(struct guardian *guardian);

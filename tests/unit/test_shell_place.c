@@ -75,6 +75,7 @@ static void nothing_given_is_the_default(void **state)
     assert_string_equal(options.place.scratch, wanted);
     assert_int_equal(options.place.pass_count + options.place.set_count, 0);
     assert_false(options.place.bind);
+    assert_true(options.place.groups);
     assert_int_equal(options.place.resources_count, 0);
     assert_int_equal(options.place.slots_asked, 0);
 }
@@ -103,6 +104,8 @@ static void what_is_given_is_taken(void **state)
     assert_int_equal(options.core.slots, 4);
     assert_int_equal(place->slots_asked, 0);
     assert_false(expect_taken("--bind core --bind none").place.bind);
+    assert_false(expect_taken("--groups none").place.groups);
+    assert_true(expect_taken("--groups none --groups auto").place.groups);
 }
 
 static void resources_limit_the_slots(void **state)
@@ -129,6 +132,7 @@ static void what_is_wrong_is_named(void **state)
         {"--set TMPDIR=/x", "TMPDIR=/x\": the worker gives this"},
         {"--set FARPOOL_RESOURCE_GPU=1", "the worker gives this"},
         {"--bind cores", "--bind \"cores\": core or none"},
+        {"--groups v1", "--groups \"v1\": auto or none"},
         {"--scratch=", "--scratch \"\": a folder"},
         {"--resources gpu", "\"gpu\": NAME=COUNT"},
         {"--resources gpu=0", "\"gpu=0\""},

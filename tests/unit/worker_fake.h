@@ -42,7 +42,8 @@ struct fake_process {
     struct fake_range ranges[FAKE_RANGES]; /* not ended, in order; [0] is running */
     size_t ranges_count;
     uint64_t began_ms, share_ppm, ran;
-    uint64_t ask_back; /* TAKE_BACK to be answered */
+    uint64_t cpu_ms, memory_bytes; /* what its task has used */
+    uint64_t ask_back;             /* TAKE_BACK to be answered */
     bool asked_back, asked_sample, marked;
 };
 
@@ -295,6 +296,8 @@ FAKE void fake_answer_sample(struct fake *f, uint64_t number)
         event.give = process->ranges[0].give;
         event.began_ms = process->began_ms;
         event.share_ppm = process->share_ppm;
+        event.cpu_ms = process->cpu_ms;
+        event.memory_bytes = process->memory_bytes;
     }
     fake_step(f, &event);
 }
