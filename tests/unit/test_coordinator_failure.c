@@ -159,6 +159,7 @@ static void test_job_closed(void **state)
 {
     struct script *script = *state;
     const uint64_t worker = add_worker(script, 10, 1), client = add_pool(script, 1, 2);
+    script_say(script, client, resumed(1));
     script_say_last(script, client, tasks(1, 1, 0, 10));
     script_forget(script);
     script_say(script, client, job_close(1, 1));
@@ -309,6 +310,26 @@ static void test_kept_results(void **state)
     assert_int_equal(given + script_counts(script).waiting, 1);
 }
 
+/* A worker whose results come long after it has joined: its client may still come, also
+ * between POOL_OPEN and JOB_OPEN. */
+static void test_late_results(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 2, 1);
+    script_pass(script, 2999);
+    script_say(script, worker, message_create(MSG_HEARTBEAT));
+    const uint64_t client = add_client(script, 1);
+    script_say(script, client, pool_open(1, 0));
+    script_pass(script, 1);
+    script_forget(script);
+    script_say(script, worker, done(script, 10, 1, 3, 0, 2, 5));
+    script_quiet(script); /* no ACK */
+    script_say(script, client, job_resumed(1, 3));
+    script_say(script, client, tasks(1, 3, 0, 2));
+    script_say_last(script, client, resumed(1));
+    assert_int_equal(script_take(script, client, MSG_DONE)->done.results[0].count, 2);
+}
+
 static void test_unwanted_pool(void **state)
 {
     struct script *script = *state;
@@ -401,14 +422,15 @@ static void test_same_coordinator(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        SCRIPT_TEST(test_worker_lost),     SCRIPT_TEST(test_much_lost),
-        SCRIPT_TEST(test_waiting_is_kept), SCRIPT_TEST(test_drain),
-        SCRIPT_TEST(test_cancel),          SCRIPT_TEST(test_job_closed),
-        cmocka_unit_test(test_restart),    SCRIPT_TEST(test_returned_without_input),
-        SCRIPT_TEST(test_held_attempt),    SCRIPT_TEST(test_held_twice),
-        SCRIPT_TEST(test_kept_results),    SCRIPT_TEST(test_unwanted_pool),
-        SCRIPT_TEST(test_unwanted_job),    SCRIPT_TEST(test_nested_first),
-        SCRIPT_TEST(test_failed_before),   SCRIPT_TEST(test_same_coordinator),
+        SCRIPT_TEST(test_worker_lost),      SCRIPT_TEST(test_much_lost),
+        SCRIPT_TEST(test_waiting_is_kept),  SCRIPT_TEST(test_drain),
+        SCRIPT_TEST(test_cancel),           SCRIPT_TEST(test_job_closed),
+        cmocka_unit_test(test_restart),     SCRIPT_TEST(test_returned_without_input),
+        SCRIPT_TEST(test_held_attempt),     SCRIPT_TEST(test_held_twice),
+        SCRIPT_TEST(test_kept_results),     SCRIPT_TEST(test_late_results),
+        SCRIPT_TEST(test_unwanted_pool),    SCRIPT_TEST(test_unwanted_job),
+        SCRIPT_TEST(test_nested_first),     SCRIPT_TEST(test_failed_before),
+        SCRIPT_TEST(test_same_coordinator),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
