@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kill_at.c: runs a program, and kills it (SIGKILL) as it enters its N-th system call, all
- * of its threads counted together from its execve on. What it starts is not touched.
+ * kill_at.c: runs a program, and kills it (SIGKILL) as it enters its N-th system call,
+ * all of its threads counted together from its execve on. What it starts is not touched.
  *
  *   kill_at N REPORT PROGRAM [ARGUMENT...]        as the parent of PROGRAM
  *   kill_at -D N REPORT PROGRAM [ARGUMENT...]     PROGRAM is this process, as its parent
