@@ -22,6 +22,7 @@
 
 #define COUNT 4000 /* cannot be through */
 #define AT_ONCE_MS 1000
+#define TRIES_MAX 5
 #define BIG 16400   /* through the arena */
 #define FILLING 600 /* some hundreds of them fill a ring */
 
@@ -134,8 +135,8 @@ static void wait_full(pid_t pid)
     } while (strstr(text, "futex") == NULL);
 }
 
-/* How many tasks had results. */
-static uint64_t kill_process_after(const struct way *way, int steps)
+/* Whether its end came at once; *ret_done: how many tasks had results. */
+static bool kill_process_after(const struct way *way, int steps, uint64_t *ret_done)
 {
     struct fixture fixture;
     struct told *told;
@@ -163,10 +164,20 @@ static uint64_t kill_process_after(const struct way *way, int steps)
     }
     assert_int_equal(told->event.kind, WORKER_PROCESS_GONE);
     assert_int_equal(told->event.code, 0); /* it broke no rule */
-    assert_true(sys_now_ms() < killed_ms + AT_ONCE_MS);
+    const bool at_once = sys_now_ms() < killed_ms + AT_ONCE_MS;
     if (told->event.running)
         assert_in_range(told->event.first, done, done + 3);
     fixture_close(&fixture);
+    *ret_done = done;
+    return at_once;
+}
+
+/* What hangs at an instruction does so each time; a busy machine does not. */
+static uint64_t kill_process(const struct way *way, int steps)
+{
+    uint64_t done;
+    for (int tries = 0; !kill_process_after(way, steps, &done); tries++)
+        assert_true(tries < TRIES_MAX);
     return done;
 }
 
@@ -176,9 +187,9 @@ static void a_process_at_every_instruction(void **state)
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         int kills = 0;
         for (int steps = 0; steps < ways[i].steps_max; steps += stride(), kills++)
-            kill_process_after(&ways[i], steps);
+            kill_process(&ways[i], steps);
         /* All of it was stepped: the first give has ended, the next one is under way. */
-        const uint64_t done = kill_process_after(&ways[i], ways[i].steps_max);
+        const uint64_t done = kill_process(&ways[i], ways[i].steps_max);
         assert_true(done > 2);
         printf("process, %-8s %5d kills in %d instructions\n", ways[i].function, kills,
                ways[i].steps_max);
@@ -205,7 +216,7 @@ static void be_host(int out)
     }
 }
 
-static void kill_host_after(int steps)
+static bool kill_host_after(int steps)
 {
     int ends[2], status;
     pid_t process = 0;
@@ -226,9 +237,9 @@ static void kill_host_after(int steps)
     assert_true(WIFSIGNALED(status));
     assert_int_equal(waitpid(process, &status, 0), process);
     assert_int_equal(WTERMSIG(status), SIGKILL);
-    assert_true(sys_now_ms() < killed_ms + AT_ONCE_MS);
     close(ends[0]);
     close(ends[1]);
+    return sys_now_ms() < killed_ms + AT_ONCE_MS;
 }
 
 static void a_host_at_every_instruction(void **state)
@@ -238,7 +249,8 @@ static void a_host_at_every_instruction(void **state)
     (void)state;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     for (int steps = 0; steps < steps_max; steps += stride(), kills++)
-        kill_host_after(steps);
+        for (int tries = 0; !kill_host_after(steps); tries++)
+            assert_true(tries < TRIES_MAX);
     printf("host, square      %5d kills in %d instructions\n", kills, steps_max);
 }
 
