@@ -67,7 +67,9 @@ hidden mtype kind;
 byte cl_state[TASKS_N], cl_attempt[TASKS_N] = 1;
 bool cl_job, cl_linked; /* the job is open on this link; there is one */
 
-#define over (cl_state[0] >= RIGHT && cl_state[1] >= RIGHT && cl_state[TASKS_N - 1] >= RIGHT)
+#define SECOND (TASKS_N > 1)
+#define LAST (TASKS_N - 1)
+#define over (cl_state[0] >= RIGHT && cl_state[SECOND] >= RIGHT && cl_state[LAST] >= RIGHT)
 
 inline cl_say(what, words, about)
 {
@@ -177,6 +179,7 @@ bool k_client, k_resumed;
 byte k_pool, k_job;
 bool k_job_resumed;
 bool k_link[2] = true, k_member[2], k_expects[2];
+bool k_closed[2]; /* POOL_CLOSE went out on this link */
 chan k_kept = [12] of { mtype, byte, byte };
 
 inline k_say_client(what, words, about)
@@ -193,6 +196,12 @@ inline k_say(worker, what, words)
     :: k_link[worker] && !cut_w2k[worker] -> k2w[worker]!what, words, 0
     :: else
     fi
+}
+
+inline k_say_close(worker)
+{
+    k_say(worker, CLOSE, 0);
+    k_closed[worker] = true
 }
 
 inline k_forget_task()
@@ -220,7 +229,7 @@ inline k_close_pool()
 {
     for (wk : 0 .. 1) {
         if
-        :: k_member[wk] -> k_say(wk, CLOSE, 0); k_member[wk] = false
+        :: k_member[wk] -> k_say_close(wk); k_member[wk] = false
         :: else
         fi
     }
@@ -326,7 +335,7 @@ inline k_take_result()
        :: else ->
           if
           :: k_pool != NO_POOL -> k_say(wk, ACK, word)
-          :: else -> k_say(wk, CLOSE, 0)
+          :: else -> k_say_close(wk)
           fi
        fi
     fi
@@ -335,7 +344,12 @@ inline k_take_result()
 inline k_take_held()
 {
     if
-    :: k_pool == NO_POOL && !k_expects[wk] -> k_say(wk, CLOSE, 0)
+#ifndef SEED_LATE_HELD
+    :: k_closed[wk] /* what it held then it holds no more */
+#else
+    :: false
+#endif
+    :: !k_closed[wk] && k_pool == NO_POOL && !k_expects[wk] -> k_say_close(wk)
     :: else ->
        k_member[wk] = true;
        if
@@ -384,7 +398,8 @@ inline k_worker_gone()
     cut_w2k[wk] = false;
     k_link[wk] = false;
     k_member[wk] = false;
-    k_expects[wk] = false
+    k_expects[wk] = false;
+    k_closed[wk] = false
 }
 
 inline k_from_worker()
@@ -430,7 +445,7 @@ inline k_give(task, worker)
 /* The lowest first, as the coordinator does. */
 #define may_give(task, worker) \
     (task < TASKS_N && k_job == RUNNING && k_state[task] == WAITING && k_link[worker] && \
-     (task < 1 || k_state[0] != WAITING) && (task < 2 || k_state[1] != WAITING))
+     (task < 1 || k_state[0] != WAITING) && (task < 2 || k_state[SECOND] != WAITING))
 
 /* ------------------------------------------------------------------ the workers' */
 
@@ -581,7 +596,7 @@ end:
     do
     :: d_step { !cl_linked -> cl_link() }
     :: d_step { cl_linked && !over &&
-           (cl_state[0] == TODO || cl_state[1] == TODO || cl_state[TASKS_N - 1] == TODO) ->
+           (cl_state[0] == TODO || cl_state[SECOND] == TODO || cl_state[LAST] == TODO) ->
            cl_flush() }
     :: d_step { k2c?kind, word, wk -> cl_take() }
     :: d_step { cut_k2c ->
@@ -711,6 +726,7 @@ inline kill_coordinator()
         k_link[at] = false;
         k_member[at] = false;
         k_expects[at] = false;
+        k_closed[at] = false;
         if
         :: w_link[at] != 0 && !cut_k2w[at] -> k2w[at]!DOWN, 0, 0; cut_k2w[at] = true
         :: else
@@ -748,6 +764,7 @@ end:
     :: d_step { kills_k > 0 -> kills_k--; kill_coordinator() }
     :: d_step { kills_w > 0 -> kills_w--; kill_worker(0) }
     :: d_step { kills_w > 0 -> kills_w--; kill_worker(1) }
+    :: timeout -> assert(over); break
     od
 }
 

@@ -330,6 +330,23 @@ static void test_late_results(void **state)
     assert_int_equal(script_take(script, client, MSG_DONE)->done.results[0].count, 2);
 }
 
+/* A HELD that was said before its worker read POOL_CLOSE: it has dropped those tasks. */
+static void test_late_held(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 0, 2);
+    const uint64_t first = client_returns(script, 0, 4);
+    script_down(script, first);
+    assert_true(script_take(script, worker, MSG_POOL_CLOSE)->pool_close.kill);
+    client_returns(script, 0, 4);
+    script_say(script, worker, held(1, 1, 2, 1));
+    assert_int_equal(script_counts(script).assigned, 0);
+    assert_int_equal(script_counts(script).waiting, 4);
+    script_forget(script);
+    script_pass(script, 1500);
+    assert_true(script_given(script, worker) > 0);
+}
+
 static void test_unwanted_pool(void **state)
 {
     struct script *script = *state;
@@ -422,15 +439,15 @@ static void test_same_coordinator(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        SCRIPT_TEST(test_worker_lost),      SCRIPT_TEST(test_much_lost),
-        SCRIPT_TEST(test_waiting_is_kept),  SCRIPT_TEST(test_drain),
-        SCRIPT_TEST(test_cancel),           SCRIPT_TEST(test_job_closed),
-        cmocka_unit_test(test_restart),     SCRIPT_TEST(test_returned_without_input),
-        SCRIPT_TEST(test_held_attempt),     SCRIPT_TEST(test_held_twice),
-        SCRIPT_TEST(test_kept_results),     SCRIPT_TEST(test_late_results),
-        SCRIPT_TEST(test_unwanted_pool),    SCRIPT_TEST(test_unwanted_job),
-        SCRIPT_TEST(test_nested_first),     SCRIPT_TEST(test_failed_before),
-        SCRIPT_TEST(test_same_coordinator),
+        SCRIPT_TEST(test_worker_lost),     SCRIPT_TEST(test_much_lost),
+        SCRIPT_TEST(test_waiting_is_kept), SCRIPT_TEST(test_drain),
+        SCRIPT_TEST(test_cancel),          SCRIPT_TEST(test_job_closed),
+        cmocka_unit_test(test_restart),    SCRIPT_TEST(test_returned_without_input),
+        SCRIPT_TEST(test_held_attempt),    SCRIPT_TEST(test_held_twice),
+        SCRIPT_TEST(test_kept_results),    SCRIPT_TEST(test_late_results),
+        SCRIPT_TEST(test_late_held),       SCRIPT_TEST(test_unwanted_pool),
+        SCRIPT_TEST(test_unwanted_job),    SCRIPT_TEST(test_nested_first),
+        SCRIPT_TEST(test_failed_before),   SCRIPT_TEST(test_same_coordinator),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
