@@ -148,10 +148,6 @@ inline cl_take()
               :: kind == DONE -> cl_state[tk] = RIGHT; cl_attempt[tk] = 0
               :: else -> cl_again()
               fi
-#ifdef SEED_ENDED_TWICE
-           :: at != 0 && cl_state[tk] >= RIGHT && kind == LOST ->
-              assert(cl_state[tk] < RIGHT); cl_again()
-#endif
            :: else
            fi
        }
@@ -309,11 +305,7 @@ inline k_pass_on()
 inline k_take_result()
 {
     if
-#ifdef SEED_NOT_SETTLED
-    :: k_job >= RUNNING -> k_pass_on()
-#else
     :: k_job == RUNNING -> k_pass_on()
-#endif
     :: else ->
        if
 #ifdef SEED_EXPECTED_NOT_KEPT
@@ -360,7 +352,6 @@ inline k_take_held()
        :: word != 0 && k_job == NO_POOL -> k_job = EXPECTED
        :: else
        fi;
-#ifndef SEED_HELD_IGNORED
        for (tk : 0 .. TASKS_N - 1) {
            at = attempt_in(word, tk);
            if
@@ -371,7 +362,6 @@ inline k_take_held()
            :: else
            fi
        }
-#endif
     fi
 }
 
@@ -496,13 +486,8 @@ inline w_tell_results(how, what)
 
 inline w_welcome()
 {
-#ifdef SEED_SAME_NOT_AFRESH
-    if
-    :: false
-#else
     if
     :: w_known[me] == word -> w_drop_all(me)
-#endif
     :: else ->
        if
        :: w_pool[me] -> w_say(HELD, w_held[me])
