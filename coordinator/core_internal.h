@@ -72,6 +72,7 @@
 #define RETRY_MS 10         /* after a FLUSH that ran out of memory */
 #define RECENT_FUNCTIONS 8  /* of a pool: what their last jobs have shown */
 #define WORKER_TASKS_MAX (UINT64_C(1) << 24) /* whatever a worker says it takes */
+#define CLOSED_MAX 8       /* closed pools whose late HELD is known as such */
 #define RESUMED_WINDOWS 4  /* windows that a resumed client may fill at first */
 #define KEPT_MAX 65536     /* results of one worker kept while settling */
 #define NESTED_RANK 4096   /* above every priority */
@@ -171,6 +172,9 @@ struct worker {
     uint64_t memory_bytes, tasks_max, bytes_max;
     bool resumed;       /* served another coordinator before: may tell what it holds */
     struct wish *drain; /* it was told, and has not said so itself */
+    /* Resumed: the last pools that it was told on this link are closed. */
+    struct id closed[CLOSED_MAX];
+    uint32_t closed_count;
     uint64_t joined_ms;
     uint64_t processes, started, running; /* by its last LOAD, and results since */
     uint64_t done;
@@ -577,6 +581,8 @@ int kpool_tell_gone(struct coordinator_core *core, struct pool *pool);
 void kpool_destroy(struct coordinator_core *core, struct pool *pool);
 int kpool_flush_closed(struct coordinator_core *core);
 /* The worker has something of a pool that is not (or no longer) known here. */
+/* Whether a worker was told on this link that a pool is closed. */
+bool kpool_was_closed(const struct worker *worker, const struct id *id);
 int kpool_disown(struct coordinator_core *core, struct worker *worker,
                  const struct id *id);
 

@@ -193,9 +193,26 @@ int kpool_attach(struct coordinator_core *core, struct client *client,
 
 /* ---------------------------------------------------------- closing, ending */
 
-static int send_close(struct coordinator_core *core, const struct worker *worker,
+/* What a worker said of the pool before it read POOL_CLOSE may still come: a HELD must
+ * not have tasks wait for what was dropped. */
+static void remember_closed(struct worker *worker, const struct id *id)
+{
+    if (worker->resumed && !kpool_was_closed(worker, id))
+        worker->closed[worker->closed_count++ % CLOSED_MAX] = *id;
+}
+
+bool kpool_was_closed(const struct worker *worker, const struct id *id)
+{
+    for (uint32_t i = 0; i < worker->closed_count && i < CLOSED_MAX; i++)
+        if (id_equal(&worker->closed[i], id))
+            return true;
+    return false;
+}
+
+static int send_close(struct coordinator_core *core, struct worker *worker,
                       const struct id *id, bool kill)
 {
+    remember_closed(worker, id);
     struct message *message = message_create(MSG_POOL_CLOSE);
     if (message) {
         message->pool_close.pool = *id;

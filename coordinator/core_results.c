@@ -173,6 +173,14 @@ static int pass_on(struct coordinator_core *core, struct job *job,
     return 0;
 }
 
+/* Whether the pool's client may still open the job that a result is of. */
+static bool is_awaited(const struct pool *pool)
+{
+    if (!pool || pool->state == POOL_EXPECTED)
+        return pool != NULL;
+    return pool->state == POOL_RUNNING && !pool->owner->resumed;
+}
+
 int kresults(struct coordinator_core *core, struct worker *worker,
              struct message **message)
 {
@@ -184,7 +192,7 @@ int kresults(struct coordinator_core *core, struct worker *worker,
     if (job && job->state == JOB_RUNNING)
         return pass_on(core, job, message);
     const bool closing = pool && pool->state == POOL_CLOSING;
-    if (job || (!closing && ksettle_expects(core, worker)))
+    if (job || is_awaited(pool) || (!closing && ksettle_expects(core, worker)))
         return kresults_keep(core, worker, pool, job, message);
     if (pool)
         return kresults_tell_ack(core, *message);

@@ -186,6 +186,8 @@ int kheld(struct coordinator_core *core, struct worker *worker,
     const char *wrong = check(core, worker, message);
     if (wrong)
         return klink_drop(core, worker->link, FARPOOL_EPROTOCOL, "%s", wrong);
+    if (kpool_was_closed(worker, &message->held.pool))
+        return 0; /* said before it read POOL_CLOSE: it holds nothing of it any more */
     struct pool *pool;
     const int error = find_pool(core, worker, &message->held.pool, &pool);
     if (error || !pool)

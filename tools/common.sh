@@ -53,6 +53,6 @@ need_packages() { # PACKAGE...
 build_packages=(gcc libc6-dev make cmake ninja-build pkg-config libzmq3-dev libmsgpack-dev
     libsodium-dev uthash-dev libbsd-dev libjansson-dev libsqlite3-dev libpng-dev)
 test_packages=(g++ clang clang-tidy-14 clang-format-14 libclang-rt-14-dev cppcheck libcmocka-dev
-    binutils python3 python3-yaml procps zsh groff-base dpkg-dev file adduser util-linux patch strace)
+    binutils python3 python3-yaml procps zsh groff-base dpkg-dev file adduser util-linux patch spin)
 ssh_packages=(openssh-server openssh-client util-linux iproute2 python3)
 slurm_packages=(slurmctld slurmd slurm-client munge python3)

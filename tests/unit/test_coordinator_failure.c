@@ -159,6 +159,7 @@ static void test_job_closed(void **state)
 {
     struct script *script = *state;
     const uint64_t worker = add_worker(script, 10, 1), client = add_pool(script, 1, 2);
+    script_say(script, client, resumed(1));
     script_say_last(script, client, tasks(1, 1, 0, 10));
     script_forget(script);
     script_say(script, client, job_close(1, 1));
@@ -309,6 +310,43 @@ static void test_kept_results(void **state)
     assert_int_equal(given + script_counts(script).waiting, 1);
 }
 
+/* A worker whose results come long after it has joined: its client may still come, also
+ * between POOL_OPEN and JOB_OPEN. */
+static void test_late_results(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 2, 1);
+    script_pass(script, 2999);
+    script_say(script, worker, message_create(MSG_HEARTBEAT));
+    const uint64_t client = add_client(script, 1);
+    script_say(script, client, pool_open(1, 0));
+    script_pass(script, 1);
+    script_forget(script);
+    script_say(script, worker, done(script, 10, 1, 3, 0, 2, 5));
+    script_quiet(script); /* no ACK */
+    script_say(script, client, job_resumed(1, 3));
+    script_say(script, client, tasks(1, 3, 0, 2));
+    script_say_last(script, client, resumed(1));
+    assert_int_equal(script_take(script, client, MSG_DONE)->done.results[0].count, 2);
+}
+
+/* A HELD that was said before its worker read POOL_CLOSE: it has dropped those tasks. */
+static void test_late_held(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 0, 2);
+    const uint64_t first = client_returns(script, 0, 4);
+    script_down(script, first);
+    assert_true(script_take(script, worker, MSG_POOL_CLOSE)->pool_close.kill);
+    client_returns(script, 0, 4);
+    script_say(script, worker, held(1, 1, 2, 1));
+    assert_int_equal(script_counts(script).assigned, 0);
+    assert_int_equal(script_counts(script).waiting, 4);
+    script_forget(script);
+    script_pass(script, 1500);
+    assert_true(script_given(script, worker) > 0);
+}
+
 static void test_unwanted_pool(void **state)
 {
     struct script *script = *state;
@@ -406,7 +444,8 @@ int main(void)
         SCRIPT_TEST(test_cancel),          SCRIPT_TEST(test_job_closed),
         cmocka_unit_test(test_restart),    SCRIPT_TEST(test_returned_without_input),
         SCRIPT_TEST(test_held_attempt),    SCRIPT_TEST(test_held_twice),
-        SCRIPT_TEST(test_kept_results),    SCRIPT_TEST(test_unwanted_pool),
+        SCRIPT_TEST(test_kept_results),    SCRIPT_TEST(test_late_results),
+        SCRIPT_TEST(test_late_held),       SCRIPT_TEST(test_unwanted_pool),
         SCRIPT_TEST(test_unwanted_job),    SCRIPT_TEST(test_nested_first),
         SCRIPT_TEST(test_failed_before),   SCRIPT_TEST(test_same_coordinator),
     };

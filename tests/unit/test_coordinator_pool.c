@@ -240,6 +240,7 @@ static void test_nested(void **state)
 {
     struct script *script = *state;
     const uint64_t worker = add_worker(script, 10, 1), owner = add_pool(script, 1, 1);
+    script_say(script, owner, resumed(1));
     script_say_last(script, owner, tasks(1, 1, 0, 100));
     assert_int_equal(script_given(script, worker), 2);
     script_forget(script);
