@@ -45,7 +45,7 @@ class Cluster:
         return self
 
     def __exit__(self, kind, error, trace):
-        for process in self.running:
+        for process in list(self.running):
             self.kill(process)
         if kind is not None:
             for name in sorted(os.listdir(self.scratch)):
@@ -54,11 +54,11 @@ class Cluster:
                     print(f"--- {name}\n" + "".join(lines[-15:]), file=sys.stderr)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def start(self, node, log, *command, **options):
+    def start(self, node, log, *command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **options):
         file = open(f"{self.scratch}/{log}.log", "ab")
         environment = {**self.environment, **options.pop("environment", {})}
         process = subprocess.Popen([*self.before(node), *map(str, command)], stderr=file,
-                                   env=environment, cwd=self.scratch, **options)
+                                   stdin=stdin, stdout=stdout, env=environment, cwd=self.scratch, **options)
         file.close()
         process.log = f"{self.scratch}/{log}.log"
         self.running.append(process)
@@ -126,7 +126,7 @@ class Client:
         *lines, self.rest = self.rest.split("\n")
         for line in lines:
             self.lines.append(line)
-            if found := re.fullmatch(r"i?map \d+: (\d+) results right in \d+ ms", line):
+            if found := re.fullmatch(r"i?map \d+: (\d+) results right in .*", line):
                 self.maps += 1
                 self.results += int(found[1])
         if self.process.poll() not in (None, 0):

@@ -26,15 +26,29 @@ typedef struct {
     int64_t value, sleep_us;
 } question;
 
-static int64_t square(question asked)
+typedef struct {
+    int64_t square;
+    int64_t slept_ns; /* more than was asked for, the more the busier the machine is */
+} answer;
+
+static int64_t now_ns(void)
 {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static answer square(question asked)
+{
+    const int64_t began_ns = now_ns();
     const struct timespec pause = {.tv_sec = asked.sleep_us / 1000000,
                                    .tv_nsec = asked.sleep_us % 1000000 * 1000};
 
     nanosleep(&pause, NULL);
-    return asked.value * asked.value;
+    return (answer){asked.value * asked.value, now_ns() - began_ns};
 }
-FARPOOL_FUNCTION(square, int64_t, question)
+FARPOOL_FUNCTION(square, answer, question)
 
 struct numbers {
     int64_t tasks, sleep_us, given;
@@ -55,7 +69,7 @@ static int complain(int64_t task, const char *what, int64_t got)
     return 1;
 }
 
-static int map(farpool_pool *pool, const struct numbers *numbers, int64_t *outputs)
+static int map(farpool_pool *pool, const struct numbers *numbers, answer *outputs)
 {
     farpool_error error;
     const size_t tasks = (size_t)numbers->tasks;
@@ -84,7 +98,7 @@ static int next_number(void *user, farpool_bytes *ret_item, char message[256])
     return 0;
 }
 
-static int imap(farpool_pool *pool, struct numbers *numbers, int64_t *outputs)
+static int imap(farpool_pool *pool, struct numbers *numbers, answer *outputs)
 {
     farpool_error error;
     farpool_bytes output;
@@ -103,8 +117,9 @@ static int imap(farpool_pool *pool, struct numbers *numbers, int64_t *outputs)
         else if (index >= (uint64_t)numbers->tasks || output.size != sizeof *outputs)
             wrong = complain((int64_t)index, "no such task, or a size of",
                              (int64_t)output.size);
-        else if (outputs[index] != NOT_A_SQUARE)
-            wrong = complain((int64_t)index, "a second result, after", outputs[index]);
+        else if (outputs[index].square != NOT_A_SQUARE)
+            wrong =
+                complain((int64_t)index, "a second result, after", outputs[index].square);
         else
             memcpy(&outputs[index], output.data, sizeof *outputs);
     }
@@ -112,32 +127,29 @@ static int imap(farpool_pool *pool, struct numbers *numbers, int64_t *outputs)
     return wrong;
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int run_once(farpool_pool *pool, struct numbers *numbers, int64_t number)
 {
-    const int64_t began = now_ms();
-    int64_t *outputs = malloc((size_t)numbers->tasks * sizeof *outputs);
+    const int64_t began_ns = now_ns();
+    int64_t slept_ns = 0;
+    answer *outputs = malloc((size_t)numbers->tasks * sizeof *outputs);
     int wrong;
 
     if (!outputs)
         abort();
     for (int64_t i = 0; i < numbers->tasks; i++)
-        outputs[i] = NOT_A_SQUARE;
+        outputs[i].square = NOT_A_SQUARE;
     wrong = number % 2 ? imap(pool, numbers, outputs) : map(pool, numbers, outputs);
-    for (int64_t i = 0; i < numbers->tasks && !wrong; i++)
-        if (outputs[i] != i * i)
-            wrong = complain(i, "the result is", outputs[i]);
+    for (int64_t i = 0; i < numbers->tasks && !wrong; i++) {
+        slept_ns += outputs[i].square == i * i ? outputs[i].slept_ns : 0;
+        if (outputs[i].square != i * i)
+            wrong = complain(i, "the result is", outputs[i].square);
+    }
     free(outputs);
     if (!wrong)
-        printf("%s %" PRId64 ": %" PRId64 " results right in %" PRId64 " ms\n",
-               number % 2 ? "imap" : "map", number, numbers->tasks, now_ms() - began);
+        printf("%s %" PRId64 ": %" PRId64 " results right in %" PRId64
+               " ms, which slept %" PRId64 " ms\n",
+               number % 2 ? "imap" : "map", number, numbers->tasks,
+               (now_ns() - began_ns) / 1000000, slept_ns / 1000000);
     fflush(stdout);
     return wrong;
 }
