@@ -127,6 +127,7 @@ struct client_core {
     char fail_text[256], fail_node[NODE_NAME_MAX + 1];
     uint64_t end_by_ms; /* POOL_ENDING: then ended, answer or not */
     uint64_t nodes, slots, processes, started;
+    uint64_t nodes_before; /* when the last link went that had any */
 
     enum link_state link;
     uint64_t link_number; /* of the present link, from 1 */

@@ -58,6 +58,8 @@ int client_link_up(struct client_core *core, struct client_effects *effects)
     }
     if (client_send_message(effects, &hello))
         return FARPOOL_ENOMEM;
+    if (core->nodes)
+        core->nodes_before = core->nodes; /* before the new coordinator tells its own */
     client_link_down(core);
     core->link = LINK_GREETED;
     core->link_number++;

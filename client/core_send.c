@@ -232,8 +232,10 @@ static int resume_job(struct client_core *core, struct job *job,
 static int send_resumed(const struct client_core *core, struct client_effects *effects)
 {
     struct message *message = message_create(MSG_RESUMED);
-    if (message)
+    if (message) {
         message->resumed.pool = core->config.pool;
+        message->resumed.nodes = (uint32_t)core->nodes_before;
+    }
     return client_send_message(effects, &message);
 }
 

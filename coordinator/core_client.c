@@ -186,6 +186,7 @@ static int pool_message(struct coordinator_core *core, struct client *client,
         return kjob_close(core, client, *message);
     case MSG_RESUMED:
         client->resumed = true;
+        client->nodes_before = (*message)->resumed.nodes;
         return 0;
     case MSG_TASKS:
         return ktasks(core, client, *message);

@@ -129,6 +129,7 @@ struct client {
     struct kjob_list jobs; /* that it opened */
     uint64_t job_last;     /* highest job number that it opened */
     bool resumed;          /* has sent again what was under way on an earlier link */
+    uint32_t nodes_before; /* that its pool had on that link, if known */
     uint64_t tasks, bytes; /* under way: sent by it and not ended */
     uint64_t assigned;     /* tasks of its jobs that a worker has */
     uint64_t ready_jobs;   /* in pool->ready */

@@ -6,13 +6,14 @@
  * A worker that served another coordinator tells what it holds (HELD). Those tasks are
  * assigned to it, though their inputs are not here; a pool or job that no client has
  * opened yet is EXPECTED for twice settle_ms, and then given up at the workers. Resumed
- * jobs are SETTLING until the coordinator is settle_ms old, and their client has sent
- * again all that it had under way (RESUMED): their tasks wait, so that workers may be
- * back first, and results for them are kept, since the client's copies of those tasks may
- * still be on their way: a result that came before the copy would be answered by the next
- * attempt, and then the copy be run for nobody. For the same reason nobody is told of a
- * task whose input is not here (INPUTLESS) that it was lost or returned: either its copy
- * is still to come, or its client does not wait for it. */
+ * jobs are SETTLING until the coordinator is settle_ms old, or as many nodes as their
+ * client knew of are back, and the client has sent again all that it had under way
+ * (RESUMED): their tasks wait, so that workers may be back first, and results for them
+ * are kept, since the client's copies of those tasks may still be on their way: a result
+ * that came before the copy would be answered by the next attempt, and then the copy be
+ * run for nobody. For the same reason nobody is told of a task whose input is not here
+ * (INPUTLESS) that it was lost or returned: either its copy is still to come, or its
+ * client does not wait for it. */
 #include "coordinator/core_internal.h"
 
 bool ksettle_expects(const struct coordinator_core *core, const struct worker *worker)
@@ -262,17 +263,38 @@ static uint64_t settled_ms(const struct coordinator_core *core)
     return add_saturated(core->started_ms, core->config.settle_ms);
 }
 
+/* Workers that can hold nothing of the pool any more but what they have told: that said
+ * so, or have served no coordinator before. */
+static uint32_t count_back(const struct coordinator_core *core, const struct pool *pool)
+{
+    const struct worker *worker;
+    uint32_t back = 0;
+    TAILQ_FOREACH (worker, &core->joined, entry) {
+        const struct member *member = kmember_find(pool, worker);
+        back += !worker->resumed || (member && kmember_knows(member));
+    }
+    return back;
+}
+
+/* As many nodes as the client knew of: nobody is left to wait for. Of a once-job what no
+ * worker has then is lost for good, so that waits for who may still come all the same. */
+static bool are_all_back(const struct coordinator_core *core, const struct job *job)
+{
+    const uint32_t before = job->owner->nodes_before;
+    return before && !job->once && count_back(core, job->pool) >= before;
+}
+
 int ksettle_flush(struct coordinator_core *core)
 {
     struct job *job, *next;
     int error = expire_pools(core);
     if (!error)
         error = expire_jobs(core);
-    if (error || core->now_ms < settled_ms(core))
-        return error;
+    const bool settled = core->now_ms >= settled_ms(core);
     TAILQ_FOREACH_SAFE (job, &core->settling, wait_entry, next) {
         const bool complete = !job->resumed || job->owner->resumed;
-        if (job->pool->state == POOL_RUNNING && complete && !error)
+        if (job->pool->state == POOL_RUNNING && complete && !error &&
+            (settled || are_all_back(core, job)))
             error = settle_job(core, job);
     }
     return error;

@@ -206,14 +206,20 @@ static void test_file_is_asked_for(void **state)
     script_done(&script);
 }
 
+static struct message *pool_state(uint32_t nodes)
+{
+    struct message *pool = script_make(MSG_POOL_STATE);
+    pool->pool_state.pool = SCRIPT_POOL;
+    pool->pool_state.nodes = nodes;
+    return pool;
+}
+
 static void test_states_are_kept(void **state)
 {
     (void)state;
     struct script script;
     script_open(&script);
-    struct message *pool = script_make(MSG_POOL_STATE);
-    pool->pool_state.pool = SCRIPT_POOL;
-    pool->pool_state.nodes = 2;
+    struct message *pool = pool_state(2);
     pool->pool_state.slots = 8;
     pool->pool_state.processes = 6;
     pool->pool_state.started = 7;
@@ -265,6 +271,7 @@ static void test_resumes_what_was_sent(void **state)
     script_result(&script, job, 10, 20, 1);
     script_took(&script, job, 10, 20);
 
+    script_message(&script, pool_state(5));
     script_link_down(&script);
     script_input(&script, job, 150, 50, 4);
     script_flush(&script);
@@ -272,6 +279,7 @@ static void test_resumes_what_was_sent(void **state)
     script_link_up(&script);
     script_message(&script, script_make_welcome(100, 1 << 20));
     script_sent(&script, MSG_POOL_OPEN);
+    script_message(&script, pool_state(1)); /* of those that are back */
     script_flush(&script);
     /* The ACK is not repeated: the worker sends the result again. */
     const struct message *open = script_sent(&script, MSG_JOB_OPEN);
@@ -290,7 +298,7 @@ static void test_resumes_what_was_sent(void **state)
     assert_int_equal(spans[2].attempt, 2);
     assert_int_equal(spans[3].first, 51);
     assert_int_equal(spans[3].count, 49);
-    script_sent(&script, MSG_RESUMED);
+    assert_int_equal(script_sent(&script, MSG_RESUMED)->resumed.nodes, 5);
     /* Then as before: 20 tasks' room in the window. */
     script_sent_span(&script, job, 100, 20, 1);
     script_quiet(&script);

@@ -185,6 +185,34 @@ static uint64_t client_returns(struct script *script, uint64_t first, uint32_t c
     return client;
 }
 
+/* As many nodes as the client had before are back, whoever comes first: nobody is waited
+ * for. One is new, which can hold nothing. */
+static void test_restart_all_back(void **state)
+{
+    struct script *script = *state;
+    const uint64_t client = add_client(script, 1);
+    script_say(script, client, pool_open(1, 0));
+    script_say(script, client, job_resumed(1, 1));
+    script_say(script, client, tasks(1, 1, 0, 10));
+    struct message *message = resumed(1);
+    message->resumed.nodes = 3;
+    script_say(script, client, message);
+    const uint64_t fresh = add_worker(script, 11, 4);
+    worker_returns(script, 12, 5, 1);
+    script_flush(script);
+    assert_int_equal(script_given(script, fresh), 0);
+    const struct id nobody = script->previous;
+    script->previous = make_id(99);
+    const uint64_t late = add_worker(script, 10, 1);
+    script->previous = nobody;
+    script_flush(script);
+    assert_int_equal(script_given(script, fresh), 0); /* until it tells what it holds */
+    script_say(script, late, held(1, 1, 2, 3));
+    script_flush(script);
+    assert_int_equal(script_given(script, fresh), 4); /* one a slot at first */
+    script_forget(script);
+}
+
 /* Whoever comes first: held tasks are not given to anybody else. */
 static void run_restart(bool worker_first)
 {
@@ -439,15 +467,25 @@ static void test_same_coordinator(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        SCRIPT_TEST(test_worker_lost),     SCRIPT_TEST(test_much_lost),
-        SCRIPT_TEST(test_waiting_is_kept), SCRIPT_TEST(test_drain),
-        SCRIPT_TEST(test_cancel),          SCRIPT_TEST(test_job_closed),
-        cmocka_unit_test(test_restart),    SCRIPT_TEST(test_returned_without_input),
-        SCRIPT_TEST(test_held_attempt),    SCRIPT_TEST(test_held_twice),
-        SCRIPT_TEST(test_kept_results),    SCRIPT_TEST(test_late_results),
-        SCRIPT_TEST(test_late_held),       SCRIPT_TEST(test_unwanted_pool),
-        SCRIPT_TEST(test_unwanted_job),    SCRIPT_TEST(test_nested_first),
-        SCRIPT_TEST(test_failed_before),   SCRIPT_TEST(test_same_coordinator),
+        SCRIPT_TEST(test_worker_lost),
+        SCRIPT_TEST(test_much_lost),
+        SCRIPT_TEST(test_waiting_is_kept),
+        SCRIPT_TEST(test_drain),
+        SCRIPT_TEST(test_cancel),
+        SCRIPT_TEST(test_job_closed),
+        cmocka_unit_test(test_restart),
+        SCRIPT_TEST(test_restart_all_back),
+        SCRIPT_TEST(test_returned_without_input),
+        SCRIPT_TEST(test_held_attempt),
+        SCRIPT_TEST(test_held_twice),
+        SCRIPT_TEST(test_kept_results),
+        SCRIPT_TEST(test_late_results),
+        SCRIPT_TEST(test_late_held),
+        SCRIPT_TEST(test_unwanted_pool),
+        SCRIPT_TEST(test_unwanted_job),
+        SCRIPT_TEST(test_nested_first),
+        SCRIPT_TEST(test_failed_before),
+        SCRIPT_TEST(test_same_coordinator),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
