@@ -351,10 +351,10 @@ static int send_twin(struct coordinator_core *core, const struct placement *plac
     return ksend(core, placement->worker->link, &message);
 }
 
-int kgive_twin(struct coordinator_core *core, struct job *job, uint64_t first,
+int kgive_twin(struct coordinator_core *core, struct job *job, uint64_t index,
                struct worker *worker)
 {
-    const struct span_item *item = span_set_find(job->assigned, first);
+    const struct span_item *item = span_set_find(job->assigned, index);
     struct placement *placement = kplacement_get(job, worker);
     struct msg_span span;
     if (!placement || open_job(core, placement) || span_share(&item->span, &span))
@@ -364,9 +364,9 @@ int kgive_twin(struct coordinator_core *core, struct job *job, uint64_t first,
         return FARPOOL_ENOMEM;
     }
     if (send_twin(core, placement, &item->span)) {
-        span_set_take(job->twins, first, item->span.count, NULL);
+        span_set_take(job->twins, index, 1, NULL);
         return FARPOOL_ENOMEM;
     }
-    ktwin_added(core, span_set_find(job->twins, first));
+    ktwin_added(core, span_set_find(job->twins, index));
     return 0;
 }

@@ -69,6 +69,7 @@
 #define TWIN_TIMES 2       /* a task that takes so many times the usual is slow */
 #define TWIN_LEAST_MS 50   /* and at least so long */
 #define TWIN_LOOK_MS 10    /* between two looks for slow tasks */
+#define TWINS_MAX 4096     /* second holders of one job's tasks */
 #define RECALL_WORKERS 8  /* looked at in one FLUSH */
 #define RECALL_JOBS 32
 #define BATCH_BYTES 1048576 /* bodies in one TASKS, unless one task has more */
@@ -355,8 +356,8 @@ struct job {
     struct wish *stop; /* its client was told to end it, and has not yet */
     /* Tasks: tag is the placement, tag2 enum held. */
     struct span_set *waiting, *assigned;
-    struct span_set *twins; /* second holders: each the same tasks and attempt as one span
-                               of `assigned`, at another worker */
+    struct span_set *twins; /* second holders: each of one task that is a span of its own
+                               in `assigned`, of the same attempt, at another worker */
     uint64_t held;          /* assigned tasks without their input */
     struct measure measure;
     struct recent *recent;
@@ -641,8 +642,6 @@ uint64_t kjob_unit_ns(const struct job *job);
 uint64_t kjob_work_ns(const struct job *job, uint64_t tasks);
 /* Cuts a set so that no span crosses first or end. */
 int kjob_cut(struct span_set *set, uint64_t first, uint64_t end);
-/* The same for `assigned`, and the twins that go with it. */
-int kjob_cut_assigned(struct job *job, uint64_t first, uint64_t end);
 /* A whole span leaves `waiting` or `assigned` for good. */
 void kjob_end_span(struct coordinator_core *core, struct job *job, struct span_set *set,
                    const struct span_item *item);
@@ -720,9 +719,9 @@ enum give kgive(struct coordinator_core *core, struct job *job, struct worker *w
 enum give kgive_one(struct coordinator_core *core, struct job *job, struct worker *worker,
                     bool within);
 void kgive_flush(struct coordinator_core *core); /* TASKS messages take no more spans */
-/* The whole span of `assigned` that begins at `first` to a second worker, which has
- * room for it. 0 or ENOMEM. */
-int kgive_twin(struct coordinator_core *core, struct job *job, uint64_t first,
+/* A task that is a span of its own in `assigned` to a second worker, which has room for
+ * it. 0 or ENOMEM. */
+int kgive_twin(struct coordinator_core *core, struct job *job, uint64_t index,
                struct worker *worker);
 
 /* core_recall.c */
@@ -749,8 +748,9 @@ bool ktwin_goes_on(const struct job *job, const struct worker *worker, uint64_t 
 /* The worker has the task no more, as another has: only what is known here changes. */
 void ktwin_leave(struct coordinator_core *core, struct job *job,
                  const struct worker *worker, uint64_t index);
-/* A worker tells that it holds these tasks: as the second one, where another does. Cuts
- * and adds, or ENOMEM; then, for what was added, commit or undo. */
+/* A worker tells that it holds these tasks: as the second one, where another does; up to
+ * TWINS_MAX of a job. Cuts and adds, or ENOMEM; then, for what was added, commit or undo.
+ */
 int ktwin_hold(struct job *job, const struct msg_range *range,
                const struct placement *placement);
 void ktwin_hold_commit(struct coordinator_core *core, struct job *job);

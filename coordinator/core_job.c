@@ -277,12 +277,6 @@ int kjob_cut(struct span_set *set, uint64_t first, uint64_t end)
     return error ? error : span_set_cut(set, end);
 }
 
-int kjob_cut_assigned(struct job *job, uint64_t first, uint64_t end)
-{
-    const int error = kjob_cut(job->assigned, first, end);
-    return error || !span_set_tasks(job->twins) ? error : kjob_cut(job->twins, first, end);
-}
-
 void kjob_end_span(struct coordinator_core *core, struct job *job, struct span_set *set,
                    const struct span_item *item)
 {
@@ -466,7 +460,7 @@ int kjob_cancel(struct coordinator_core *core, struct client *client,
     for (uint32_t i = 0; job && i < count; i++) {
         const uint64_t end = add_saturated(ranges[i].first, ranges[i].count);
         if (kjob_cut(job->waiting, ranges[i].first, end) ||
-            kjob_cut_assigned(job, ranges[i].first, end) ||
+            kjob_cut(job->assigned, ranges[i].first, end) ||
             tell_cancel(core, job->assigned, message, &ranges[i]) ||
             tell_cancel(core, job->twins, message, &ranges[i]))
             return FARPOOL_ENOMEM;

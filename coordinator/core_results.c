@@ -116,7 +116,7 @@ static uint64_t tasks_in(const struct span_set *set, const struct record *record
 static int prepare(struct job *job, const struct record *record)
 {
     const uint64_t end = add_saturated(record->first, record->count);
-    int error = kjob_cut_assigned(job, record->first, end);
+    int error = kjob_cut(job->assigned, record->first, end);
     /* Seldom: another worker has returned or lost it since. */
     if (!error && span_set_tasks(job->waiting) &&
         tasks_in(job->assigned, record) < record->count)

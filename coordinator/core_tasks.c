@@ -137,7 +137,7 @@ static int take_span(struct job *job, const struct msg_span *span, struct fills 
 {
     const uint64_t end = span->first + span->count;
     uint64_t at = span->first;
-    int error = job->held ? kjob_cut_assigned(job, at, end) : 0;
+    int error = job->held ? kjob_cut(job->assigned, at, end) : 0;
     const struct span_item *item = span_set_at_or_after(job->assigned, at);
     while (!error && item && item->span.first < end) {
         const uint64_t first = item->span.first, next = first + item->span.count;
@@ -391,7 +391,7 @@ static int cut_returned(struct job *job, const struct message *message)
     int error = 0;
     for (uint32_t i = 0; i < message->returned.ranges_count && !error; i++) {
         const struct msg_range *range = &message->returned.ranges[i];
-        error = kjob_cut_assigned(job, range->first,
+        error = kjob_cut(job->assigned, range->first,
                                   add_saturated(range->first, range->count));
     }
     return error;

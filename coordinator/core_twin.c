@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * core_twin.c: tasks that two workers have. One is the first holder, in `assigned`; the
- * other is in `twins`, with the same tasks and attempt as one span there.
+ * other is in `twins`. Both have such a task as a span of its own, so that nothing cuts
+ * one of them only.
  *
  * The first answer is the task's, and the other holder is told to kill it. A failure is
  * no answer while the other goes on: it is ACKed here, and its client hears nothing of
@@ -140,23 +141,34 @@ void ktwin_leave(struct coordinator_core *core, struct job *job,
 
 /* ------------------------------------------------------------- what is told */
 
+static int hold_one(struct job *job, uint64_t index, uint32_t attempt,
+                    const struct placement *placement)
+{
+    struct msg_span span = {.first = index, .count = 1, .attempt = attempt};
+    const int error = kjob_cut(job->assigned, index, index + 1);
+    return error ? error
+                 : span_set_add(job->twins, &span, (uintptr_t)placement, HELD_NEW);
+}
+
 int ktwin_hold(struct job *job, const struct msg_range *range,
                const struct placement *placement)
 {
     const uint64_t end = range->first + range->count;
-    int error = kjob_cut_assigned(job, range->first, end);
-    const struct span_item *item = span_set_at_or_after(job->assigned, range->first);
-    for (; item && item->span.first < end && !error;
-         item = span_set_next(job->assigned, item)) {
-        struct msg_span span = {.first = item->span.first,
-                                .count = item->span.count,
-                                .attempt = item->span.attempt};
+    uint64_t at = range->first;
+    const struct span_item *item;
+    while ((item = span_set_at_or_after(job->assigned, at)) && item->span.first < end) {
+        const uint64_t index = larger(at, item->span.first);
+        at = item->span.first + item->span.count;
         if (placement_of(item) == placement || item->span.attempt != range->attempt ||
             ktwin_of(job, item))
             continue;
-        error = span_set_add(job->twins, &span, (uintptr_t)placement, HELD_NEW);
+        if (span_set_tasks(job->twins) == TWINS_MAX)
+            break;
+        at = index + 1;
+        if (hold_one(job, index, range->attempt, placement))
+            return FARPOOL_ENOMEM;
     }
-    return error;
+    return 0;
 }
 
 void ktwin_hold_commit(struct coordinator_core *core, struct job *job)
@@ -301,7 +313,21 @@ static uint64_t room(const struct job *job, const struct worker *worker,
     const uint64_t fit = worker->tasks || span_task_size(span, 0) <= bytes
                              ? span_fit(span, larger(bytes, 1))
                              : 1;
-    return smaller(smaller(units * job->unit, left), smaller(fit, span->count));
+    const uint64_t twins = TWINS_MAX - span_set_tasks(job->twins);
+    return smaller(smaller(smaller(units * job->unit, left), twins),
+                   smaller(fit, span->count));
+}
+
+static int give_each(struct coordinator_core *core, struct job *job, uint64_t first,
+                     uint64_t count, struct worker *worker)
+{
+    int error = 0;
+    for (uint64_t index = first; index < first + count && !error; index++) {
+        error = kjob_cut(job->assigned, index, index + 1);
+        if (!error)
+            error = kgive_twin(core, job, index, worker);
+    }
+    return error;
 }
 
 /* Twins for what a worker has, as long as there is room for them elsewhere. */
@@ -310,7 +336,7 @@ static int speculate_from(struct coordinator_core *core, struct job *job,
 {
     const struct span_item *item = span_set_first(job->assigned);
     struct worker *worker = RB_MIN(kload_tree, &core->load);
-    while (item && worker && !worker->full) {
+    while (item && worker && !worker->full && span_set_tasks(job->twins) < TWINS_MAX) {
         const uint64_t first = item->span.first;
         if (placement_of(item) != placement || item->tag2 != HELD_NOT ||
             ktwin_of(job, item)) {
@@ -323,8 +349,7 @@ static int speculate_from(struct coordinator_core *core, struct job *job,
             worker = RB_NEXT(kload_tree, &core->load, worker);
             continue;
         }
-        if (kjob_cut_assigned(job, first, first + tasks) ||
-            kgive_twin(core, job, first, worker))
+        if (give_each(core, job, first, tasks, worker))
             return FARPOOL_ENOMEM;
         worker = RB_MIN(kload_tree, &core->load);
         item = span_set_at_or_after(job->assigned, first + tasks);
@@ -383,7 +408,7 @@ void ktwin_check(const struct job *job)
     for (; twin; twin = span_set_next(job->twins, twin)) {
         const struct span_item *item = span_set_find(job->assigned, twin->span.first);
         assert(item && item->span.first == twin->span.first);
-        assert(item->span.count == twin->span.count);
+        assert(item->span.count == 1 && twin->span.count == 1);
         assert(item->span.attempt == twin->span.attempt);
         assert(placement_of(twin)->job == job && twin->tag2 == HELD_NOT);
         assert(placement_of(twin)->worker != placement_of(item)->worker);
