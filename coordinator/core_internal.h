@@ -66,10 +66,10 @@
 #define BUBBLE_NS 5000000 /* shorter ones are given ahead even at a job's end */
 #define RECALL_NS 1000000 /* less work a slot than this is not called back */
 #define RECALL_WAIT_MS 5  /* but for where nothing has moved for so long */
-#define TWIN_TIMES 2       /* a task that takes so many times the usual is slow */
-#define TWIN_LEAST_MS 50   /* and at least so long */
-#define TWIN_LOOK_MS 10    /* between two looks for slow tasks */
-#define TWINS_MAX 4096     /* second holders of one job's tasks */
+#define TWIN_TIMES 2      /* a task that takes so many times the usual is slow */
+#define TWIN_LEAST_MS 50  /* and at least so long */
+#define TWIN_LOOK_MS 10   /* between two looks for slow tasks */
+#define TWINS_MAX 4096    /* second holders of one job's tasks */
 #define RECALL_WORKERS 8  /* looked at in one FLUSH */
 #define RECALL_JOBS 32
 #define BATCH_BYTES 1048576 /* bodies in one TASKS, unless one task has more */
@@ -353,7 +353,7 @@ struct job {
     uint64_t tasks;
     bool once, speculate;
     uint64_t ended_before; /* by its client's word, under earlier coordinators */
-    struct wish *stop; /* its client was told to end it, and has not yet */
+    struct wish *stop;     /* its client was told to end it, and has not yet */
     /* Tasks: tag is the placement, tag2 enum held. */
     struct span_set *waiting, *assigned;
     struct span_set *twins; /* second holders: each of one task that is a span of its own
@@ -373,7 +373,7 @@ struct job {
     struct kplacement_tree placements;
     RB_ENTRY(job) pool_entry, ready_entry;
     TAILQ_ENTRY(job) client_entry, dirty_entry;
-    TAILQ_ENTRY(job) wait_entry; /* in core->expected_jobs or core->settling */
+    TAILQ_ENTRY(job) wait_entry;        /* in core->expected_jobs or core->settling */
     TAILQ_ENTRY(job) speculating_entry; /* in core->speculating: has an owner */
 };
 
@@ -406,8 +406,8 @@ struct placement {
     struct level *level;
     enum placement_state state;
     enum recall_state recall;
-    uint64_t asked;    /* chunks that a RECALL under way is for */
-    uint64_t moved_ms; /* when tasks came or went last */
+    uint64_t asked;     /* chunks that a RECALL under way is for */
+    uint64_t moved_ms;  /* when tasks came or went last */
     uint64_t steady_ms; /* since then all that it has runs; UINT64_MAX: not known to */
     uint64_t tasks, bytes, units, work_ns;
     uint64_t running, blocked, share_ppm; /* by the worker's last LOAD */

@@ -392,7 +392,7 @@ static int cut_returned(struct job *job, const struct message *message)
     for (uint32_t i = 0; i < message->returned.ranges_count && !error; i++) {
         const struct msg_range *range = &message->returned.ranges[i];
         error = kjob_cut(job->assigned, range->first,
-                                  add_saturated(range->first, range->count));
+                         add_saturated(range->first, range->count));
     }
     return error;
 }

@@ -10,9 +10,9 @@
  *
  * Speculation: of a job that asked for it and has nothing waiting, what has run for
  * TWIN_TIMES as long as its tasks usually do, and for TWIN_LEAST_MS, is given to a second
- * worker with an idle slot; only when as many of its tasks have ended as are left, so that
- * what is usual is known; and not once more when either of two has failed. It takes no
- * slot from others: where something comes to wait behind a twin, that is taken back.
+ * worker with an idle slot; only when as many of its tasks have ended as are left, so
+ * that what is usual is known; and not once more when either of two has failed. It takes
+ * no slot from others: where something comes to wait behind a twin, that is taken back.
  *
  * A task's beginning is not told. It is not later than when its worker was first seen to
  * run all that it has of the job (steady_ms), or to have nothing to give back. */
@@ -42,8 +42,7 @@ void ktwin_drop(struct coordinator_core *core, struct job *job,
     core->twins -= tasks;
     placement->worker->twins -= tasks;
     kplacement_remove(core, placement, tasks, span_bytes(&twin->span));
-    const int error =
-        span_set_take(job->twins, twin->span.first, twin->span.count, NULL);
+    const int error = span_set_take(job->twins, twin->span.first, twin->span.count, NULL);
     assert(!error);
 }
 
@@ -379,16 +378,15 @@ static int speculate(struct coordinator_core *core, struct job *job)
 
 int ktwin_flush(struct coordinator_core *core)
 {
-    const uint64_t look_ms = core->twin_look_ms + TWIN_LOOK_MS;
+    const uint64_t look_ms = smaller(core->twin_look_ms + TWIN_LOOK_MS, core->twin_ms);
+    const bool looks = !TAILQ_EMPTY(&core->speculating) && core->now_ms >= look_ms;
     struct job *job;
     int error = 0;
-    core->twin_ms = is_any_behind(core) ? core->now_ms : UINT64_MAX;
-    if (TAILQ_EMPTY(&core->speculating))
+    core->twin_ms = TAILQ_EMPTY(&core->speculating) || looks ? UINT64_MAX : look_ms;
+    if (is_any_behind(core))
+        core->twin_ms = core->now_ms;
+    if (!looks)
         return 0;
-    if (core->now_ms < look_ms) {
-        core->twin_ms = smaller(core->twin_ms, look_ms);
-        return 0;
-    }
     core->twin_look_ms = core->now_ms;
     TAILQ_FOREACH (job, &core->speculating, speculating_entry)
         if (!error)

@@ -366,6 +366,6 @@ void sim_plan_print(const struct sim *sim)
            plan->starts_fail ? " (processes fail to start)" : "",
            plan->programs_fail ? " (programs cannot be stored)" : "",
            plan->initializer_fails ? " (initializers fail)" : "",
-           plan->slow ? " (slow nodes)" : "", plan->nested ? " (nested pools)" : "", plan->keys ? " (keys)" : "",
-           plan->encode ? "encoded" : "moved");
+           plan->slow ? " (slow nodes)" : "", plan->nested ? " (nested pools)" : "",
+           plan->keys ? " (keys)" : "", plan->encode ? "encoded" : "moved");
 }
