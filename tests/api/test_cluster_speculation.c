@@ -20,7 +20,7 @@ struct race {
     int64_t value;
 };
 
-static int64_t run(struct race input)
+static int64_t compete(struct race input)
 {
     if (!input.marker[0])
         return input.value;
@@ -32,7 +32,7 @@ static int64_t run(struct race input)
         sign_wait_in_task(&input.go);
     return input.value;
 }
-FARPOOL_FUNCTION(run, int64_t, struct race)
+FARPOOL_FUNCTION(compete, int64_t, struct race)
 
 enum { COUNT = 12, SLOW = 5 };
 
@@ -67,7 +67,7 @@ static farpool_job *begin(farpool_pool *pool, const struct race *inputs)
     farpool_error error;
 
     options.speculate = 1;
-    farpool_job *job = farpool_map_async(pool, run, inputs, COUNT, &options, &error);
+    farpool_job *job = farpool_map_async(pool, compete, inputs, COUNT, &options, &error);
     assert_non_null(job);
     return job;
 }

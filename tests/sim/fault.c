@@ -338,7 +338,8 @@ void sim_plan_make(struct sim *sim)
     plan->encode = sim_chance(sim, 2);
     plan->nested = sim_chance(sim, 4);
     plan->keys = sim_chance(sim, 2);
-    plan->slow = sim_chance(sim, 2);
+    plan->speculates = sim->options.seed % 2 == 0;
+    plan->slow = plan->speculates && !sim_chance(sim, 3);
     plan->faults_until_us = sim_between(sim, 1000000, 8000000);
     configure(sim);
     sim_coordinator_start(sim);

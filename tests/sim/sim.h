@@ -312,7 +312,8 @@ struct plan {
     bool oom;    /* an allocation fails now and then */
     bool keys;   /* everybody has a key */
     bool starts_fail, programs_fail, initializer_fails, nested;
-    bool slow; /* some nodes are slow, without being dead */
+    bool speculates; /* some jobs do; in seeds that are even */
+    bool slow;       /* some nodes are slow, without being dead */
     uint64_t faults_until_us;
 };
 
