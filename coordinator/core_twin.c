@@ -14,8 +14,9 @@
  * that what is usual is known; and not once more when either of two has failed. It takes
  * no slot from others: where something comes to wait behind a twin, that is taken back.
  *
- * A task's beginning is not told. It is not later than when its worker was first seen to
- * run all that it has of the job (steady_ms), or to have nothing to give back. */
+ * A task's beginning is not told. It is taken for when its worker was first known to run,
+ * or to have slots for, all that it has of the job (steady_ms), or to have nothing to
+ * give back. */
 #include "coordinator/core_internal.h"
 
 const struct span_item *ktwin_of(const struct job *job, const struct span_item *item)
@@ -276,12 +277,14 @@ static bool is_ending(const struct job *job)
            add_saturated(job->ended_before, job->done) >= left;
 }
 
-/* It runs all that it has of the job, or cannot give the rest back. What waits for a
- * nested job is not slow for its node's sake. */
+/* It runs all that it has of the job, by its word (which comes late, or not at all where
+ * one task follows another) or because it has slots for all; or it cannot give the rest
+ * back. What waits for a nested job is not slow for its node's sake. */
 static bool is_steady(const struct placement *placement)
 {
     return placement->tasks && !placement->blocked &&
-           (placement->running >= placement->tasks || placement->recall != RECALL_NONE);
+           (placement->running >= placement->tasks || !is_behind(placement) ||
+            placement->recall != RECALL_NONE);
 }
 
 static uint64_t slow_ms(const struct job *job)
