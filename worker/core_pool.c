@@ -56,8 +56,7 @@ static void move_pool(struct pool *pool, enum pool_state state)
                        [POOL_FAILED] = true,
                        [POOL_ENDING] = true,
                        [POOL_FORGOTTEN] = true},
-        [POOL_CLOSING] =
-            {[POOL_FAILED] = true, [POOL_ENDING] = true, [POOL_FORGOTTEN] = true},
+        [POOL_CLOSING] = {[POOL_ENDING] = true, [POOL_FORGOTTEN] = true},
         [POOL_FAILED] = {[POOL_ENDING] = true, [POOL_FORGOTTEN] = true},
         [POOL_ENDING] = {[POOL_FORGOTTEN] = true},
     };
@@ -392,7 +391,8 @@ void worker_pool_fail(struct worker_core *core, struct pool *pool, int code, boo
                       const char *text)
 {
     (void)core;
-    if (pool->state != POOL_OPEN && pool->state != POOL_CLOSING)
+    /* One that closes has nothing to run any more; POOL_CLOSED is waited for. */
+    if (pool->state != POOL_OPEN)
         return;
     move_pool(pool, POOL_FAILED);
     pool->failed_code = code;
