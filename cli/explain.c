@@ -45,6 +45,10 @@ static void print_job(const farpool_job_status *job)
                job->reason);
     else
         puts("no task waits");
+    if (job->tasks_twice > 0)
+        printf("%" PRIu64 " slow task%s run%s on a second node too (speculation)\n",
+               job->tasks_twice, cli_plural(job->tasks_twice),
+               job->tasks_twice == 1 ? "s" : "");
 }
 
 static int print(const farpool_cluster_status *status, const struct filter *filter,

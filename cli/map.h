@@ -18,7 +18,7 @@ enum { FILES_MAX = 63 };
 /* The command line of one run, and where its inputs come from. */
 struct map {
     const char *coordinator, *workdir;
-    int64_t processes, retries, timeout_ms, cpu_ms, memory_bytes;
+    int64_t processes, retries, timeout_ms, cpu_ms, memory_bytes, speculate;
     bool submit; /* and go; else: run, and write what comes. Set before map_parse */
     const char *name;
     bool unordered, progress, shell, quiet, dry_run;

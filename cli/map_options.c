@@ -31,6 +31,8 @@ static const char help_text[] =
     "      --task-cpu SECONDS     kill a command that uses more CPU time\n"
     "      --task-memory BYTES    kill a command that uses more memory; K, M, G: of 1024\n"
     "  -r, --retries N            try a failed command up to N more times\n"
+    "      --speculate            run the slowest commands at the end a second time, on\n"
+    "                             another node; the first result counts\n"
     "  -w, --workdir DIR          run commands in this folder of each node; ...: in\n"
     "                             scratch folders, which end with the pool\n"
     "  -f, --file PATH            bring this file to each node, into the scratch folder\n"
@@ -47,7 +49,7 @@ static const char help_text[] =
     "  farpool map gzip -9 ::: *.log\n"
     "  find . -name '*.jpg' | farpool map -p convert {} -resize 50% {}.small.jpg\n";
 
-enum { OPTION_TASK_CPU = 256, OPTION_TASK_MEMORY };
+enum { OPTION_TASK_CPU = 256, OPTION_TASK_MEMORY, OPTION_SPECULATE };
 
 static const char submit_text[] =
     "usage: farpool submit [OPTIONS] NAME COMMAND [ARGUMENT...] [::: ITEM...]\n"
@@ -68,6 +70,8 @@ static const char submit_text[] =
     "      --task-cpu SECONDS     kill a command that uses more CPU time\n"
     "      --task-memory BYTES    kill a command that uses more memory; K, M, G: of 1024\n"
     "  -r, --retries N            try a failed command up to N more times\n"
+    "      --speculate            run the slowest commands at the end a second time, on\n"
+    "                             another node; the first result counts\n"
     "  -w, --workdir DIR          run commands in this folder of each node: the job fails\n"
     "                             where it is not; ...: in scratch folders\n"
     "  -f, --file PATH            put this file beside the command on each node; may\n"
@@ -91,6 +95,7 @@ static const struct option long_options[] = {
     {"task-cpu", required_argument, NULL, OPTION_TASK_CPU},
     {"task-memory", required_argument, NULL, OPTION_TASK_MEMORY},
     {"retries", required_argument, NULL, 'r'},
+    {"speculate", no_argument, NULL, OPTION_SPECULATE},
     {"workdir", required_argument, NULL, 'w'},
     {"file", required_argument, NULL, 'f'},
     {"null", no_argument, NULL, '0'},
@@ -152,6 +157,9 @@ static bool parse_option(struct map *map, int option)
         return parse_bytes("--task-memory", optarg, &map->memory_bytes);
     case 'r':
         return cli_number(map_called, "--retries", optarg, 0, 1000, &map->retries);
+    case OPTION_SPECULATE:
+        map->speculate = 1;
+        return true;
     case 'w':
         map->workdir = optarg;
         return true;
@@ -201,6 +209,7 @@ static void set_defaults(struct map *map)
 {
     map->processes = map->retries = FARPOOL_AUTO;
     map->timeout_ms = map->cpu_ms = map->memory_bytes = FARPOOL_AUTO;
+    map->speculate = FARPOOL_AUTO;
     map->delimiter = '\n';
 }
 
@@ -252,5 +261,6 @@ void map_set_options(const struct map *map, farpool_pool_options *options)
     options->task_timeout_ms = map->timeout_ms;
     options->task_cpu_ms = map->cpu_ms;
     options->task_memory_bytes = map->memory_bytes;
+    options->speculate = map->speculate;
     options->files = map->files_count ? map->files : NULL;
 }

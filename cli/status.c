@@ -53,13 +53,13 @@ json_t *cli_job_json(const farpool_job_status *job)
     if (!reason)
         reason = json_string(job->why);
     return json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:o}", "pool", job->pool,
-        "function", job->function, "job", (json_int_t)job->job, "priority",
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:o}", "pool",
+        job->pool, "function", job->function, "job", (json_int_t)job->job, "priority",
         (json_int_t)job->priority, "tasks_waiting", (json_int_t)job->tasks_waiting,
         "tasks_running", (json_int_t)job->tasks_running, "tasks_done",
         (json_int_t)job->tasks_done, "tasks_failed", (json_int_t)job->tasks_failed,
-        "client_host", job->client_host, "client_pid", (json_int_t)job->client_pid, "why",
-        job->why, "reason", reason);
+        "tasks_twice", (json_int_t)job->tasks_twice, "client_host", job->client_host,
+        "client_pid", (json_int_t)job->client_pid, "why", job->why, "reason", reason);
 }
 
 int cli_print_json(const char *command, json_t *root)

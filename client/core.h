@@ -39,6 +39,7 @@ struct client_job_options {
     uint32_t retries;              /* more tries after a failure or a limit */
     uint32_t losses_max;           /* >= 1; 1: at most once */
     int32_t priority;
+    bool speculate;           /* slow tasks run elsewhere too; not with losses_max 1 */
     bool lazy;                /* input is asked for with CLIENT_INPUT_WANTED */
     uint64_t tasks_under_way; /* lazy: pulled and not consumed; 0: adaptive */
     uint64_t bytes_under_way; /* lazy: input plus output bytes of the same */

@@ -23,8 +23,7 @@ void client_average_add(struct average *average, uint64_t count, uint64_t sum)
     }
 }
 
-/* Rounded up; 0: nothing was measured, or it is 0. */
-static uint64_t mean(const struct average *average)
+uint64_t client_average_mean(const struct average *average)
 {
     return average->count ? (average->sum + average->count - 1) / average->count : 0;
 }
@@ -33,7 +32,7 @@ static uint64_t mean(const struct average *average)
 static uint64_t tasks_ahead(const struct client_core *core, const struct job *job)
 {
     const uint64_t slots = core->slots ? core->slots : 1;
-    const uint64_t elapsed_ns = mean(&job->elapsed_ns);
+    const uint64_t elapsed_ns = client_average_mean(&job->elapsed_ns);
     return 2 * slots + slots * (LAZY_AHEAD_NS / (elapsed_ns ? elapsed_ns : 1));
 }
 
@@ -72,8 +71,8 @@ static bool wants(const struct client_core *core, const struct job *job,
     const uint64_t bytes_max = core->bytes_max ? smaller(asked, core->bytes_max) : asked;
     const uint64_t under_way = job->next - job->consumed;
     const uint64_t unfinished = job->next - job->done - job->failed;
-    const uint64_t output = mean(&job->output_size);
-    uint64_t task = mean(&job->input_size) + output;
+    const uint64_t output = client_average_mean(&job->output_size);
+    uint64_t task = client_average_mean(&job->input_size) + output;
     task = task ? task : 1;
     const uint64_t held = span_set_bytes(job->waiting) + span_set_bytes(job->sent) +
                           job->output_bytes + unfinished * output;

@@ -248,6 +248,8 @@ int client_ack_flush(struct client_core *core, struct client_effects *effects);
 
 /* core_input.c */
 void client_average_add(struct average *average, uint64_t count, uint64_t sum);
+/* Rounded up; 0: nothing was measured, or it is 0. */
+uint64_t client_average_mean(const struct average *average);
 int client_input_consumed(struct client_core *core, const struct client_event *event);
 int client_input_flush(struct client_core *core, struct client_effects *effects);
 uint64_t client_input_limit(const struct client_core *core, const struct job *job);

@@ -53,6 +53,7 @@ int client_job_open(struct client_core *core, struct client_event *event)
     if (core->state != POOL_RUNNING)
         return FARPOOL_ECLOSED;
     assert(event->options->losses_max >= 1);
+    assert(!event->options->speculate || event->options->losses_max > 1);
     struct job *job = mem_alloc(sizeof *job);
     if (!job)
         return FARPOOL_ENOMEM;
@@ -462,7 +463,8 @@ bool client_core_job_counts(const struct client_core *core, uint64_t number,
         core->link == LINK_WELCOMED && job->state_link == core->link_number;
     if (known) {
         counts.running = smaller(job->running, span_set_tasks(job->sent));
-        counts.share_ppm = counts.running ? job->share_ppm : 0;
+        /* Second runs of tasks are no more progress. */
+        counts.share_ppm = smaller(job->share_ppm, counts.running * 1000000);
     }
     counts.waiting = counts.pulled - counts.done - counts.failed - counts.running;
     *ret_counts = counts;

@@ -238,6 +238,7 @@ static int fill(struct message *submit, const char *name, const char *function,
     submit->submit.memory_bytes = settings->job.memory_bytes;
     submit->submit.retries = settings->job.retries;
     submit->submit.losses_max = settings->job.losses_max;
+    submit->submit.speculate = settings->job.speculate;
     if (settings->argument.size > 0 &&
         (submit->submit.argument =
              payload_copy(settings->argument.data, settings->argument.size)) == NULL)

@@ -188,6 +188,7 @@ void job_describe(const farpool_function *function, const struct job_settings *s
         .retries = settings->retries,
         .losses_max = settings->losses_max,
         .priority = settings->priority,
+        .speculate = settings->speculate,
         .tasks_under_way = settings->tasks_under_way,
         .bytes_under_way = settings->bytes_under_way,
     };

@@ -108,6 +108,7 @@ static int read_shared(const farpool_job_options *options, const char *call,
         {"task_cpu_ms", " ms", options->task_cpu_ms, 1, INT64_MAX, (int64_t)base->cpu_ms},
         {"task_memory_bytes", " bytes", options->task_memory_bytes, 1, INT64_MAX,
          (int64_t)base->memory_bytes},
+        {"speculate", "", options->speculate, 0, 1, base->speculate},
     };
     int64_t values[sizeof rows / sizeof rows[0]];
 
@@ -117,6 +118,12 @@ static int read_shared(const farpool_job_options *options, const char *call,
         if (code != 0)
             return code;
     }
+    if (values[9] == 1 && values[3] == 1)
+        return error_set(error, FARPOOL_EINVAL,
+                         "%s: speculate is 1 and losses_max is 1, but a task that must "
+                         "never run twice cannot run a second time elsewhere; set one of "
+                         "them",
+                         call);
     *ret_settings = (struct job_settings){
         .chunk = (uint32_t)values[0],
         .timeout_ms = (uint64_t)values[1],
@@ -127,6 +134,7 @@ static int read_shared(const farpool_job_options *options, const char *call,
         .bytes_under_way = (uint64_t)values[6],
         .cpu_ms = (uint64_t)values[7],
         .memory_bytes = (uint64_t)values[8],
+        .speculate = values[9] == 1,
     };
     return 0;
 }
@@ -159,6 +167,7 @@ static int read_pool_job(const farpool_pool_options *options,
         .bytes_under_way = options->bytes_under_way,
         .task_cpu_ms = options->task_cpu_ms,
         .task_memory_bytes = options->task_memory_bytes,
+        .speculate = options->speculate,
     };
 
     return read_shared(&job, "open", NULL, ret_settings, error);

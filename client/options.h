@@ -7,6 +7,8 @@
 #include "common/base/messages.def"
 #include "farpool.h"
 
+#include <stdbool.h>
+
 /* What a job asks for; a pool has one as the default of its jobs. */
 struct job_settings {
     uint32_t chunk;                /* 0: adaptive */
@@ -15,6 +17,7 @@ struct job_settings {
     uint32_t retries;
     uint32_t losses_max;
     int32_t priority;
+    bool speculate;
     uint64_t tasks_under_way; /* 0: adaptive */
     uint64_t bytes_under_way;
 };

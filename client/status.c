@@ -88,6 +88,7 @@ static bool add_jobs(struct reading *reading, const struct message *answer)
         id_text(&from->pool, to->pool);
         snprintf(to->function, sizeof to->function, "%s", from->function);
         snprintf(to->client_host, sizeof to->client_host, "%s", from->host);
+        to->tasks_twice = from->twins;
         snprintf(to->why, sizeof to->why, "%s", from->why);
         snprintf(to->reason, sizeof to->reason, "%s", from->reason);
     }

@@ -43,7 +43,7 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     core->config.client_bytes_max = smaller(config->client_bytes_max, UINT64_MAX / 64);
     core->config.body_bytes_max = smaller(config->body_bytes_max, BODY_BYTES_MAX);
     core->started_ms = core->now_ms = core->state_ms = now_ms;
-    core->retry_ms = core->recall_ms = UINT64_MAX;
+    core->retry_ms = core->recall_ms = core->twin_ms = UINT64_MAX;
     TAILQ_INIT(&core->heard);
     TAILQ_INIT(&core->spoke);
     TAILQ_INIT(&core->dropped);
@@ -53,6 +53,7 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     TAILQ_INIT(&core->closing);
     TAILQ_INIT(&core->expected_jobs);
     TAILQ_INIT(&core->settling);
+    TAILQ_INIT(&core->speculating);
     TAILQ_INIT(&core->matching);
     TAILQ_INIT(&core->dirty_pools);
     TAILQ_INIT(&core->uneven);
@@ -96,10 +97,14 @@ static int flush_part(struct coordinator_core *core)
     if (!error)
         error = kshare_flush(core);
     if (!error)
+        error = ktwin_flush_behind(core);
+    if (!error)
         error = kmatch_flush(core);
     kgive_flush(core);
     if (!error)
         error = krecall_flush(core);
+    if (!error)
+        error = ktwin_flush(core);
     if (!error)
         error = kpool_flush_closed(core);
     if (!error)
@@ -151,7 +156,8 @@ int coordinator_core_step(struct coordinator_core *core, struct coordinator_even
 uint64_t coordinator_core_deadline(const struct coordinator_core *core)
 {
     const uint64_t links = smaller(klink_deadline(core), core->retry_ms);
-    const uint64_t waits = smaller(ksettle_deadline(core), krecall_deadline(core));
+    uint64_t waits = smaller(ksettle_deadline(core), krecall_deadline(core));
+    waits = smaller(waits, ktwin_deadline(core));
     const uint64_t tells = smaller(kstate_deadline(core), klogs_deadline(core));
     return smaller(smaller(links, waits), tells);
 }

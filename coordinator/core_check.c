@@ -84,7 +84,8 @@ static void check_assigned(const struct job *job, uint64_t *ret_held)
     const struct span_item *item = span_set_first(job->assigned);
     for (; item; item = span_set_next(job->assigned, item)) {
         assert(placement_of(item)->job == job);
-        assert(item->tag2 == HELD_NOT || item->tag2 == HELD_INPUTLESS);
+        assert(item->tag2 == HELD_NOT || item->tag2 == HELD_INPUTLESS ||
+               item->tag2 == HELD_ALONE);
         const struct span_item *other =
             span_set_at_or_after(job->waiting, item->span.first);
         assert(!other || other->span.first >= item->span.first + item->span.count);
@@ -100,29 +101,36 @@ static void check_waiting(const struct job *job)
                (item->tag2 == HELD_MAYBE && job->once && job->state == JOB_SETTLING));
 }
 
-/* What each placement counts is what `assigned` has of it. */
+static void sum_of(const struct span_set *set, const struct placement *placement,
+                   uint64_t *tasks, uint64_t *bytes)
+{
+    const struct span_item *item = span_set_first(set);
+    for (; item; item = span_set_next(set, item)) {
+        if (placement_of(item) != placement)
+            continue;
+        *tasks += item->span.count;
+        *bytes += span_bytes(&item->span);
+    }
+}
+
+/* What each placement counts is what `assigned` and `twins` have of it. */
 static void check_placements(struct job *job)
 {
     struct placement *placement;
     struct sums sums = {.tasks = 0};
     uint64_t running = 0, share_ppm = 0;
     RB_FOREACH (placement, kplacement_tree, &job->placements) {
-        const struct span_item *item = span_set_first(job->assigned);
         uint64_t tasks = 0, bytes = 0;
         check_placement(placement);
-        for (; item; item = span_set_next(job->assigned, item)) {
-            if (placement_of(item) != placement)
-                continue;
-            tasks += item->span.count;
-            bytes += span_bytes(&item->span);
-        }
+        sum_of(job->assigned, placement, &tasks, &bytes);
+        sum_of(job->twins, placement, &tasks, &bytes);
         assert(placement->tasks == tasks && placement->bytes == bytes);
         sum_add(&sums, placement);
         running += placement->running;
         share_ppm += placement->share_ppm;
     }
-    assert(sums.tasks == span_set_tasks(job->assigned));
-    assert(sums.bytes == span_set_bytes(job->assigned));
+    assert(sums.tasks == span_set_tasks(job->assigned) + span_set_tasks(job->twins));
+    assert(sums.bytes == span_set_bytes(job->assigned) + span_set_bytes(job->twins));
     assert(running == job->running && share_ppm == job->share_ppm);
 }
 
@@ -132,6 +140,7 @@ static void check_job(struct job *job)
     span_set_check(job->waiting);
     span_set_check(job->assigned);
     check_assigned(job, &held);
+    ktwin_check(job);
     check_waiting(job);
     check_placements(job);
     assert(held == job->held);
@@ -293,7 +302,7 @@ static void check_client(const struct coordinator_core *core, const struct clien
     uint64_t tasks = 0, bytes = 0, assigned = 0, ready = 0;
     TAILQ_FOREACH (job, &client->jobs, client_entry) {
         assert(job->owner == client);
-        assigned += span_set_tasks(job->assigned);
+        assigned += span_set_tasks(job->assigned) + span_set_tasks(job->twins);
         ready += job->ready;
         tasks += span_set_tasks(job->waiting) + span_set_tasks(job->assigned) - job->held;
         bytes += span_set_bytes(job->waiting) + span_set_bytes(job->assigned);
@@ -313,13 +322,14 @@ static void check_client(const struct coordinator_core *core, const struct clien
 
 static void check_totals(const struct coordinator_core *core)
 {
-    uint64_t jobs = 0, waiting = 0, assigned = 0, recalled = 0;
+    uint64_t jobs = 0, waiting = 0, assigned = 0, recalled = 0, twins = 0;
     for (const struct pool *pool = core->pools; pool; pool = pool->hh.next)
         jobs += pool->jobs_count;
     const struct worker *worker;
     TAILQ_FOREACH (worker, &core->joined, entry) {
         const struct placement *placement;
         assigned += worker->tasks;
+        twins += worker->twins;
         TAILQ_FOREACH (placement, &worker->placements, worker_entry)
             recalled += placement->asked;
     }
@@ -329,7 +339,8 @@ static void check_totals(const struct coordinator_core *core)
             waiting += span_set_tasks(job->waiting);
     }
     assert(jobs == core->jobs_count && waiting == core->waiting);
-    assert(assigned == core->assigned && recalled == core->recalled_units);
+    assert(assigned == core->assigned + core->twins && twins == core->twins);
+    assert(recalled == core->recalled_units);
     assert(HASH_COUNT(core->pools) <= core->config.pools_max);
     assert(HASH_COUNT(core->clients) <= core->config.clients_max);
     assert(core->jobs_count <= core->config.jobs_max);

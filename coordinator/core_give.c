@@ -333,3 +333,40 @@ enum give kgive_one(struct coordinator_core *core, struct job *job, struct worke
     struct placement *placement = kplacement_get(job, worker);
     return placement ? give_tasks(core, placement, 1, true) : GIVE_NOMEM;
 }
+
+/* A message of its own: these are few. */
+static int send_twin(struct coordinator_core *core, const struct placement *placement,
+                     const struct msg_span *span)
+{
+    struct message *message = message_create(MSG_TASKS);
+    if (message && !(message->tasks.spans = mem_alloc(sizeof *span)))
+        message_free(&message);
+    if (message && span_share(span, message->tasks.spans))
+        message_free(&message);
+    if (message) {
+        message->tasks.pool = placement->job->pool->id;
+        message->tasks.job = placement->job->number;
+        message->tasks.spans_count = 1;
+    }
+    return ksend(core, placement->worker->link, &message);
+}
+
+int kgive_twin(struct coordinator_core *core, struct job *job, uint64_t index,
+               struct worker *worker)
+{
+    const struct span_item *item = span_set_find(job->assigned, index);
+    struct placement *placement = kplacement_get(job, worker);
+    struct msg_span span;
+    if (!placement || open_job(core, placement) || span_share(&item->span, &span))
+        return FARPOOL_ENOMEM;
+    if (span_set_add(job->twins, &span, (uintptr_t)placement, HELD_NOT)) {
+        span_fini(&span);
+        return FARPOOL_ENOMEM;
+    }
+    if (send_twin(core, placement, &item->span)) {
+        span_set_take(job->twins, index, 1, NULL);
+        return FARPOOL_ENOMEM;
+    }
+    ktwin_added(core, span_set_find(job->twins, index));
+    return 0;
+}

@@ -19,6 +19,7 @@
  *   core_match.c     which pool's tasks go to which worker
  *   core_give.c      how many, and the TASKS message
  *   core_recall.c    taking back what one worker has too much
+ *   core_twin.c      second holders of a task: speculation, and who is left of two
  *   core_state.c     POOL_STATE, JOB_STATE
  *   core_status.c    STATUS
  *   core_explain.c   why a job's tasks wait
@@ -65,6 +66,10 @@
 #define BUBBLE_NS 5000000 /* shorter ones are given ahead even at a job's end */
 #define RECALL_NS 1000000 /* less work a slot than this is not called back */
 #define RECALL_WAIT_MS 5  /* but for where nothing has moved for so long */
+#define TWIN_TIMES 2      /* a task that takes so many times the usual is slow */
+#define TWIN_LEAST_MS 50  /* and at least so long */
+#define TWIN_LOOK_MS 10   /* between two looks for slow tasks */
+#define TWINS_MAX 4096    /* second holders of one job's tasks */
 #define RECALL_WORKERS 8  /* looked at in one FLUSH */
 #define RECALL_JOBS 32
 #define BATCH_BYTES 1048576 /* bodies in one TASKS, unless one task has more */
@@ -182,6 +187,7 @@ struct worker {
     /* Sums over placements. */
     uint64_t tasks, bytes, units, work_ns;
     /* Its place in core->load: the least loaded first. */
+    uint64_t twins;            /* tasks that it has as their second holder */
     bool full;                 /* as many chunks as slots, or more */
     uint64_t slot_ns;          /* work a slot */
     uint64_t idle;             /* slots without a chunk */
@@ -350,11 +356,14 @@ struct job {
     uint64_t timeout_ms, cpu_ms, memory_bytes;
     int32_t priority, rank; /* rank: priority, but nested jobs before all others */
     uint64_t tasks;
-    bool once;
-    struct wish *stop; /* its client was told to end it, and has not yet */
+    bool once, speculate;
+    uint64_t ended_before; /* by its client's word, under earlier coordinators */
+    struct wish *stop;     /* its client was told to end it, and has not yet */
     /* Tasks: tag is the placement, tag2 enum held. */
     struct span_set *waiting, *assigned;
-    uint64_t held; /* assigned tasks without their input */
+    struct span_set *twins; /* second holders: each of one task that is a span of its own
+                               in `assigned`, of the same attempt, at another worker */
+    uint64_t held;          /* assigned tasks without their input */
     struct measure measure;
     struct recent *recent;
     uint64_t recent_stamp;
@@ -369,13 +378,15 @@ struct job {
     struct kplacement_tree placements;
     RB_ENTRY(job) pool_entry, ready_entry;
     TAILQ_ENTRY(job) client_entry, dirty_entry;
-    TAILQ_ENTRY(job) wait_entry; /* in core->expected_jobs or core->settling */
+    TAILQ_ENTRY(job) wait_entry;        /* in core->expected_jobs or core->settling */
+    TAILQ_ENTRY(job) speculating_entry; /* in core->speculating: has an owner */
 };
 
 enum held {
     HELD_NOT,
     HELD_INPUTLESS, /* a worker has the task, and its input has not come here (yet) */
     HELD_NEW,       /* the same, while the step that adds it may still fail */
+    HELD_ALONE,     /* assigned: it had a second holder, and one of them has failed */
     HELD_MAYBE,     /* waits, of a once-job: its client had sent it on an earlier link, so
                        that it may have begun; given to nobody until a worker tells */
 };
@@ -400,8 +411,9 @@ struct placement {
     struct level *level;
     enum placement_state state;
     enum recall_state recall;
-    uint64_t asked;    /* chunks that a RECALL under way is for */
-    uint64_t moved_ms; /* when tasks came or went last */
+    uint64_t asked;     /* chunks that a RECALL under way is for */
+    uint64_t moved_ms;  /* when tasks came or went last */
+    uint64_t steady_ms; /* since then all that it has runs; UINT64_MAX: not known to */
     uint64_t tasks, bytes, units, work_ns;
     uint64_t running, blocked, share_ppm; /* by the worker's last LOAD */
     uint64_t mark;                        /* core->mark: it was seen in this step */
@@ -450,6 +462,9 @@ struct coordinator_core {
     uint32_t wishes_count;
     uint64_t state_ms;  /* when JOB_STATE may be sent next */
     uint64_t recall_ms; /* when a RECALL may be worth while that is not now */
+    struct kjob_list speculating;
+    uint64_t twin_ms, twin_look_ms; /* when to look for slow tasks; the last look */
+    uint64_t twins;                 /* tasks with a second holder */
     uint64_t mark;
     uint64_t waiting, assigned, done; /* tasks of all jobs; ever */
 
@@ -629,6 +644,7 @@ int kjob_tell_abandon(struct coordinator_core *core, struct job *job);
 void kjob_destroy(struct coordinator_core *core, struct job *job);
 void kjob_refresh(struct coordinator_core *core, struct job *job); /* pool->ready */
 void kjob_measure(struct job *job, uint64_t tasks, uint64_t elapsed_ns);
+bool kjob_is_measured(const struct job *job); /* by tasks of its own */
 uint64_t kjob_unit_ns(const struct job *job);
 uint64_t kjob_work_ns(const struct job *job, uint64_t tasks);
 /* Cuts a set so that no span crosses first or end. */
@@ -710,10 +726,46 @@ enum give kgive(struct coordinator_core *core, struct job *job, struct worker *w
 enum give kgive_one(struct coordinator_core *core, struct job *job, struct worker *worker,
                     bool within);
 void kgive_flush(struct coordinator_core *core); /* TASKS messages take no more spans */
+/* A task that is a span of its own in `assigned` to a second worker, which has room for
+ * it. 0 or ENOMEM. */
+int kgive_twin(struct coordinator_core *core, struct job *job, uint64_t index,
+               struct worker *worker);
 
 /* core_recall.c */
 int krecall_flush(struct coordinator_core *core);
 uint64_t krecall_deadline(const struct coordinator_core *core);
+
+/* core_twin.c */
+const struct span_item *ktwin_of(const struct job *job, const struct span_item *item);
+void ktwin_added(struct coordinator_core *core, const struct span_item *twin);
+/* A twin's holder has it no more; the first one goes on. */
+void ktwin_drop(struct coordinator_core *core, struct job *job,
+                const struct span_item *twin);
+/* The first holder of this span has it no more: if it has a twin that one is the first
+ * now; else false. */
+bool ktwin_promote(struct coordinator_core *core, struct job *job,
+                   const struct span_item *item);
+void ktwin_drop_all(struct coordinator_core *core, struct placement *placement);
+/* CANCEL to whoever has these tasks in that attempt, but for one worker. */
+int ktwin_tell_over(struct coordinator_core *core, const struct job *job,
+                    const struct msg_range *range, const struct worker *but);
+/* Whether a worker other than this one has the task in that attempt. */
+bool ktwin_goes_on(const struct job *job, const struct worker *worker, uint64_t index,
+                   uint32_t attempt);
+/* The worker has the task no more, as another has: only what is known here changes. */
+void ktwin_leave(struct coordinator_core *core, struct job *job,
+                 const struct worker *worker, uint64_t index);
+/* A worker tells that it holds these tasks: as the second one, where another does; up to
+ * TWINS_MAX of a job. Cuts and adds, or ENOMEM; then, for what was added, commit or undo.
+ */
+int ktwin_hold(struct job *job, const struct msg_range *range,
+               const struct placement *placement);
+void ktwin_hold_commit(struct coordinator_core *core, struct job *job);
+void ktwin_hold_undo(struct job *job);
+int ktwin_flush_behind(struct coordinator_core *core); /* before matching */
+int ktwin_flush(struct coordinator_core *core);
+uint64_t ktwin_deadline(const struct coordinator_core *core);
+void ktwin_check(const struct job *job);
 
 /* core_state.c */
 void kstate_touch_pool(struct coordinator_core *core, struct pool *pool);

@@ -73,6 +73,11 @@ static uint64_t task_ns(const struct job *job)
     return ns > 1 ? (uint64_t)ns : 1;
 }
 
+bool kjob_is_measured(const struct job *job)
+{
+    return job->measure.tasks > 0;
+}
+
 uint64_t kjob_unit_ns(const struct job *job)
 {
     const uint64_t ns = task_ns(job);
@@ -127,8 +132,10 @@ struct job *kjob_create(struct coordinator_core *core, struct pool *pool, uint64
     struct job *job = mem_alloc(sizeof *job);
     if (!job)
         return NULL;
-    if (span_set_create(&job->waiting) || span_set_create(&job->assigned)) {
+    if (span_set_create(&job->waiting) || span_set_create(&job->assigned) ||
+        span_set_create(&job->twins)) {
         span_set_destroy(job->waiting);
+        span_set_destroy(job->assigned);
         mem_free(job);
         return NULL;
     }
@@ -158,6 +165,18 @@ static void describe(struct job *job, const struct message *message)
     job->tasks = message->job_open.tasks;
     job->once = message->job_open.once;
     job->resumed = message->job_open.resumed;
+    job->speculate = message->job_open.speculate && !job->once;
+}
+
+/* What this coordinator has not seen of a job: without it the last tasks of one would
+ * never be known to be slow. */
+static void recollect(struct job *job, const struct message *message)
+{
+    const uint64_t ended = message->job_open.ended, ns = message->job_open.task_ns;
+    const uint64_t tasks = smaller(ended, FADE_TASKS);
+    job->ended_before = ended;
+    if (tasks && ns)
+        measure_add(&job->measure, tasks, tasks * smaller(ns, TASK_NS_MAX));
 }
 
 /* Levels are by rank, which is known only now. */
@@ -184,11 +203,15 @@ static void adopt(struct coordinator_core *core, struct job *job, struct client 
                           !TAILQ_EMPTY(&job->kept);
     struct placement *placement;
     describe(job, message);
+    if (job->resumed)
+        recollect(job, message);
     borrow(core, job);
     job->rank = rank_of(client, message);
     job->owner = client;
-    client->assigned += span_set_tasks(job->assigned);
+    client->assigned += span_set_tasks(job->assigned) + span_set_tasks(job->twins);
     TAILQ_INSERT_TAIL(&client->jobs, job, client_entry);
+    if (job->speculate)
+        TAILQ_INSERT_TAIL(&core->speculating, job, speculating_entry);
     client->job_last = larger(client->job_last, job->number);
     TAILQ_REMOVE(&core->expected_jobs, job, wait_entry);
     if (expected || job->pool->state == POOL_EXPECTED) {
@@ -258,6 +281,9 @@ void kjob_end_span(struct coordinator_core *core, struct job *job, struct span_s
                    const struct span_item *item)
 {
     const uint64_t tasks = item->span.count, bytes = span_bytes(&item->span);
+    const struct span_item *twin = set == job->assigned ? ktwin_of(job, item) : NULL;
+    if (twin)
+        ktwin_drop(core, job, twin);
     if (item->tag2 == HELD_INPUTLESS) {
         job->held -= tasks;
     } else {
@@ -354,12 +380,15 @@ void kjob_destroy(struct coordinator_core *core, struct job *job)
         TAILQ_REMOVE(&core->dirty_jobs, job, dirty_entry);
     if (job->owner)
         TAILQ_REMOVE(&job->owner->jobs, job, client_entry);
+    if (job->owner && job->speculate)
+        TAILQ_REMOVE(&core->speculating, job, speculating_entry);
     RB_REMOVE(kjob_tree, &pool->jobs, job);
     pool->jobs_count--;
     core->jobs_count--;
     kwish_leave(core, &job->stop);
     span_set_destroy(job->waiting);
     span_set_destroy(job->assigned);
+    span_set_destroy(job->twins);
     mem_free(job);
 }
 
@@ -391,12 +420,12 @@ static bool is_meant(const struct msg_range *range, const struct span_item *item
 }
 
 /* Passes the message on to each worker that has one of these tasks, once. */
-static int tell_cancel(struct coordinator_core *core, struct job *job,
+static int tell_cancel(struct coordinator_core *core, const struct span_set *set,
                        const struct message *message, const struct msg_range *range)
 {
     const uint64_t end = add_saturated(range->first, range->count);
-    const struct span_item *item = span_set_at_or_after(job->assigned, range->first);
-    for (; item && item->span.first < end; item = span_set_next(job->assigned, item)) {
+    const struct span_item *item = span_set_at_or_after(set, range->first);
+    for (; item && item->span.first < end; item = span_set_next(set, item)) {
         struct placement *placement = placement_of(item);
         if (!is_meant(range, item) || placement->mark == core->mark)
             continue;
@@ -432,7 +461,8 @@ int kjob_cancel(struct coordinator_core *core, struct client *client,
         const uint64_t end = add_saturated(ranges[i].first, ranges[i].count);
         if (kjob_cut(job->waiting, ranges[i].first, end) ||
             kjob_cut(job->assigned, ranges[i].first, end) ||
-            tell_cancel(core, job, message, &ranges[i]))
+            tell_cancel(core, job->assigned, message, &ranges[i]) ||
+            tell_cancel(core, job->twins, message, &ranges[i]))
             return FARPOOL_ENOMEM;
     }
     for (uint32_t i = 0; job && i < count; i++) {

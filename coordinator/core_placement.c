@@ -44,6 +44,7 @@ struct placement *kplacement_get(struct job *job, struct worker *worker)
     placement->worker = worker;
     placement->member = member;
     placement->level = level;
+    placement->steady_ms = UINT64_MAX;
     RB_INSERT(kplacement_tree, &job->placements, placement);
     TAILQ_INSERT_TAIL(&worker->placements, placement, worker_entry);
     return placement;
@@ -113,6 +114,7 @@ void kplacement_add(struct coordinator_core *core, struct placement *placement,
     count(core, placement);
     count_level(placement, units, work_ns);
     if (tasks) {
+        placement->steady_ms = UINT64_MAX;
         TAILQ_REMOVE(&worker->placements, placement, worker_entry);
         TAILQ_INSERT_TAIL(&worker->placements, placement, worker_entry);
     }

@@ -57,7 +57,15 @@ static const struct id *worker_of(const struct message *message)
 
 /* ---------------------------------------------------------------------- ACK */
 
-int kresults_tell_ack(struct coordinator_core *core, const struct message *message)
+static bool is_outlived(const struct job *job, const struct worker *worker,
+                        const struct record *record)
+{
+    return !record->done && ktwin_goes_on(job, worker, record->first, record->attempt);
+}
+
+/* With a job: only of those that another worker outlives. */
+static int tell_ack(struct coordinator_core *core, const struct message *message,
+                    const struct job *outlived)
 {
     const struct worker *worker = kworker_find(core, worker_of(message));
     const uint32_t count = records_of(message);
@@ -69,11 +77,19 @@ int kresults_tell_ack(struct coordinator_core *core, const struct message *messa
     if (ack) {
         ack->ack.pool = *pool_of(message);
         ack->ack.worker = worker->id;
-        ack->ack.results_count = count;
-        for (uint32_t i = 0; i < count; i++)
-            ack->ack.results[i] = (struct msg_seqs){record_of(message, i).seq, 1};
+        for (uint32_t i = 0; i < count; i++) {
+            const struct record record = record_of(message, i);
+            if (!outlived || is_outlived(outlived, worker, &record))
+                ack->ack.results[ack->ack.results_count++] =
+                    (struct msg_seqs){record.seq, 1};
+        }
     }
     return ksend(core, worker->link, &ack);
+}
+
+int kresults_tell_ack(struct coordinator_core *core, const struct message *message)
+{
+    return tell_ack(core, message, NULL);
 }
 
 int kresults_ack(struct coordinator_core *core, struct client *client,
@@ -145,6 +161,79 @@ static void end_record(struct coordinator_core *core, struct job *job,
         kplacement_results(core, placement, record->count);
 }
 
+/* A failure of a task that another worker goes on with is none of its client's. */
+static uint32_t count_outlived(const struct job *job, const struct worker *worker,
+                               const struct message *message)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < records_of(message); i++) {
+        const struct record record = record_of(message, i);
+        count += is_outlived(job, worker, &record);
+    }
+    return count;
+}
+
+static void leave_out(const struct job *job, const struct worker *worker,
+                      struct message *message)
+{
+    struct msg_failed *results = message->failed.results;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < message->failed.results_count; i++) {
+        const struct record record = record_of(message, i);
+        if (is_outlived(job, worker, &record)) {
+            mem_free(results[i].message);
+            mem_free(results[i].backtrace);
+        } else {
+            results[kept++] = results[i];
+        }
+    }
+    message->failed.results_count = kept;
+}
+
+/* The failures but for those, which are ACKed here. The message stays the caller's. */
+static int forward_rest(struct coordinator_core *core, const struct job *job,
+                        const struct worker *worker, const struct message *message)
+{
+    struct message *rest = message_copy(message);
+    if (!rest || tell_ack(core, message, job)) {
+        message_free(&rest);
+        return FARPOOL_ENOMEM;
+    }
+    leave_out(job, worker, rest);
+    if (rest->failed.results_count)
+        return ksend(core, job->owner->link, &rest);
+    message_free(&rest);
+    return 0;
+}
+
+/* Whoever else has what ends here is told to stop. */
+static int tell_over(struct coordinator_core *core, const struct job *job,
+                     const struct worker *worker, const struct message *message)
+{
+    int error = 0;
+    for (uint32_t i = 0; i < records_of(message) && !error; i++) {
+        const struct record record = record_of(message, i);
+        const struct msg_range range = {record.first, record.count, record.attempt};
+        if (!is_outlived(job, worker, &record))
+            error = ktwin_tell_over(core, job, &range, worker);
+    }
+    return error;
+}
+
+static int tell(struct coordinator_core *core, struct job *job,
+                const struct worker *worker, struct message **message, bool rest)
+{
+    const size_t mark = core->effects->count;
+    int error = tell_over(core, job, worker, *message);
+    if (!error && rest)
+        error = forward_rest(core, job, worker, *message);
+    else if (!error)
+        error = kforward(core, job->owner->link, message);
+    if (error)
+        keffects_truncate(core->effects, mark);
+    return error;
+}
+
 static int pass_on(struct coordinator_core *core, struct job *job,
                    struct message **message)
 {
@@ -161,13 +250,17 @@ static int pass_on(struct coordinator_core *core, struct job *job,
      * from an earlier coordinator: no ACK may ever come. */
     struct worker *worker = kworker_find(core, worker_of(results));
     struct placement *placement = worker ? kplacement_get(job, worker) : NULL;
-    if ((worker && !placement) || kforward(core, job->owner->link, message))
+    const bool rest = count_outlived(job, worker, results) > 0;
+    if ((worker && !placement) || tell(core, job, worker, message, rest))
         return FARPOOL_ENOMEM;
     if (placement && placement->state == PLACEMENT_NEW)
         placement->state = PLACEMENT_HELD;
     for (uint32_t i = 0; i < count; i++) {
         const struct record record = record_of(results, i);
-        end_record(core, job, worker, &record);
+        if (is_outlived(job, worker, &record))
+            ktwin_leave(core, job, worker, record.first);
+        else
+            end_record(core, job, worker, &record);
     }
     kjob_refresh(core, job);
     return 0;

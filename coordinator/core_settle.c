@@ -127,9 +127,12 @@ static int hold(struct coordinator_core *core, struct job *job, struct worker *w
     if (!placement)
         return FARPOOL_ENOMEM;
     for (uint32_t i = 0; i < message->held.ranges_count; i++) {
-        const int error = add_gaps(job, &ranges[i], placement);
+        int error = add_gaps(job, &ranges[i], placement);
+        if (!error)
+            error = ktwin_hold(job, &ranges[i], placement);
         if (error) {
             undo_gaps(job);
+            ktwin_hold_undo(job);
             return error;
         }
     }
@@ -139,6 +142,7 @@ static int hold(struct coordinator_core *core, struct job *job, struct worker *w
         assign_waiting(core, placement, &ranges[i]);
         commit_gaps(core, placement, &ranges[i]);
     }
+    ktwin_hold_commit(core, job);
     kjob_refresh(core, job);
     return 0;
 }

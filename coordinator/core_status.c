@@ -6,6 +6,12 @@
 
 #include <stdio.h>
 
+/* A task that is at two nodes counts once. */
+static uint64_t running_of(const struct job *job)
+{
+    return smaller(job->running, span_set_tasks(job->assigned));
+}
+
 /* Where the next message goes on. */
 struct cursor {
     const struct holder *holder;
@@ -107,7 +113,7 @@ static void describe_pool(struct pool *pool, struct msg_pool_info *info)
     info->done = pool->done;
     RB_FOREACH (job, kjob_tree, &pool->jobs) {
         info->waiting += span_set_tasks(job->waiting);
-        info->running += job->running;
+        info->running += running_of(job);
     }
 }
 
@@ -118,7 +124,8 @@ static void describe_job(const struct job *job, struct msg_job_info *info)
     snprintf(info->function, sizeof info->function, "%s", job->function);
     info->priority = job->priority;
     info->waiting = span_set_tasks(job->waiting);
-    info->running = job->running;
+    info->running = running_of(job);
+    info->twins = span_set_tasks(job->twins);
     info->done = job->done;
     info->failed = job->failed;
     if (job->owner) {

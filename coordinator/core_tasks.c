@@ -332,7 +332,8 @@ int ktasks_tell_lost(struct coordinator_core *core, const struct placement *plac
     for (; left && item && !error; item = span_set_next(job->assigned, item)) {
         if (placement_of(item) != placement)
             continue;
-        error = item->tag2 == HELD_NOT ? lost_add(core, &lost, &item->span) : 0;
+        if (item->tag2 != HELD_INPUTLESS && !ktwin_of(job, item))
+            error = lost_add(core, &lost, &item->span);
         left -= item->span.count;
     }
     if (!error)
@@ -401,6 +402,8 @@ static void put_back(struct coordinator_core *core, struct placement *placement,
 {
     struct job *job = placement->job;
     const uint64_t tasks = item->span.count, bytes = span_bytes(&item->span);
+    if (ktwin_promote(core, job, item))
+        return;
     if (item->tag2 == HELD_INPUTLESS) {
         kjob_end_span(core, job, job->assigned, item);
         return;
@@ -415,9 +418,16 @@ static void put_back(struct coordinator_core *core, struct placement *placement,
 static void take_returned(struct coordinator_core *core, struct placement *placement,
                           const struct msg_range *range)
 {
-    const struct job *job = placement->job;
+    struct job *job = placement->job;
     const uint64_t end = add_saturated(range->first, range->count);
-    const struct span_item *item = span_set_at_or_after(job->assigned, range->first);
+    const struct span_item *item = span_set_at_or_after(job->twins, range->first);
+    while (item && item->span.first < end) {
+        const uint64_t next = item->span.first + item->span.count;
+        if (is_returned(placement, range, item))
+            ktwin_drop(core, job, item);
+        item = span_set_at_or_after(job->twins, next);
+    }
+    item = span_set_at_or_after(job->assigned, range->first);
     while (item && item->span.first < end) {
         const uint64_t next = item->span.first + item->span.count;
         if (is_returned(placement, range, item))

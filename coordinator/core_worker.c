@@ -200,10 +200,11 @@ int kworker_tell_gone(struct coordinator_core *core, const struct worker *worker
 static void drop_assigned(struct coordinator_core *core, struct placement *placement)
 {
     struct job *job = placement->job;
+    ktwin_drop_all(core, placement);
     const struct span_item *item = span_set_first(job->assigned);
     while (item && placement->tasks) {
         const uint64_t end = item->span.first + item->span.count;
-        if (placement_of(item) == placement)
+        if (placement_of(item) == placement && !ktwin_promote(core, job, item))
             kjob_end_span(core, job, job->assigned, item);
         item = span_set_at_or_after(job->assigned, end);
     }

@@ -64,6 +64,7 @@ static int open_job(struct service *service, struct run *run)
                                          .memory_bytes = spec->submit.memory_bytes,
                                          .retries = spec->submit.retries,
                                          .losses_max = spec->submit.losses_max,
+                                         .speculate = spec->submit.speculate,
                                          .lazy = true,
                                          .bytes_under_way = RUN_BYTES,
                                          .tells_again = true,

@@ -399,6 +399,8 @@ typedef struct farpool_pool_options {
     int64_t task_cpu_ms; /* >= 1 ms of CPU time, then the process is killed; AUTO: no
                             limit; see below */
     int64_t task_memory_bytes; /* >= 1 bytes of memory, the same */
+    int64_t speculate; /* 1: slow tasks at a job's end run a second time elsewhere, see
+                          below; AUTO: 0; not with losses_max 1 */
 } farpool_pool_options;
 
 /* Limits of a task: task_timeout_ms is the time that passes while it runs, task_cpu_ms
@@ -409,6 +411,15 @@ typedef struct farpool_pool_options {
  * limit, value and node, and is tried again while `retries` are left. CPU time and memory
  * are looked at ten times a second: what is over for less than that may go unseen, and a
  * task may be well over before it is. */
+
+/* Speculation, for jobs that one slow or stuck node must not hold up: when nothing of a
+ * job waits and slots are idle, tasks of it that have run for twice as long as its others
+ * did, and for 50 ms, are given to a second worker too. The first result is the task's,
+ * the other run is killed; a failure, a limit or a loss counts when both have come to
+ * that. So functions must bear to run twice at the same time, as with losses_max they
+ * must bear to run twice at all: losses_max 1 together with speculate is EINVAL. What
+ * both print comes here. Second runs take idle slots only, and give them back when
+ * something else wants them. An embedded pool has no second node: nothing happens. */
 
 /* What processes print: on workers, lines of their stdout and stderr come to the program
  * that opened the pool, while tasks run. Those of a task come before a call that waits
@@ -442,7 +453,7 @@ typedef struct farpool_pool_options {
         sizeof(farpool_pool_options), FARPOOL_AUTO, NULL, {NULL, 0}, FARPOOL_AUTO,       \
             FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,        \
             FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, FARPOOL_AUTO, FARPOOL_AUTO, NULL,    \
-            NULL, FARPOOL_AUTO, FARPOOL_AUTO                                             \
+            NULL, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO                               \
     }
 
 /* Opens a pool, as Pool().
@@ -523,13 +534,14 @@ typedef struct farpool_job_options {
     farpool_error_callback error_callback; /* else; lowest failed index */
     void *user;
     int64_t task_cpu_ms, task_memory_bytes;
+    int64_t speculate; /* 0 or 1 */
 } farpool_job_options;
 
 #define FARPOOL_JOB_OPTIONS                                                              \
     {                                                                                    \
         sizeof(farpool_job_options), FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO,           \
             FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO, NULL, NULL, NULL,    \
-            FARPOOL_AUTO, FARPOOL_AUTO                                                   \
+            FARPOOL_AUTO, FARPOOL_AUTO, FARPOOL_AUTO                                     \
     }
 
 /* The typed calls behind the macros. options may be NULL. EINVAL when the function is
@@ -698,7 +710,7 @@ FARPOOL_API void farpool_iterator_free(farpool_iterator *iterator);
  * the same function may run on a million of them, they are not kept in memory). name: 1
  * to 63 letters, digits, and . _ - which none of this key's jobs has. options: program,
  * files, processes, tasks_per_process, initializer and its argument, chunk_size,
- * task_timeout_ms, task_cpu_ms, task_memory_bytes, retries, losses_max and
+ * task_timeout_ms, task_cpu_ms, task_memory_bytes, retries, losses_max, speculate and
  * connect_timeout_ms count, as for farpool_open;
  * NULL: all defaults. Returns 0 when all of it is on the coordinator's disk. On any error
  * there is no job, but where the connection broke behind the last word: then the text
@@ -788,6 +800,7 @@ typedef struct farpool_job_status {
     /* Why tasks wait: settling, no-workers, draining, failed, limit, busy, window or
      * dealing, and the same for people; both empty while none waits. */
     char why[16], reason[1024];
+    uint64_t tasks_twice; /* that are at two nodes (speculate); each counts once above */
 } farpool_job_status;
 
 /* What a coordinator knows now. */

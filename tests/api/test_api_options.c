@@ -67,6 +67,8 @@ static const struct row job_rows[] = {
         "map: task_memory_bytes is -1, but must be at least 1 bytes"),
     JOB(retries, -1, "map: retries is -1, but must be 0 to 1000"),
     JOB(losses_max, 0, "map: losses_max is 0, but must be 1 to 1000"),
+    JOB(speculate, 2, "map: speculate is 2, but must be 0 to 1"),
+    JOB(speculate, -1, "map: speculate is -1, but must be 0 to 1"),
     JOB(priority, 2000, "map: priority is 2000, but must be -1000 to 1000"),
     JOB(tasks_under_way, -3, "map: tasks_under_way is -3, but must be at least 1"),
     JOB(bytes_under_way, -1, "map: bytes_under_way is -1, but must be at least 1 bytes"),
@@ -104,6 +106,38 @@ static void bad_job_options(void **state)
         assert_text(&error, job_rows[i].text);
     }
     fixture_close(pool);
+}
+
+/* What may never run twice cannot run a second time elsewhere. */
+static void once_or_speculate(void **state)
+{
+    farpool_pool_options options = FARPOOL_POOL_OPTIONS;
+    farpool_job_options job = FARPOOL_JOB_OPTIONS;
+    farpool_error error;
+    int64_t input = 3, output = 0;
+
+    (void)state;
+    options.processes = 1;
+    options.speculate = 1;
+    farpool_pool *pool = fixture_open(&options);
+    assert_code(
+        farpool_map_typed(pool, FARPOOL_REF(square), &input, 1, &output, &job, &error), 0,
+        &error);
+    assert_int_equal(output, 9);
+    job.losses_max = 1;
+    assert_code(
+        farpool_map_typed(pool, FARPOOL_REF(square), &input, 1, &output, &job, &error),
+        FARPOOL_EINVAL, &error);
+    assert_text(&error, "map: speculate is 1 and losses_max is 1");
+    job.speculate = 0;
+    assert_code(
+        farpool_map_typed(pool, FARPOOL_REF(square), &input, 1, &output, &job, &error), 0,
+        &error);
+    fixture_close(pool);
+    options.losses_max = 1;
+    assert_null(farpool_open(fixture_address(), &options, &error));
+    assert_int_equal(error.code, FARPOOL_EINVAL);
+    assert_text(&error, "open: speculate is 1 and losses_max is 1");
 }
 
 static void good_limits(void **state)
@@ -296,6 +330,7 @@ static void versions(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(bad_pool_options),
     cmocka_unit_test(bad_job_options),
+    cmocka_unit_test(once_or_speculate),
     cmocka_unit_test(good_limits),
     cmocka_unit_test(options_not_begun_with_the_macro),
     cmocka_unit_test(bad_initializer),

@@ -123,6 +123,7 @@ static void open_job(struct program *program, struct job *job)
                                          .bytes_under_way = fuzz_take(bytes) % 64};
     struct client_event event = {.kind = CLIENT_JOB_OPEN, .options = &options};
 
+    options.speculate = options.losses_max > 2;
     snprintf(options.function, sizeof options.function, "f");
     memset(job, 0, sizeof *job);
     if (step(program, &event) == 0) {

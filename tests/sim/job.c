@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SLOWED_US_MAX 3000000 /* of a task that is slow for its node's sake */
+
 /* A number for a task, other for each `salt`. */
 static uint64_t mix(const struct job *job, uint64_t index, uint64_t salt)
 {
@@ -31,6 +33,8 @@ static void choose_options(struct sim *sim, struct app *app, struct job *job, in
     options->retries = (uint32_t)sim_dice(sim, 4);
     options->losses_max = (uint32_t)sim_between(sim, 1, 4);
     options->priority = (int32_t)sim_dice(sim, 3) - 1;
+    options->speculate =
+        sim->plan.speculates && options->losses_max > 1 && !sim_chance(sim, 4);
     options->lazy = sim_chance(sim, 2);
     options->tasks = sim_chance(sim, 2) ? job->count : 0;
     if (options->lazy && sim_chance(sim, 2))
@@ -117,6 +121,21 @@ uint64_t sim_job_duration_us(const struct job *job, uint64_t index)
     if (sim_job_behaviour(job, index) == BEHAVE_SLOW)
         return 500000 + mix(job, index, 4) % 2500000;
     return job->task_us / 2 + mix(job, index, 4) % (job->task_us + 1);
+}
+
+uint64_t sim_job_slowed_us(const struct job *job, uint64_t index, uint32_t slowness)
+{
+    const uint64_t usual = sim_job_duration_us(job, index);
+    const uint64_t slowed = usual * slowness;
+
+    if (usual >= SLOWED_US_MAX)
+        return usual;
+    return slowed < SLOWED_US_MAX ? slowed : SLOWED_US_MAX;
+}
+
+uint64_t sim_job_slowest_us(const struct sim *sim, const struct job *job, uint64_t index)
+{
+    return sim_job_slowed_us(job, index, sim->plan.slow ? SLOWNESS_MAX : 1);
 }
 
 uint32_t sim_job_input_size(const struct job *job, uint64_t index)

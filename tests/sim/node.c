@@ -80,6 +80,9 @@ void sim_node_start(struct sim *sim, int place)
 
     memset(node, 0, sizeof *node);
     node->actor = (struct actor){true, incarnation, 0, UINT64_MAX};
+    node->slowness = 1;
+    if (sim->plan.slow && sim_chance(sim, 3))
+        node->slowness = (uint32_t)sim_between(sim, 3, SLOWNESS_MAX);
     if (!sim->settled) {
         node->program_fails = sim->plan.programs_fail && sim_chance(sim, 4);
         node->alien = sim->plan.programs_fail && sim_chance(sim, 4);
@@ -88,7 +91,8 @@ void sim_node_start(struct sim *sim, int place)
     configure(sim, node, place);
     if (worker_core_create(&node->config, sim_now_ms(sim), &node->core) != 0)
         sim_fail(sim, "worker_core_create");
-    sim_trace(sim, "W%d starts, %u slots%s%s", place, node->config.slots,
+    sim_trace(sim, "W%d starts, %u slots, slowness %u%s%s", place, node->config.slots,
+              node->slowness,
               node->program_fails || node->alien ? ", cannot run programs" : "",
               node->starts_fail ? ", often fails to start processes" : "");
     sim_link_dial(sim, true, place);

@@ -91,8 +91,8 @@ void sim_job_take_done(struct sim *sim, struct app *app,
 }
 
 /* Whether the task had this reason to fail. */
-static bool may_fail(const struct app *app, const struct job *job, uint64_t index,
-                     int code)
+static bool may_fail(const struct sim *sim, const struct app *app, const struct job *job,
+                     uint64_t index, int code)
 {
     const struct task *task = &job->tasks[index];
     enum behaviour behaviour = sim_job_behaviour(job, index);
@@ -111,11 +111,11 @@ static bool may_fail(const struct app *app, const struct job *job, uint64_t inde
     case FARPOOL_ETASKTIMEOUT:
         return job->options.timeout_ms && task->failures > retries &&
                (behaviour == BEHAVE_HANG ||
-                sim_job_duration_us(job, index) >= 1000 * job->options.timeout_ms);
+                sim_job_slowest_us(sim, job, index) >= 1000 * job->options.timeout_ms);
     case FARPOOL_ECPULIMIT:
         return job->options.cpu_ms && task->failures > retries &&
                (behaviour == BEHAVE_HANG ||
-                sim_job_duration_us(job, index) >= 1000 * job->options.cpu_ms);
+                sim_job_slowest_us(sim, job, index) >= 1000 * job->options.cpu_ms);
     case FARPOOL_EMEMORYLIMIT:
         return job->options.memory_bytes && task->failures > retries &&
                sim_job_eats(job, index);
@@ -133,7 +133,8 @@ static void fail_task(struct sim *sim, struct app *app, struct job *job, uint64_
 {
     end_task(sim, app, job, index, TASK_FAILED, code);
     const struct task *task = &job->tasks[index];
-    if (!may_fail(app, job, index, code) && !(app->failed && code == app->failed_code))
+    if (!may_fail(sim, app, job, index, code) &&
+        !(app->failed && code == app->failed_code))
         sim_fail(sim,
                  "C%d job %llx: task %llu may not fail with %d (behaviour %d, %u blames, "
                  "%u losts of %u, %u failures, %u retries)",

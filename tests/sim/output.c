@@ -88,6 +88,8 @@ void sim_output_check_done(struct sim *sim, const struct app *app, const struct 
 {
     if (!sim->options.quiet || !app->open || !app->open->pool_open.output)
         return;
+    if (job->tasks[index].begins > 1 && job->options.speculate)
+        return; /* the other run's may come later */
     for (size_t i = sim->lines.count; i-- > 0;) {
         const struct line *line = find(sim, i);
 

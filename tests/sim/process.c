@@ -262,7 +262,9 @@ static void begin_task(struct sim *sim, struct node *node, struct process *proce
     if (process->blocked)
         sim_process_report(sim, node, process, WORKER_PROCESS_BLOCKED);
     else if (behaviour != BEHAVE_HANG)
-        sim_process_set_end(sim, node, process, sim_job_duration_us(give->job, index));
+        sim_process_set_end(
+            sim, node, process,
+            sim_job_slowed_us(give->job, index, sim->settled ? 1 : node->slowness));
 }
 
 void sim_process_unblock(struct sim *sim, const struct app *nested)

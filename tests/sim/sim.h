@@ -23,6 +23,7 @@
 #define APPS_MAX 24
 #define APP_JOBS_MAX 4
 #define PROGRAM_FILES 2
+#define SLOWNESS_MAX 40
 
 /* What the harness itself does wrong on purpose, to see that the checks notice. */
 #define SIM_BREAKS(X)                                                                    \
@@ -279,6 +280,7 @@ struct node {
     bool program_fails;     /* no program can be stored here */
     bool alien;             /* programs were built for other machines */
     bool starts_fail;       /* processes often fail to start here */
+    uint32_t slowness;      /* tasks take so many times as long here */
     struct queue processes; /* struct process * */
     struct queue programs;  /* struct cached */
 };
@@ -310,6 +312,8 @@ struct plan {
     bool oom;    /* an allocation fails now and then */
     bool keys;   /* everybody has a key */
     bool starts_fail, programs_fail, initializer_fails, nested;
+    bool speculates; /* some jobs do; in seeds that are even */
+    bool slow;       /* some nodes are slow, without being dead */
     uint64_t faults_until_us;
 };
 
@@ -489,6 +493,9 @@ enum behaviour sim_job_behaviour(const struct job *job, uint64_t index);
 /* Whether a task uses more memory than its limit. */
 bool sim_job_eats(const struct job *job, uint64_t index);
 uint64_t sim_job_duration_us(const struct job *job, uint64_t index);
+/* The same on a node of that slowness; and on the slowest there may be. */
+uint64_t sim_job_slowed_us(const struct job *job, uint64_t index, uint32_t slowness);
+uint64_t sim_job_slowest_us(const struct sim *sim, const struct job *job, uint64_t index);
 void sim_job_make_input(const struct job *job, uint64_t first, uint32_t count,
                         struct msg_span *ret_span);
 uint32_t sim_job_input_size(const struct job *job, uint64_t index);

@@ -92,7 +92,7 @@ static void check_timeout(struct sim *sim, const struct job *job, uint64_t index
     const uint64_t limit_us = 1000 * job->options.timeout_ms;
 
     if (!limit_us || (sim_job_behaviour(job, index) != BEHAVE_HANG &&
-                      sim_job_duration_us(job, index) < limit_us))
+                      sim_job_slowest_us(sim, job, index) < limit_us))
         sim_fail(sim, "C%d job %llx: task %llu is ended for a limit that it keeps",
                  job->app, (unsigned long long)job->number, (unsigned long long)index);
 }

@@ -270,6 +270,40 @@ static void test_at_most_once(void **state)
     script_done(&script);
 }
 
+/* The coordinator decides what is slow; a new one is told what it cannot know. */
+static void test_speculation(void **state)
+{
+    (void)state;
+    struct script script;
+    script_open(&script);
+    script.options.speculate = true;
+    const uint64_t job = script_job(&script);
+    script_input(&script, job, 0, 5, 4);
+    script_input_end(&script, job);
+    script_flush(&script);
+    const struct message *open = script_sent(&script, MSG_JOB_OPEN);
+    assert_true(open->job_open.speculate && !open->job_open.resumed);
+    assert_int_equal(open->job_open.ended, 0);
+    script_sent(&script, MSG_TASKS);
+    script_result(&script, job, 0, 3, 1);
+    script_take(&script, CLIENT_DONE);
+    script_failure(&script, job, 3, 1, FARPOOL_EFUNCTION);
+    script_take(&script, CLIENT_FAILED);
+    script_link_down(&script);
+    script_link_up(&script);
+    script_forget(&script);
+    script_message(&script, script_make_welcome(10, 1000));
+    script_sent(&script, MSG_POOL_OPEN);
+    script_flush(&script);
+    open = script_sent(&script, MSG_JOB_OPEN);
+    assert_true(open->job_open.speculate && open->job_open.resumed);
+    assert_int_equal(open->job_open.ended, 4);
+    assert_int_equal(open->job_open.task_ns, 1000);
+    script_sent(&script, MSG_TASKS);
+    script_sent(&script, MSG_RESUMED);
+    script_done(&script);
+}
+
 static void test_other_codes_end_the_task(void **state)
 {
     (void)state;
@@ -414,6 +448,7 @@ int main(void)
         cmocka_unit_test(test_node_lost),
         cmocka_unit_test(test_drained_is_no_loss),
         cmocka_unit_test(test_at_most_once),
+        cmocka_unit_test(test_speculation),
         cmocka_unit_test(test_other_codes_end_the_task),
         cmocka_unit_test(test_all_results_or_none),
         cmocka_unit_test(test_acks_are_merged),
