@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 static const char help_text[] =
@@ -33,6 +34,13 @@ static json_t *node_json(const farpool_node_status *node)
         (json_int_t)node->tasks_running, "tasks_assigned",
         (json_int_t)node->tasks_assigned, "tasks_done", (json_int_t)node->tasks_done,
         "connected_ms", (json_int_t)node->connected_ms);
+}
+
+static json_t *gone_json(const farpool_gone_status *gone)
+{
+    return json_pack("{s:s, s:s, s:I, s:I}", "node", gone->name, "why", gone->why,
+                     "tasks", (json_int_t)gone->tasks, "ago_ms",
+                     (json_int_t)gone->ago_ms);
 }
 
 static json_t *pool_json(const farpool_pool_status *pool)
@@ -84,7 +92,9 @@ static int print_json(const farpool_cluster_status *status,
                       const struct up_tunnel *tunnels, size_t tunnels_count)
 {
     json_t *nodes = json_array(), *pools = json_array(), *jobs = json_array();
-    json_t *list = json_array();
+    json_t *list = json_array(), *gone = json_array();
+    for (size_t i = 0; i < status->gone_count; i++)
+        json_array_append_new(gone, gone_json(&status->gone[i]));
     for (size_t i = 0; i < tunnels_count; i++)
         json_array_append_new(list, tunnel_json(&tunnels[i]));
     for (size_t i = 0; i < status->nodes_count; i++)
@@ -94,10 +104,10 @@ static int print_json(const farpool_cluster_status *status,
     for (size_t i = 0; i < status->jobs_count; i++)
         json_array_append_new(jobs, cli_job_json(&status->jobs[i]));
     json_t *root =
-        json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "version",
+        json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "version",
                   status->coordinator_version, "uptime_ms", (json_int_t)status->uptime_ms,
-                  "clients", (json_int_t)status->clients, "nodes", nodes, "pools", pools,
-                  "jobs", jobs, "tunnels", list);
+                  "clients", (json_int_t)status->clients, "nodes", nodes, "gone", gone,
+                  "pools", pools, "jobs", jobs, "tunnels", list);
     return cli_print_json("status", root);
 }
 
@@ -111,6 +121,31 @@ static void print_nodes(const farpool_cluster_status *status)
                " %10" PRIu64 "\n",
                node->name, node->state, node->slots, node->processes, node->tasks_running,
                node->tasks_assigned, node->tasks_done);
+    }
+}
+
+/* How long a node of that name is there again; UINT64_MAX: it is not. */
+static uint64_t back_ms(const farpool_cluster_status *status,
+                        const farpool_gone_status *gone)
+{
+    for (size_t i = 0; i < status->nodes_count; i++)
+        if (strcmp(status->nodes[i].name, gone->name) == 0 &&
+            status->nodes[i].connected_ms <= gone->ago_ms)
+            return status->nodes[i].connected_ms;
+    return UINT64_MAX;
+}
+
+static void print_gone(const farpool_cluster_status *status)
+{
+    puts("\nNODE THAT WENT        SECONDS AGO  ITS TASKS  WHY");
+    for (size_t i = 0; i < status->gone_count; i++) {
+        const farpool_gone_status *gone = &status->gone[i];
+        const uint64_t back = back_ms(status, gone);
+        printf("%-20s %12" PRIu64 " %10" PRIu64 "  %s", gone->name, gone->ago_ms / 1000,
+               gone->tasks, gone->why);
+        if (back != UINT64_MAX)
+            printf(" (one of that name is here since %" PRIu64 " s)", back / 1000);
+        putchar('\n');
     }
 }
 
@@ -171,6 +206,8 @@ static int print_text(const farpool_cluster_status *status,
            cli_plural(status->jobs_count));
     if (status->nodes_count)
         print_nodes(status);
+    if (status->gone_count)
+        print_gone(status);
     if (status->pools_count)
         print_pools(status);
     if (status->jobs_count)

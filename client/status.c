@@ -9,7 +9,7 @@
 
 struct reading {
     farpool_cluster_status *status;
-    size_t nodes_capacity, pools_capacity, jobs_capacity;
+    size_t nodes_capacity, gone_capacity, pools_capacity, jobs_capacity;
 };
 
 /* ------------------------------------------------------------------ the answer */
@@ -37,6 +37,25 @@ static bool add_nodes(struct reading *reading, const struct message *answer)
         snprintf(to->machine, sizeof to->machine, "%s", from->machine);
         snprintf(to->state, sizeof to->state, "%s", from->state);
         snprintf(to->labels, sizeof to->labels, "%s", from->labels);
+    }
+    return true;
+}
+
+static bool add_gone(struct reading *reading, const struct message *answer)
+{
+    farpool_cluster_status *status = reading->status;
+
+    if (!mem_reserve(&status->gone, &reading->gone_capacity,
+                     status->gone_count + answer->status.gone_count,
+                     sizeof *status->gone))
+        return false;
+    for (uint32_t i = 0; i < answer->status.gone_count; i++) {
+        const struct msg_gone_info *from = &answer->status.gone[i];
+        farpool_gone_status *to = &status->gone[status->gone_count++];
+
+        *to = (farpool_gone_status){.tasks = from->tasks, .ago_ms = from->ago_ms};
+        snprintf(to->name, sizeof to->name, "%s", from->node);
+        snprintf(to->why, sizeof to->why, "%s", from->why);
     }
     return true;
 }
@@ -103,8 +122,8 @@ static int take_answer(void *user, const struct message *answer, bool *ret_compl
              sizeof reading->status->coordinator_version, "%s", answer->status.version);
     reading->status->uptime_ms = answer->status.uptime_ms;
     reading->status->clients = answer->status.clients;
-    if (!add_nodes(reading, answer) || !add_pools(reading, answer) ||
-        !add_jobs(reading, answer))
+    if (!add_nodes(reading, answer) || !add_gone(reading, answer) ||
+        !add_pools(reading, answer) || !add_jobs(reading, answer))
         return FARPOOL_ENOMEM;
     *ret_complete = !answer->status.more;
     return 0;
@@ -117,6 +136,7 @@ static void forget_answers(void *user)
     struct reading *reading = user;
 
     reading->status->nodes_count = 0;
+    reading->status->gone_count = 0;
     reading->status->pools_count = 0;
     reading->status->jobs_count = 0;
 }
@@ -139,7 +159,7 @@ static int read_status(const char *address, int64_t timeout_ms, struct reading *
 int farpool_cluster_get_status(const char *address, int64_t timeout_ms,
                                farpool_cluster_status **ret_status, farpool_error *error)
 {
-    struct reading reading = {NULL, 0, 0, 0};
+    struct reading reading = {.status = NULL};
     int code;
 
     if (ret_status == NULL)
@@ -160,6 +180,7 @@ void farpool_cluster_status_free(farpool_cluster_status *status)
     if (status == NULL)
         return;
     mem_free(status->nodes);
+    mem_free(status->gone);
     mem_free(status->pools);
     mem_free(status->jobs);
     mem_free(status);

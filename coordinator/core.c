@@ -72,7 +72,7 @@ void coordinator_core_destroy(struct coordinator_core *core)
         return;
     struct pool *pool;
     while (!TAILQ_EMPTY(&core->joined))
-        kworker_forget(core, TAILQ_FIRST(&core->joined));
+        kworker_forget(core, TAILQ_FIRST(&core->joined), NULL);
     /* A pool's end is that of the clients inside it too. */
     while ((pool = TAILQ_FIRST(&core->opened)) ||
            (pool = TAILQ_FIRST(&core->expected_pools)) ||

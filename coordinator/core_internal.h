@@ -425,6 +425,12 @@ struct placement {
     TAILQ_ENTRY(placement) worker_entry, batch_entry;
 };
 
+/* A worker that went, for who asks what happened. */
+struct gone {
+    char node[NODE_NAME_MAX + 1], why[128];
+    uint64_t at_ms, tasks;
+};
+
 struct coordinator_core {
     struct coordinator_config config;
     uint64_t started_ms, now_ms;
@@ -446,6 +452,8 @@ struct coordinator_core {
     uint64_t idle_units;     /* slots without a chunk, of ready ones */
     uint64_t recalled_units; /* sum of `asked` over placements */
     bool renode;             /* ready workers have changed */
+    struct gone gone[GONE_MAX];
+    uint64_t gone_count; /* ever; the latest are kept */
 
     struct pool *pools;
     struct kpool_list opened; /* RUNNING, in order of opening */
@@ -567,7 +575,9 @@ int kworker_hello(struct coordinator_core *core, struct link *link,
                   const struct message *message);
 int kworker_tell_gone(struct coordinator_core *core, const struct worker *worker,
                       const char *text);
-void kworker_forget(struct coordinator_core *core, struct worker *worker);
+/* why: NULL when the coordinator itself ends. */
+void kworker_forget(struct coordinator_core *core, struct worker *worker,
+                    const char *why);
 struct worker *kworker_find(const struct coordinator_core *core, const struct id *id);
 int kworker_drain(struct coordinator_core *core, struct worker *worker);
 int kworker_load(struct coordinator_core *core, struct worker *worker,

@@ -89,12 +89,12 @@ static int tell_gone(struct coordinator_core *core, const struct link *link,
     return 0;
 }
 
-static void forget(struct coordinator_core *core, struct link *link)
+static void forget(struct coordinator_core *core, struct link *link, const char *why)
 {
     if (link->state == LINK_CLIENT)
         kclient_forget(core, link->client);
     else if (link->state == LINK_WORKER)
-        kworker_forget(core, link->worker);
+        kworker_forget(core, link->worker, why);
     else
         klink_forget(core, link);
 }
@@ -106,7 +106,7 @@ static int drop(struct coordinator_core *core, struct link *link, int code,
     if (!error)
         error = klink_tell_drop(core, link, code, text);
     if (!error)
-        forget(core, link);
+        forget(core, link, text);
     return error;
 }
 
@@ -144,10 +144,11 @@ int klink_down(struct coordinator_core *core, uint64_t number, const char *text)
     struct link *link = klink_find(core, number);
     if (!link)
         return 0;
+    const char *why = text ? text : "the connection was lost";
     if (link->state != LINK_DROPPED) {
-        if (tell_gone(core, link, text ? text : "the connection was lost"))
+        if (tell_gone(core, link, why))
             return FARPOOL_ENOMEM;
-        forget(core, link);
+        forget(core, link, why);
     }
     klink_destroy(core, link);
     return 0;

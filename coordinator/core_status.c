@@ -98,6 +98,19 @@ static void describe_node(const struct coordinator_core *core,
     info->connected_ms = core->now_ms - worker->joined_ms;
 }
 
+static void describe_gone(const struct coordinator_core *core, struct message *message)
+{
+    uint32_t *count = &message->status.gone_count;
+    for (; *count < GONE_MAX && *count < core->gone_count; (*count)++) {
+        const struct gone *gone = &core->gone[(core->gone_count - 1 - *count) % GONE_MAX];
+        struct msg_gone_info *info = &message->status.gone[*count];
+        snprintf(info->node, sizeof info->node, "%s", gone->node);
+        snprintf(info->why, sizeof info->why, "%s", gone->why);
+        info->tasks = gone->tasks;
+        info->ago_ms = core->now_ms - gone->at_ms;
+    }
+}
+
 static void describe_pool(struct pool *pool, struct msg_pool_info *info)
 {
     struct job *job;
@@ -163,9 +176,11 @@ static struct message *create(const struct coordinator_core *core)
     if (!message)
         return NULL;
     message->status.nodes = mem_alloc(LIST_MAX * sizeof *message->status.nodes);
+    message->status.gone = mem_alloc(GONE_MAX * sizeof *message->status.gone);
     message->status.pools = mem_alloc(LIST_MAX * sizeof *message->status.pools);
     message->status.jobs = mem_alloc(LIST_MAX * sizeof *message->status.jobs);
-    if (!message->status.nodes || !message->status.pools || !message->status.jobs) {
+    if (!message->status.nodes || !message->status.gone || !message->status.pools ||
+        !message->status.jobs) {
         message_free(&message);
         return NULL;
     }
@@ -179,12 +194,15 @@ static struct message *create(const struct coordinator_core *core)
 int kstatus(struct coordinator_core *core, struct client *client, uint32_t request)
 {
     struct cursor cursor = {.holder = &client->link->holder};
-    bool more = true;
+    bool first = true, more = true;
     begin(core, &cursor);
     while (more) {
         struct message *message = create(core);
         if (message) {
             message->status.request = request;
+            if (first)
+                describe_gone(core, message);
+            first = false;
             fill(core, message, &cursor);
             more = message->status.more;
         }

@@ -10,6 +10,7 @@
  * kept out for ever by small ones. */
 #include "coordinator/core_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 int kload_compare(const struct worker *a, const struct worker *b)
@@ -169,7 +170,7 @@ int kworker_hello(struct coordinator_core *core, struct link *link,
         return error;
     }
     if (old)
-        kworker_forget(core, old); /* and leave its wish */
+        kworker_forget(core, old, why); /* and leave its wish */
     join(core, worker);
     worker->drain = kwish_take(core, drain);
     if (drain)
@@ -211,10 +212,22 @@ static void drop_assigned(struct coordinator_core *core, struct placement *place
     kjob_refresh(core, job);
 }
 
-void kworker_forget(struct coordinator_core *core, struct worker *worker)
+static void note_gone(struct coordinator_core *core, const struct worker *worker,
+                      const char *why)
+{
+    struct gone *gone = &core->gone[core->gone_count++ % GONE_MAX];
+    snprintf(gone->node, sizeof gone->node, "%s", worker->node);
+    snprintf(gone->why, sizeof gone->why, "%s", why);
+    gone->tasks = worker->tasks;
+    gone->at_ms = core->now_ms;
+}
+
+void kworker_forget(struct coordinator_core *core, struct worker *worker, const char *why)
 {
     struct placement *placement;
     struct member *member;
+    if (why)
+        note_gone(core, worker, why);
     if (worker->state == WORKER_READY)
         retire(core, worker);
     kwish_leave(core, &worker->drain);

@@ -787,6 +787,13 @@ typedef struct farpool_node_status {
     uint64_t connected_ms; /* how long it has been there */
 } farpool_node_status;
 
+/* A worker that went: killed, cut off, silent, drained. */
+typedef struct farpool_gone_status {
+    char name[64], why[128];
+    uint64_t tasks;  /* that it had: they are run elsewhere, or lost (losses_max) */
+    uint64_t ago_ms; /* when */
+} farpool_gone_status;
+
 typedef struct farpool_pool_status {
     char id[33], program[64], client_host[64];
     uint64_t client_pid, processes, jobs, tasks_waiting, tasks_running, tasks_done;
@@ -808,7 +815,9 @@ typedef struct farpool_cluster_status {
     char coordinator_version[32];
     uint64_t uptime_ms, clients;
     size_t nodes_count, pools_count, jobs_count;
+    size_t gone_count; /* 16 at most */
     farpool_node_status *nodes;
+    farpool_gone_status *gone; /* the latest first, since the coordinator's start */
     farpool_pool_status *pools;
     farpool_job_status *jobs;
 } farpool_cluster_status;

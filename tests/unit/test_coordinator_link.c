@@ -381,6 +381,29 @@ static void test_status(void **state)
     script_quiet(script);
 }
 
+/* The latest first, and no more than are kept; with what they had, and why they went. */
+static void test_status_of_gone(void **state)
+{
+    struct script *script = *state;
+    const uint64_t watcher = add_client(script, 9);
+    for (uint32_t i = 0; i < GONE_MAX + 3; i++) {
+        const uint64_t worker = add_worker(script, 20 + i, 2);
+        script->now_ms += 10;
+        script_down(script, worker);
+    }
+    script_forget(script);
+    script->now_ms += 1000;
+    script_say(script, watcher, message_create(MSG_STATUS_GET));
+    const struct message *status = script_take(script, watcher, MSG_STATUS);
+    assert_int_equal(status->status.gone_count, GONE_MAX);
+    assert_string_equal(status->status.gone[0].node, "node38");
+    assert_string_equal(status->status.gone[GONE_MAX - 1].node, "node23");
+    assert_int_equal(status->status.gone[0].ago_ms, 1000);
+    assert_int_equal(status->status.gone[1].ago_ms, 1010);
+    assert_int_equal(status->status.gone[0].tasks, 0);
+    assert_true(strlen(status->status.gone[0].why) > 0);
+}
+
 /* A LOAD is up to 200 ms old; what has come since, or after it, does not run. */
 static void test_status_after_results(void **state)
 {
@@ -406,14 +429,23 @@ static void test_status_after_results(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_welcome),    SCRIPT_TEST(test_version),
-        cmocka_unit_test(test_limits),     SCRIPT_TEST(test_first_word),
-        SCRIPT_TEST(test_heartbeat),       SCRIPT_TEST(test_silence),
-        SCRIPT_TEST(test_silent_stranger), SCRIPT_TEST(test_client_returns),
-        SCRIPT_TEST(test_worker_returns),  cmocka_unit_test(test_crimes),
-        SCRIPT_TEST(test_worker_crimes),   SCRIPT_TEST(test_held_crimes),
-        SCRIPT_TEST(test_races),           SCRIPT_TEST(test_bye),
-        SCRIPT_TEST(test_status),          SCRIPT_TEST(test_status_after_results),
+        cmocka_unit_test(test_welcome),
+        SCRIPT_TEST(test_version),
+        cmocka_unit_test(test_limits),
+        SCRIPT_TEST(test_first_word),
+        SCRIPT_TEST(test_heartbeat),
+        SCRIPT_TEST(test_silence),
+        SCRIPT_TEST(test_silent_stranger),
+        SCRIPT_TEST(test_client_returns),
+        SCRIPT_TEST(test_worker_returns),
+        cmocka_unit_test(test_crimes),
+        SCRIPT_TEST(test_worker_crimes),
+        SCRIPT_TEST(test_held_crimes),
+        SCRIPT_TEST(test_races),
+        SCRIPT_TEST(test_bye),
+        SCRIPT_TEST(test_status),
+        SCRIPT_TEST(test_status_of_gone),
+        SCRIPT_TEST(test_status_after_results),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
