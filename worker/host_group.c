@@ -23,9 +23,9 @@ void host_group_make(const struct host *host, struct host_process *process)
  * it is in is its own to say. What is below that is found by measuring. */
 static uint64_t memory_allowed(const struct host_process *process)
 {
-    const struct give *give;
+    const struct give *give = TAILQ_FIRST(&process->gives);
     uint64_t bytes = 0;
-    TAILQ_FOREACH (give, &process->gives, link) {
+    for (; give != NULL; give = TAILQ_NEXT(give, link)) {
         if (give->memory_bytes == 0)
             return UINT64_MAX;
         if (bytes < give->memory_bytes)

@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -451,7 +452,7 @@ void group_limit_memory(int group, uint64_t bytes)
         uint64_t shared = 0; /* outputs of earlier tasks, kept for their reader */
         if (read_file(group, "memory.stat", text, sizeof text))
             shared = read_count(text, "shmem");
-        snprintf(number, sizeof number, "%llu", (unsigned long long)(bytes + shared));
+        snprintf(number, sizeof number, "%" PRIu64, bytes + shared);
     }
     write_file(group, "memory.max", number);
     write_file(group, "memory.swap.max", limited ? "0" : "max");

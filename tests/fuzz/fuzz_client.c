@@ -14,7 +14,8 @@
 struct job {
     uint64_t number; /* 0: none */
     bool lazy, input_ended;
-    uint64_t pulled, ended, consumed, wanted;
+    uint64_t pulled, ended, consumed;
+    uint64_t wanted, wanted_bytes; /* whichever is used up first */
     bool ends[TASKS_MAX];
     uint64_t output_bytes;
 };
@@ -94,6 +95,7 @@ static void apply(struct program *program, struct client_effect *effect)
         if (job->wanted || !job->lazy)
             abort();
         job->wanted = effect->count;
+        job->wanted_bytes = effect->bytes;
     } else if (effect->kind == CLIENT_JOB_ENDED) {
         memset(job, 0, sizeof *job);
     }
@@ -147,9 +149,13 @@ static void put_input(struct program *program, struct job *job)
     event.span.data = payload_create(count * (fuzz_take(bytes) % 4));
     if (event.span.data->size)
         memset(payload_bytes(event.span.data), 7, event.span.data->size);
+    const uint64_t size = event.span.data->size;
     if (step(program, &event) == 0) {
         job->pulled += count;
         job->wanted -= job->lazy ? count : 0;
+        job->wanted_bytes -= size < job->wanted_bytes ? size : job->wanted_bytes;
+        if (!job->wanted_bytes)
+            job->wanted = 0;
     }
 }
 

@@ -200,9 +200,13 @@ static bool pack_count_without_records(msgpack_packer *packer,
 {
     if (field->type != FIELD_list)
         return false;
-    /* COLLECTED: the failures behind them may be long enough to be counted as them. */
-    if (strcmp(field->doc, "outputs") == 0)
-        return false;
+    /* Of COLLECTED and STATUS: the lists behind them may be long enough to be counted as
+     * them. */
+    static const char *const others[] = {"outputs", "workers",
+                                         "workers that went, the latest first", "pools"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcmp(field->doc, others[i]) == 0)
+            return false;
     msgpack_pack_array(packer, field->bound);
     return true;
 }
