@@ -87,7 +87,9 @@ static void describe(struct host_process *process, struct worker_event *gone)
     char *text = process->text;
     const size_t size = sizeof process->text;
     bool known = process->code != 0 || text[0] != '\0';
-    if (!known && process->state == PROCESS_STARTING)
+    if (!known && process->state == PROCESS_STARTING && process->killed)
+        snprintf(text, size, "process %d was killed before it was ready", gone->pid);
+    else if (!known && process->state == PROCESS_STARTING)
         host_why_not_ready(process, gone->exit_status, gone->signal, &process->code, text,
                            size);
     else if (!known && gone->signal != 0)
