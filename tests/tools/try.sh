@@ -48,6 +48,7 @@ said() { # NAME PATTERN: the last command's standard error
 
 # Starts one, and sets FARPOOL_COORDINATOR to its address.
 start_coordinator() {
+    : >"$scratch/coordinator.log" # or the last one's address is found in it
     "$coordinator" --listen 'tcp://127.0.0.1:*' 2>"$scratch/coordinator.log" &
     pids+=($!)
     FARPOOL_COORDINATOR=$(wait_for "$scratch/coordinator.log" 'address=([^ ]+)') || exit 1
