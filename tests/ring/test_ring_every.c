@@ -4,7 +4,10 @@
  * turn: for each of them a process is started, stepped so far, and killed there. What the
  * other side finds then is whole records only, and the ring can be gone on with. The
  * cases are those in which the code differs: room or none, round the end of the ring, a
- * record as large as may be, several records by one publish. */
+ * record as large as may be, several records by one publish.
+ *
+ * FARPOOL_RING_STRIDE: every so many instructions (default 1, or so many that a build
+ * with sanitizers takes seconds). */
 #include "tests/ring/ring_bed.h"
 #include "tests/ring/steps.h"
 
@@ -12,8 +15,9 @@
 #include <stdio.h>
 
 #define INSTRUCTIONS_MAX 100000 /* of one case: so many are never reached */
-#define STRIDE_FROM                                                                      \
-    1000 /* more are a build without optimisation, or with checks of its own */
+/* Of one case; more instructions are a build without optimisation. With sanitizers fewer:
+ * what they add touches no ring, and starting and stepping it takes long. */
+#define KILLS_MAX (STEPS_SANITIZED ? 30 : 1000)
 
 /* Shared with the process that is stepped. */
 struct stage {
@@ -223,7 +227,7 @@ static void every_instruction(void **state)
                 &consumer); /* binds memset and others */
         int all = 0;
         assert_true(kill_after(stage, &operations[i], INSTRUCTIONS_MAX, &all));
-        const int stride = 1 + all / STRIDE_FROM;
+        const int stride = steps_stride(all, KILLS_MAX);
         for (int steps = 0; steps < all; steps += stride, kills++)
             kill_after(stage, &operations[i], steps, &(int){0});
         printf("%-38s %5d instructions, killed at each %d.\n", operations[i].name, all,

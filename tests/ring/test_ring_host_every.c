@@ -8,7 +8,13 @@
  * has published is right and in order, and the host tells its end within a second; of a
  * killed host no process is left a second later.
  *
- * FARPOOL_RING_STRIDE: N (default 211, so that ctest takes seconds); 1 is the full form.
+ * How many instructions that are depends on the compiler, on sanitizers and on how fast
+ * the machine steps (a process publishes at least every millisecond): so it is found
+ * first how far a process has to be stepped to have done all of this, and the kills are
+ * spread over that.
+ *
+ * FARPOOL_RING_STRIDE: N (by default so many that ctest takes seconds); 1 is the full
+ * form.
  */
 #include "tests/unit/host_fixture.h"
 
@@ -17,10 +23,13 @@
 
 #include <sched.h>
 
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #define COUNT 4000 /* cannot be through */
+#define KILLS (STEPS_SANITIZED ? 6 : 30)
+#define STEPS_MAX 200000 /* ten times what a build with AddressSanitizer needs */
 #define AT_ONCE_MS 1000
 #define TRIES_MAX 5
 #define BIG 16400   /* through the arena */
@@ -61,24 +70,19 @@ FARPOOL_BYTES_FUNCTION(filling)
 
 struct way {
     const char *function;
-    size_t size;   /* bytes of an output */
-    bool full;     /* the out ring is full when the stepping begins */
-    int steps_max; /* beyond what is interesting */
+    size_t size;     /* bytes of an output */
+    bool full;       /* the out ring is full when the stepping begins */
+    uint64_t before; /* results that there are then, at least */
+    uint64_t wanted; /* results of the instructions that are stepped, at least */
 };
 
+/* Three: the first give has ended, the next one is under way. Out of a full ring the host
+ * reads up to five more at one time than at another. */
 static const struct way ways[] = {
-    {"square", 8, false, 5000},
-    {"big", BIG, false, 7000},
-    {"filling", FILLING, true, 4000},
+    {"square", 8, false, 0, 3},
+    {"big", BIG, false, 0, 3},
+    {"filling", FILLING, true, 300, 8},
 };
-
-static int stride(void)
-{
-    const char *text = getenv("FARPOOL_RING_STRIDE");
-    int given = text != NULL ? atoi(text) : 211;
-    assert_true(given > 0);
-    return given;
-}
 
 static void give(struct fixture *fixture, const char *function, uint64_t number,
                  uint64_t first, uint32_t count)
@@ -135,7 +139,9 @@ static void wait_full(pid_t pid)
     } while (strstr(text, "futex") == NULL);
 }
 
-/* Whether its end came at once; *ret_done: how many tasks had results. */
+/* Whether its end came at once, and it was held where the way wants it (the futex that it
+ * slept on may be that of a process without work); *ret_done: how many tasks had results.
+ */
 static bool kill_process_after(const struct way *way, int steps, uint64_t *ret_done)
 {
     struct fixture fixture;
@@ -169,7 +175,7 @@ static bool kill_process_after(const struct way *way, int steps, uint64_t *ret_d
         assert_in_range(told->event.first, done, done + 3);
     fixture_close(&fixture);
     *ret_done = done;
-    return at_once;
+    return at_once && done >= way->before;
 }
 
 /* What hangs at an instruction does so each time; a busy machine does not. */
@@ -181,25 +187,38 @@ static uint64_t kill_process(const struct way *way, int steps)
     return done;
 }
 
+/* How many instructions have all of it in them. */
+static int steps_needed(const struct way *way)
+{
+    const uint64_t wanted = kill_process(way, 0) + way->wanted;
+    int steps = 4000;
+    while (kill_process(way, steps) < wanted) {
+        if (steps > STEPS_MAX)
+            fail_msg("%s: no %llu results within %d instructions", way->function,
+                     (unsigned long long)wanted, steps);
+        steps += steps / 2;
+    }
+    return steps;
+}
+
 static void a_process_at_every_instruction(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         int kills = 0;
-        for (int steps = 0; steps < ways[i].steps_max; steps += stride(), kills++)
+        const int needed = steps_needed(&ways[i]);
+        for (int steps = 0; steps < needed; steps += steps_stride(needed, KILLS), kills++)
             kill_process(&ways[i], steps);
-        /* All of it was stepped: the first give has ended, the next one is under way. */
-        const uint64_t done = kill_process(&ways[i], ways[i].steps_max);
-        assert_true(done > 2);
         printf("process, %-8s %5d kills in %d instructions\n", ways[i].function, kills,
-               ways[i].steps_max);
+               needed);
     }
 }
 
 /* ------------------------------------------------------------------------- the host */
 
-/* In a process of its own: gives tasks and takes results, once it is held. */
-static void be_host(int out)
+/* In a process of its own: gives tasks and takes results, once it is held. *taken, which
+ * both share: how many rounds of that had results. */
+static void be_host(int out, _Atomic int *taken)
 {
     struct fixture fixture;
     fixture_open(&fixture);
@@ -209,21 +228,23 @@ static void be_host(int out)
         _exit(1);
     raise(SIGSTOP);
     for (uint64_t number = 1;; number++) {
-        give(&fixture, "square", number, 0, 100);
-        for (int i = 0; i < 20; i++)
-            host_poll(fixture.host, 1, fixture_deliver, &fixture);
         fixture_forget(&fixture);
+        give(&fixture, "square", number, 0, 100);
+        while (fixture.told_count == 0)
+            host_poll(fixture.host, 1, fixture_deliver, &fixture);
+        ++*taken;
     }
 }
 
-static bool kill_host_after(int steps)
+static bool kill_host_after(int steps, _Atomic int *taken)
 {
     int ends[2], status;
     pid_t process = 0;
     assert_int_equal(pipe(ends), 0);
+    *taken = 0;
     pid_t host = fork();
     if (host == 0)
-        be_host(ends[1]);
+        be_host(ends[1], taken);
     assert_int_equal(read(ends[0], &process, sizeof process), sizeof process);
     assert_int_equal(waitpid(host, &status, WUNTRACED), host);
     assert_true(steps_seize(host));
@@ -242,16 +263,38 @@ static bool kill_host_after(int steps)
     return sys_now_ms() < killed_ms + AT_ONCE_MS;
 }
 
+static void kill_host(int steps, _Atomic int *taken)
+{
+    for (int tries = 0; !kill_host_after(steps, taken); tries++)
+        assert_true(tries < TRIES_MAX);
+}
+
+/* How many instructions give, wake and take results, and then give again. */
+static int host_steps_needed(_Atomic int *taken)
+{
+    int steps = 4000;
+    for (kill_host(steps, taken); *taken < 1; kill_host(steps, taken)) {
+        if (steps > STEPS_MAX)
+            fail_msg("the host: no results within %d instructions", steps);
+        steps += steps / 2;
+    }
+    return steps;
+}
+
 static void a_host_at_every_instruction(void **state)
 {
-    const int steps_max = 6000;
+    void *shared = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    _Atomic int *taken = shared;
     int kills = 0;
     (void)state;
+    assert_true(shared != MAP_FAILED);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    for (int steps = 0; steps < steps_max; steps += stride(), kills++)
-        for (int tries = 0; !kill_host_after(steps); tries++)
-            assert_true(tries < TRIES_MAX);
-    printf("host, square      %5d kills in %d instructions\n", kills, steps_max);
+    const int needed = host_steps_needed(taken);
+    for (int steps = 0; steps < needed; steps += steps_stride(needed, KILLS), kills++)
+        kill_host(steps, taken);
+    printf("host, square      %5d kills in %d instructions\n", kills, needed);
+    munmap(shared, sizeof *taken);
 }
 
 int main(int argc, char **argv)

@@ -7,17 +7,20 @@
  * what it tells of such a process is about the tasks that it was given, and beside it
  * another process of the same host has all its tasks done right.
  *
- * FARPOOL_MUTATIONS: how many (default 200,000; the full form has 10,000,000). */
+ * FARPOOL_MUTATIONS: how many (default 200,000, or 60,000 with sanitizers, whose
+ * processes are slow to start; the full form has 10,000,000). */
 #include "tests/unit/host_fixture.h"
 
 #include "client/process_internal.h"
 #include "farpool.h"
+#include "tests/ring/steps.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
+#define MUTATIONS (STEPS_SANITIZED ? 60000 : 200000)
 #define ONE_LIFE 5000 /* mutations of a process that lives so long */
 #define AT_ONCE_MS 1000
 #define GIVES 4  /* of a hostile process: numbers 1 to 4 */
@@ -314,7 +317,7 @@ static void memory_overwritten_anywhere(void **state)
 {
     static struct bed bed = {.number = 1, .seed = 21};
     const char *text = getenv("FARPOOL_MUTATIONS");
-    const uint64_t wanted = text != NULL ? strtoull(text, NULL, 10) : 200000;
+    const uint64_t wanted = text != NULL ? strtoull(text, NULL, 10) : MUTATIONS;
     (void)state;
     make_tally(&bed);
     fixture_open_with(&bed.fixture, "/proc/self/exe", NULL, 1 << 20, false);
