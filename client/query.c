@@ -117,9 +117,9 @@ static void ask_again(struct asking *asking)
 static void run(struct asking *asking, int64_t timeout_ms, uint64_t until_ms)
 {
     for (;;) {
-        zmq_pollitem_t items[NET_POLL_ITEMS];
+        struct pollfd fds[NET_WAIT_FDS];
         uint64_t now_ms = sys_now_ms(), due_ms;
-        int count;
+        int count, sleep_ms;
 
         while (net_poll(asking->net, now_ms, deliver, asking) > 0)
             ;
@@ -139,9 +139,10 @@ static void run(struct asking *asking, int64_t timeout_ms, uint64_t until_ms)
         due_ms = net_deadline(asking->net);
         if (asking->again_ms < due_ms)
             due_ms = asking->again_ms;
-        count = net_poll_items(asking->net, items);
-        zmq_poll(items, count,
-                 wake_timeout(now_ms, due_ms < until_ms ? due_ms : until_ms));
+        sleep_ms = wake_timeout(now_ms, due_ms < until_ms ? due_ms : until_ms);
+        count = net_wait_begin(asking->net, fds, &sleep_ms);
+        poll(fds, (nfds_t)count, sleep_ms);
+        net_wait_end(asking->net, fds);
     }
 }
 

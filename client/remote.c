@@ -11,6 +11,7 @@
 #include "common/net/net.h"
 #include "common/sys/sys.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 #define QUEUE_BYTES_MAX (UINT64_C(4) << 30) /* the core's window is far below it */
@@ -128,11 +129,12 @@ static bool sleep_begins(struct transport *transport)
 static void wait(struct transport *transport, uint64_t until_ms)
 {
     struct remote *remote = of(transport);
-    zmq_pollitem_t items[NET_POLL_ITEMS + 1] = {
-        {.fd = remote->wake_fd, .events = ZMQ_POLLIN}};
-    int count = 1 + net_poll_items(remote->net, &items[1]);
+    struct pollfd fds[NET_WAIT_FDS + 1] = {{.fd = remote->wake_fd, .events = POLLIN}};
+    int timeout_ms = wake_timeout(sys_now_ms(), until_ms);
+    int count = 1 + net_wait_begin(remote->net, &fds[1], &timeout_ms);
 
-    zmq_poll(items, count, wake_timeout(sys_now_ms(), until_ms));
+    poll(fds, (nfds_t)count, timeout_ms);
+    net_wait_end(remote->net, &fds[1]);
 }
 
 static void woken(struct transport *transport)

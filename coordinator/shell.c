@@ -70,7 +70,7 @@ static int open_signals(void)
 
 /* ------------------------------------------------------------------------ loop */
 
-static long wait_ms(const struct shell *shell)
+static int wait_ms(const struct shell *shell)
 {
     uint64_t deadline = coordinator_core_deadline(shell->core);
     if (net_deadline(shell->net) < deadline)
@@ -84,21 +84,27 @@ static long wait_ms(const struct shell *shell)
     uint64_t now = sys_now_ms();
     if (deadline <= now)
         return 0;
-    return deadline - now < INT_MAX ? (long)(deadline - now) : INT_MAX;
+    return deadline - now < INT_MAX ? (int)(deadline - now) : INT_MAX;
 }
 
 static void wait_for_events(struct shell *shell)
 {
-    zmq_pollitem_t items[NET_POLL_ITEMS + 2];
-    int count = net_poll_items(shell->net, items);
-    items[count++] = (zmq_pollitem_t){.fd = shell->signals, .events = ZMQ_POLLIN};
+    struct pollfd fds[NET_WAIT_FDS + 2];
+    int timeout_ms = wait_ms(shell);
+    nfds_t count = (nfds_t)net_wait_begin(shell->net, fds, &timeout_ms);
+    struct pollfd *signals = &fds[count];
+    fds[count++] = (struct pollfd){.fd = shell->signals, .events = POLLIN};
     if (shell->detached != NULL)
-        items[count++] =
-            (zmq_pollitem_t){.fd = detached_fd(shell->detached), .events = ZMQ_POLLIN};
-    if (zmq_poll(items, count, wait_ms(shell)) < 0 && errno != EINTR) {
-        log_event(LOG_ERROR, "poll", "reason=\"%s\"", zmq_strerror(errno));
+        fds[count++] =
+            (struct pollfd){.fd = detached_fd(shell->detached), .events = POLLIN};
+    if (poll(fds, count, timeout_ms) < 0 && errno != EINTR) {
+        log_event(LOG_ERROR, "poll", "reason=\"%s\"", strerror(errno));
         shell->stage = FAILED;
     }
+    net_wait_end(shell->net, fds);
+    shell->now_ms = sys_now_ms();
+    if (signals->revents != 0)
+        take_signals(shell);
 }
 
 static void loop(struct shell *shell)
@@ -106,8 +112,6 @@ static void loop(struct shell *shell)
     struct coordinator_counts counts;
     while (shell->stage == SERVING || shell->stage == DRAINING) {
         wait_for_events(shell);
-        shell->now_ms = sys_now_ms();
-        take_signals(shell);
         if (gate_look(shell->gate, shell->now_ms))
             net_recheck(shell->net);
         net_poll(shell->net, shell->now_ms, shell_on_net, shell);

@@ -183,8 +183,6 @@ static bool is_running(const struct shell *shell)
 /* Everything that is there, then the core's decisions. */
 static void run_batch(struct shell *shell)
 {
-    shell->now_ms = sys_now_ms();
-    shell_take_signals(shell);
     net_poll(shell->net, shell->now_ms, on_net, shell);
     host_poll(shell->host, shell->now_ms, on_host, shell);
     shell_reap_orphans(shell);
@@ -224,7 +222,7 @@ static void tell_manager(struct shell *shell)
     notify_turn(&shell->notify, shell->now_ms);
 }
 
-static long wait_ms(const struct shell *shell)
+static int wait_ms(const struct shell *shell)
 {
     uint64_t deadline = worker_core_deadline(shell->core), now = sys_now_ms();
     if (net_deadline(shell->net) < deadline)
@@ -242,24 +240,29 @@ static long wait_ms(const struct shell *shell)
         return -1;
     if (deadline <= now)
         return 0;
-    return deadline - now < INT_MAX ? (long)(deadline - now) : INT_MAX;
+    return deadline - now < INT_MAX ? (int)(deadline - now) : INT_MAX;
 }
 
 static void wait_for_events(struct shell *shell)
 {
-    zmq_pollitem_t items[NET_POLL_ITEMS + 2];
-    int count = net_poll_items(shell->net, items);
-    items[count++] = (zmq_pollitem_t){.fd = host_fd(shell->host), .events = ZMQ_POLLIN};
-    items[count++] = (zmq_pollitem_t){.fd = shell->signals, .events = ZMQ_POLLIN};
     bool sleep = STAILQ_EMPTY(&shell->answers) && !cache_is_busy(shell->cache) &&
                  host_sleep(shell->host);
-    int result = zmq_poll(items, count, sleep ? wait_ms(shell) : 0);
-    if (sleep)
-        host_wake(shell->host);
-    if (result < 0 && errno != EINTR) {
-        log_event(LOG_ERROR, "poll", "reason=\"%s\"", zmq_strerror(errno));
+    int timeout_ms = sleep ? wait_ms(shell) : 0;
+    struct pollfd fds[NET_WAIT_FDS + 2];
+    nfds_t count = (nfds_t)net_wait_begin(shell->net, fds, &timeout_ms);
+    struct pollfd *signals = &fds[count];
+    fds[count++] = (struct pollfd){.fd = shell->signals, .events = POLLIN};
+    fds[count++] = (struct pollfd){.fd = host_fd(shell->host), .events = POLLIN};
+    if (poll(fds, count, timeout_ms) < 0 && errno != EINTR) {
+        log_event(LOG_ERROR, "poll", "reason=\"%s\"", strerror(errno));
         shell->stage = FAILED;
     }
+    if (sleep)
+        host_wake(shell->host);
+    net_wait_end(shell->net, fds);
+    shell->now_ms = sys_now_ms();
+    if (signals->revents != 0)
+        shell_take_signals(shell);
 }
 
 static void loop(struct shell *shell)

@@ -40,8 +40,11 @@ int net_monitor_open(struct net *net, farpool_error *error)
         (net->monitor = zmq_socket(net->context, ZMQ_PAIR)) != NULL &&
         zmq_setsockopt(net->monitor, ZMQ_RCVHWM, &unlimited, sizeof unlimited) == 0 &&
         zmq_setsockopt(net->monitor, ZMQ_LINGER, &unlimited, sizeof unlimited) == 0 &&
-        zmq_connect(net->monitor, endpoint) == 0)
+        zmq_connect(net->monitor, endpoint) == 0) {
+        net->monitor_fd = net_wait_fd(net->monitor);
+        net->monitor_unread = true;
         return 0;
+    }
     return error_set(error, errno == EMFILE ? FARPOOL_ENOFILES : FARPOOL_ESYSTEM,
                      "cannot watch a ZeroMQ socket: %s", zmq_strerror(errno));
 }
@@ -176,6 +179,7 @@ void net_monitor_drain(struct net *net)
         else
             dialer_event(net, event, value);
     }
+    net->monitor_unread = false;
 }
 
 /* The kernel's number of the socket behind a descriptor; 0: not known. */

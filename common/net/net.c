@@ -248,29 +248,22 @@ int net_poll(struct net *net, uint64_t now_ms,
     net->now_ms = now_ms;
     if (!TAILQ_EMPTY(&net->dirty))
         net_flush(net);
-    net_zap_serve(net);
-    net_monitor_drain(net);
+    if (net->zap_unread)
+        net_zap_serve(net);
+    if (net->monitor_unread)
+        net_monitor_drain(net);
     if (!net->listener)
         net_link_announce(net, &delivery);
-    bool drained = net_receive_batch(net, &delivery);
+    /* What is told of an end, or of silence, is told behind what came before it. */
+    net->unread |= !TAILQ_EMPTY(&net->ending) || now_ms >= net->look_at_ms;
+    if (net->unread)
+        net->unread = !net_receive_batch(net, &delivery);
+    const bool drained = !net->unread;
     net_monitor_look(net, drained);
     net_links_finish(net, drained, &delivery);
     if (!net->listener)
         continue_dial(net);
     return delivery.count;
-}
-
-int net_poll_items(struct net *net, zmq_pollitem_t *items)
-{
-    if (net->socket == NULL)
-        return 0;
-    bool writable = !net->listener && net->blocked;
-    items[0] =
-        (zmq_pollitem_t){.socket = net->socket,
-                         .events = (short)(ZMQ_POLLIN | (writable ? ZMQ_POLLOUT : 0))};
-    items[1] = (zmq_pollitem_t){.socket = net->monitor, .events = ZMQ_POLLIN};
-    items[2] = (zmq_pollitem_t){.socket = net->zap, .events = ZMQ_POLLIN};
-    return net->zap != NULL ? 3 : 2;
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -308,10 +301,11 @@ static void drain(struct net *net, int linger_ms)
     uint64_t now = clock_ms(), until = now + (uint64_t)linger_ms;
     net_flush(net);
     while (!TAILQ_EMPTY(&net->dirty) && net->socket != NULL && now < until) {
-        zmq_pollitem_t items[NET_POLL_ITEMS];
-        int count = net_poll_items(net, items);
-        uint64_t wait_ms = until - now < BLOCKED_MS_MAX ? until - now : BLOCKED_MS_MAX;
-        zmq_poll(items, count, (long)wait_ms);
+        struct pollfd fds[NET_WAIT_FDS];
+        int wait_ms = (int)(until - now < BLOCKED_MS_MAX ? until - now : BLOCKED_MS_MAX);
+        int count = net_wait_begin(net, fds, &wait_ms);
+        poll(fds, (nfds_t)count, wait_ms);
+        net_wait_end(net, fds);
         now = clock_ms();
         net_poll(net, now, ignore_event, NULL);
         net_flush(net);

@@ -14,7 +14,7 @@
 #include "common/base/holder.h"
 #include "common/base/message.h"
 
-#include <zmq.h>
+#include <poll.h>
 
 struct net;
 
@@ -92,14 +92,18 @@ void net_drop(struct net *net, uint64_t link, const char *text);
  * is no longer let in, or is now another's or of another role. */
 void net_recheck(struct net *net);
 
-/* Receives what is there (a bounded batch), never blocking; delivers in order. Returns
- * the number of events. */
+/* Receives what the last net_wait_end found (a bounded batch), never blocking; delivers
+ * in order. Returns the number of events. */
 int net_poll(struct net *net, uint64_t now_ms,
              void (*deliver)(void *user, struct net_event *event), void *user);
 
-/* For zmq_poll: fills items, at most NET_POLL_ITEMS, returns how many. */
-#define NET_POLL_ITEMS 3
-int net_poll_items(struct net *net, zmq_pollitem_t *items);
+/* Around poll(2), which may sleep on other descriptors as well: begin fills fds, at most
+ * NET_WAIT_FDS, returns how many, and sets *timeout_ms to 0 where there is something to
+ * do already; end notes what poll found (revents), for the next net_poll, which looks
+ * nowhere else. Only net_flush and net_wait_* may come between them. */
+#define NET_WAIT_FDS 3
+int net_wait_begin(struct net *net, struct pollfd *fds, int *timeout_ms);
+void net_wait_end(struct net *net, const struct pollfd *fds);
 
 /* When net_poll wants to be called at the latest (redialling); UINT64_MAX: none. */
 uint64_t net_deadline(const struct net *net);

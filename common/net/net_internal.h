@@ -4,13 +4,15 @@
  * ZeroMQ message and reads them back; queue.c is what waits for a link, and its PARTs;
  * assembly.c puts PARTs together; link.c is a link's life; socket.c speaks to ZeroMQ;
  * monitor.c hears of connections that come and go; receive.c turns frames into messages;
- * zap.c checks keys; net.c is the public face. */
+ * zap.c checks keys; wait.c sleeps; net.c is the public face. */
 #ifndef FARPOOL_NET_INTERNAL_H
 #define FARPOOL_NET_INTERNAL_H
 
 #include "common/base/mem.h"
 #include "common/base/message.h"
 #include "common/net/net.h"
+
+#include <zmq.h>
 
 #define HASH_NONFATAL_OOM 1
 #define uthash_malloc(size) mem_alloc(size)
@@ -172,7 +174,10 @@ struct net {
     struct hash self_test_key;
 
     void *context, *socket, *monitor, *zap;
-    uint32_t monitors; /* made so far, for their names */
+    int socket_fd, monitor_fd, zap_fd;
+    bool unread, monitor_unread, zap_unread; /* there may be something: see wait.c */
+    bool sent;                               /* so a sign may have been taken away */
+    uint32_t monitors;                       /* made so far, for their names */
 
     struct link *by_number, *by_id; /* uthash; by_id of a listener only */
     struct link_list ending;        /* BROKEN, LOST, GONE; dialer: CLOSING too */
@@ -257,6 +262,11 @@ void net_monitor_refuse(struct net *net, int fd);
 /* Closes connections that have said nothing for too long. drained: nothing is left in the
  * socket, else what they said may wait there. */
 void net_monitor_look(struct net *net, bool drained);
+
+/* ---------------------------------------------------------------------- wait.c */
+
+/* The descriptor that tells that something has come for a socket. */
+int net_wait_fd(void *socket);
 
 /* ----------------------------------------------------------------------- zap.c */
 

@@ -100,6 +100,8 @@ static int open_socket(struct net *net, int type, const struct option *options,
         zmq_setsockopt(net->socket, ZMQ_MAXMSGSIZE, &bytes_max, sizeof bytes_max) != 0)
         return error_set(error, FARPOOL_ESYSTEM, "cannot set a ZeroMQ option: %s",
                          zmq_strerror(errno));
+    net->socket_fd = net_wait_fd(net->socket);
+    net->unread = true;
     const int result = net_zap_secure(net, net->socket, error);
     return result == 0 ? net_monitor_open(net, error) : result;
 }
@@ -222,6 +224,7 @@ static int send_body(void *socket, struct payload *body, int flags)
 int net_socket_send(struct net *net, struct link *link)
 {
     const struct envelope *envelope = &link->envelope;
+    net->sent = true;
     int more = envelope->bodies_count > 0 ? ZMQ_SNDMORE : 0;
     int failed = 0;
     if (net->listener)

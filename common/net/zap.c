@@ -44,6 +44,8 @@ int net_zap_open(struct net *net, farpool_error *error)
         zmq_setsockopt(net->zap, ZMQ_LINGER, &linger_ms, sizeof linger_ms) != 0 ||
         zmq_bind(net->zap, ZAP_ENDPOINT) != 0)
         return fail("start the check of keys", error);
+    net->zap_fd = net_wait_fd(net->zap);
+    net->zap_unread = true;
     return 0;
 }
 
@@ -178,7 +180,8 @@ void net_zap_serve(struct net *net)
 {
     struct question question;
     for (int i = 0; net->zap != NULL && i < ZAP_BATCH; i++) {
-        if (!read_question(net, &question))
+        net->zap_unread = read_question(net, &question);
+        if (!net->zap_unread)
             return;
         answer(net, &question);
     }

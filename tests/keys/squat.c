@@ -84,11 +84,14 @@ static int squat_pool(const struct net_config *config, bool attach, const char *
         return 1;
     }
     for (uint64_t now_ms; !squat.answered && (now_ms = sys_now_ms()) < until_ms;) {
-        zmq_pollitem_t items[NET_POLL_ITEMS];
+        struct pollfd fds[NET_WAIT_FDS];
+        int timeout_ms = 20;
         while (net_poll(squat.net, now_ms, deliver, &squat) > 0)
             ;
         net_flush(squat.net);
-        zmq_poll(items, net_poll_items(squat.net, items), 20);
+        int count = net_wait_begin(squat.net, fds, &timeout_ms);
+        poll(fds, (nfds_t)count, timeout_ms);
+        net_wait_end(squat.net, fds);
     }
     net_close(squat.net, 100);
     return squat.answered ? 0 : 1;

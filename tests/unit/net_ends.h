@@ -70,25 +70,34 @@ static void take_note(void *user, struct net_event *event)
     }
 }
 
-/* One turn of every endpoint's loop. */
-static inline void turn(long wait_max_ms)
+/* One turn of every open endpoint's loop; of `only` alone, if it is not NULL. */
+static inline void turn_some(struct end *only, int wait_max_ms)
 {
-    zmq_pollitem_t items[ENDS_MAX * NET_POLL_ITEMS];
-    int count = 0;
-    uint64_t now = now_ms(), deadline = now + (uint64_t)wait_max_ms;
+    struct pollfd fds[ENDS_MAX * NET_WAIT_FDS], *at[ENDS_MAX] = {NULL};
+    int timeout_ms = wait_max_ms;
+    nfds_t count = 0;
     for (int i = 0; i < ENDS_MAX; i++) {
-        if (ends[i].net == NULL)
+        if (ends[i].net == NULL || (only != NULL && only != &ends[i]))
             continue;
         net_flush(ends[i].net);
-        count += net_poll_items(ends[i].net, items + count);
-        if (net_deadline(ends[i].net) < deadline)
-            deadline = net_deadline(ends[i].net);
+        at[i] = fds + count;
+        count += (nfds_t)net_wait_begin(ends[i].net, at[i], &timeout_ms);
+        const uint64_t now = now_ms(), deadline = net_deadline(ends[i].net);
+        if (deadline < now + (uint64_t)timeout_ms)
+            timeout_ms = deadline > now ? (int)(deadline - now) : 0;
     }
-    zmq_poll(items, count, deadline > now ? (long)(deadline - now) : 0);
+    poll(fds, count, timeout_ms);
     for (int i = 0; i < ENDS_MAX; i++) {
-        if (ends[i].net != NULL)
-            net_poll(ends[i].net, now_ms(), take_note, &ends[i]);
+        if (at[i] == NULL)
+            continue;
+        net_wait_end(ends[i].net, at[i]);
+        net_poll(ends[i].net, now_ms(), take_note, &ends[i]);
     }
+}
+
+static inline void turn(int wait_max_ms)
+{
+    turn_some(NULL, wait_max_ms);
 }
 
 #define TURN_UNTIL(condition)                                                            \

@@ -138,7 +138,7 @@ static void a_peer_that_is_gone_before_it_is_read(void **state)
                                     .seed = 3};
         assert_int_equal(net_dial(&config, &DIALER->net, NULL), 0);
         while (DIALER->ups == 0) /* the listener's I/O thread alone does the handshake */
-            net_poll(DIALER->net, now_ms(), take_note, DIALER);
+            turn_some(DIALER, 10);
         say(DIALER, DIALER->link, MSG_HELLO_CLIENT);
         say(DIALER, DIALER->link, MSG_BYE);
         net_close(DIALER->net, 1000);
@@ -197,10 +197,8 @@ static void out_of_memory_for_a_new_peer(void **state)
         say(DIALER, DIALER->link, MSG_HELLO_CLIENT);
         net_flush(DIALER->net);
         mem_fail_after(n);
-        while (LISTENER->messages == 0 && DIALER->downs == 0) {
-            net_poll(LISTENER->net, now_ms(), take_note, LISTENER);
-            net_poll(DIALER->net, now_ms(), take_note, DIALER);
-        }
+        while (LISTENER->messages == 0 && DIALER->downs == 0)
+            turn(10);
         mem_fail_after(0);
         close_end(DIALER);
         size_t downs = LISTENER->ups;

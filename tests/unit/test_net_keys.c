@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <unistd.h>
+#include <zmq.h>
 
 #define CLIENT_KEY 0
 #define OTHER_KEY 1

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <zmq.h>
 
 static int port_of(const struct end *end)
 {
