@@ -47,7 +47,7 @@
 #define CPU_LOOK_MS 5         /* ... at most, when its CPU time is about to be over */
 #define KILL_SAMPLE_MS 10     /* looking whether a task to be killed runs by now */
 #define PATIENCE_MS 10        /* results do not wait for less than this, */
-#define PATIENCE_TASKS 8      /* nor for fewer tasks of a slot */
+#define PATIENCE_TASKS 16     /* nor where a slot has fewer tasks to come */
 #define EVEN_NS 200000000     /* less work a process than this is dealt out at once */
 #define AHEAD_ONE_NS 5000000  /* tasks shorter than this have one waiting behind them */
 #define CLAIM_NS 200000       /* work that a process claims at a time */

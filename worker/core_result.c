@@ -331,20 +331,21 @@ static int send_batch(struct worker_core *core, const struct batch *batch)
     return 0;
 }
 
-/* How long results of a job may wait: half of what its tasks here will take, unless few
- * would come in that time. The coordinator gives more before they are gone, so nobody
- * waits for just these. */
+/* How long results of a job may wait: three quarters of what its tasks here will take,
+ * unless few would come in that time. The coordinator gives more before they are gone, so
+ * nobody waits for just these; and what is left then is told of a few times, not at each
+ * halving, towards a job's end. */
 static uint64_t patience_ms(const struct worker_core *core, const struct result *result)
 {
     const struct job *job = worker_job_find(result->pool, result->job);
     const uint64_t task_ns = job ? worker_task_ns(job) : 0;
-    const uint64_t half = UINT64_C(2) * worker_running_max(core, result->pool);
-    const uint64_t tasks = job ? job->queued_tasks + job->given_tasks : 0;
-    if (task_ns == 0 || tasks < half * PATIENCE_TASKS)
+    const uint64_t each = job ? (job->queued_tasks + job->given_tasks) /
+                                    worker_running_max(core, result->pool)
+                              : 0;
+    if (task_ns == 0 || each < PATIENCE_TASKS)
         return 0;
-    const uint64_t wait_ms = tasks / half > UINT64_MAX / task_ns
-                                 ? UINT64_MAX
-                                 : tasks / half * task_ns / 1000000;
+    const uint64_t wait_ms =
+        each > UINT64_MAX / 3 / task_ns ? UINT64_MAX : each * task_ns / 4 * 3 / 1000000;
     return wait_ms < PATIENCE_MS ? 0 : wait_ms;
 }
 
