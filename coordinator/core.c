@@ -91,7 +91,7 @@ void coordinator_core_destroy(struct coordinator_core *core)
 
 static int flush_part(struct coordinator_core *core)
 {
-    int error = klink_flush_silence(core);
+    int error = core->behind ? 0 : klink_flush_silence(core);
     if (!error)
         error = ksettle_flush(core);
     if (!error)
@@ -144,6 +144,7 @@ int coordinator_core_step(struct coordinator_core *core, struct coordinator_even
         error = kkeys_done(core, event->link, event->keys);
         break;
     case COORDINATOR_FLUSH:
+        core->behind = event->behind;
         flush(core);
         break;
     }
@@ -165,7 +166,6 @@ uint64_t coordinator_core_deadline(const struct coordinator_core *core)
 void coordinator_core_counts(const struct coordinator_core *core,
                              struct coordinator_counts *ret_counts)
 {
-    const struct worker *worker;
     *ret_counts = (struct coordinator_counts){.workers = HASH_COUNT(core->workers),
                                               .clients = HASH_COUNT(core->clients),
                                               .pools = HASH_COUNT(core->pools),
@@ -173,6 +173,4 @@ void coordinator_core_counts(const struct coordinator_core *core,
                                               .waiting = core->waiting,
                                               .assigned = core->assigned,
                                               .done = core->done};
-    TAILQ_FOREACH (worker, &core->joined, entry)
-        ret_counts->slots += worker->slots;
 }

@@ -67,6 +67,7 @@ struct coordinator_event {
     const struct holder *holder; /* MESSAGE: whose link it is; NULL: no keys are in use.
                                     The first message of a link decides */
     const struct coordinator_keys *keys; /* KEYS_DONE */
+    bool behind; /* FLUSH: more messages are there, so nobody is known to be silent */
 };
 
 enum coordinator_effect_kind {
@@ -117,7 +118,7 @@ void coordinator_core_check(const struct coordinator_core *core);
 
 /* For logs and status lines. */
 struct coordinator_counts {
-    uint64_t workers, clients, pools, jobs, slots, waiting, assigned, done;
+    uint64_t workers, clients, pools, jobs, waiting, assigned, done;
 };
 void coordinator_core_counts(const struct coordinator_core *core,
                              struct coordinator_counts *ret_counts);

@@ -435,6 +435,7 @@ struct coordinator_core {
     struct coordinator_config config;
     uint64_t started_ms, now_ms;
     struct coordinator_effects *effects; /* of the present step */
+    bool behind;                         /* messages wait to be read (FLUSH) */
     uint64_t retry_ms; /* UINT64_MAX: the last FLUSH had the memory it needed */
     bool flushed;      /* nothing happened since the last FLUSH */
 

@@ -123,7 +123,9 @@ static void carry_out(struct shell *shell)
 
 void shell_flush(struct shell *shell)
 {
-    struct coordinator_event event = {.kind = COORDINATOR_FLUSH, .now_ms = shell->now_ms};
+    struct coordinator_event event = {.kind = COORDINATOR_FLUSH,
+                                      .now_ms = shell->now_ms,
+                                      .behind = net_is_behind(shell->net)};
     if (coordinator_core_step(shell->core, &event, &shell->effects) != 0)
         log_event(LOG_WARNING, "out-of-memory", "while=\"handing out tasks\"");
     carry_out(shell);

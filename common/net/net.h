@@ -97,6 +97,9 @@ void net_recheck(struct net *net);
 int net_poll(struct net *net, uint64_t now_ms,
              void (*deliver)(void *user, struct net_event *event), void *user);
 
+/* Whether the last net_poll left messages that had come. */
+bool net_is_behind(const struct net *net);
+
 /* Around poll(2), which may sleep on other descriptors as well: begin fills fds, at most
  * NET_WAIT_FDS, returns how many, and sets *timeout_ms to 0 where there is something to
  * do already; end notes what poll found (revents), for the next net_poll, which looks

@@ -29,6 +29,11 @@ static int events_of(void *socket)
     return zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) == 0 ? events : ZMQ_POLLIN;
 }
 
+bool net_is_behind(const struct net *net)
+{
+    return net->unread;
+}
+
 int net_wait_begin(struct net *net, struct pollfd *fds, int *timeout_ms)
 {
     if (net->socket == NULL)
