@@ -25,7 +25,7 @@ void coordinator_config_init(struct coordinator_config *config)
                                           .client_bytes_max = DEFAULT_BYTES,
                                           .result_bytes_max = DEFAULT_BYTES,
                                           .body_bytes_max = BODY_BYTES_MAX,
-                                          .heartbeat_ms = 1000,
+                                          .heartbeat_ms = 2000,
                                           .silence_ms = 5000,
                                           .settle_ms = 1500};
 }

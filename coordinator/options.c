@@ -42,7 +42,7 @@ static const char help[] =
     "      --silence-ms N      a peer that is silent for so long is gone\n"
     "                          (default %u)\n"
     "      --heartbeat-ms N    how often each side says that it is there\n"
-    "                          (default %u, or a fifth of --silence-ms if less)\n"
+    "                          (default %u, or two fifths of --silence-ms if less)\n"
     "      --settle-ms N       after a start, wait at most so long for workers to come\n"
     "                          back before running tasks of resumed jobs (default %u)\n"
     "  -v, --verbose           log more; twice: every message\n"
@@ -204,8 +204,9 @@ static int check(struct coordinator_options *options, bool heartbeat_given)
 {
     struct coordinator_config *core = &options->core;
     farpool_error error;
-    if (!heartbeat_given && core->heartbeat_ms > core->silence_ms / 5)
-        core->heartbeat_ms = core->silence_ms / 5;
+    const uint32_t usual_ms = core->silence_ms / 5 * 2;
+    if (!heartbeat_given && core->heartbeat_ms > usual_ms)
+        core->heartbeat_ms = usual_ms;
     if (core->heartbeat_ms > core->silence_ms / 2) {
         fprintf(stderr,
                 PROGRAM

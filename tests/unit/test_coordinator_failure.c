@@ -229,7 +229,7 @@ static void run_restart(bool worker_first)
     assert_int_equal(script_given(&script, other), 0); /* settling */
     assert_int_equal(script_counts(&script).assigned, 3);
     assert_int_equal(script_counts(&script).waiting, 7);
-    assert_int_equal(coordinator_core_deadline(script.core), 2000); /* the heartbeat's */
+    assert_int_equal(coordinator_core_deadline(script.core), 2500); /* has settled */
     script_forget(&script);
     script_pass(&script, 1500);
     uint64_t given = 0;

@@ -99,14 +99,14 @@ static void test_heartbeat(void **state)
     const uint64_t client = add_client(script, 1), worker = add_worker(script, 2, 1);
     script_flush(script);
     script_forget(script);
-    assert_int_equal(coordinator_core_deadline(script->core), script->now_ms + 1000);
-    script_pass(script, 999);
+    assert_int_equal(coordinator_core_deadline(script->core), script->now_ms + 2000);
+    script_pass(script, 1999);
     script_quiet(script);
     script_pass(script, 1);
     assert_int_equal(script_take(script, client, MSG_HEARTBEAT)->heartbeat.count, 0);
     assert_int_equal(script_take(script, worker, MSG_HEARTBEAT)->heartbeat.count, 0);
     script_quiet(script);
-    script_pass(script, 1000);
+    script_pass(script, 2000);
     assert_int_equal(script_take(script, worker, MSG_HEARTBEAT)->heartbeat.count, 1);
 }
 

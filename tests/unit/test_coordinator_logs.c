@@ -198,7 +198,7 @@ static void test_a_client_goes(void **state)
     script_down(script, watcher);
     script_forget(script);
     script_say(script, worker, logs(number, 1, 2, false));
-    assert_int_equal(coordinator_core_deadline(script->core), script->now_ms + 1000);
+    assert_int_equal(coordinator_core_deadline(script->core), script->now_ms + 2000);
     script_quiet(script);
 }
 
