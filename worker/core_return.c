@@ -24,6 +24,24 @@ static int return_none(struct worker_core *core, const struct id *pool, uint64_t
     return 0;
 }
 
+/* Half of the chunks that have not begun, by what is known here: who asked for so many may
+ * have heard long ago how many there are, and others would have to bring some back. */
+static uint64_t half_unbegun(const struct job *job)
+{
+    const uint64_t chunk = job->chunk > 0 ? job->chunk : 1;
+    const uint64_t tasks = job->queued_tasks + job->given_tasks;
+    uint64_t begun = 0;
+    for (int state = PROCESS_RUNNING; state <= PROCESS_BLOCKED; state++) {
+        const struct process *process;
+        TAILQ_FOREACH (process, &job->pool->processes[state], link) {
+            const struct piece *first = TAILQ_FIRST(&process->pieces);
+            begun += first != NULL && first->job == job ? chunk : 0;
+        }
+    }
+    const uint64_t chunks = tasks > begun ? (tasks - begun + chunk - 1) / chunk : 0;
+    return (chunks + 1) / 2 * chunk;
+}
+
 /* Each RECALL gets one answer; a second one for the same job before the first is
  * answered is answered with nothing. */
 int worker_recall(struct worker_core *core, const struct message *message)
@@ -33,7 +51,9 @@ int worker_recall(struct worker_core *core, const struct message *message)
     if (job == NULL || job->recall != RECALL_NONE)
         return return_none(core, &message->recall.pool, message->recall.job);
     worker_recall_move(job, RECALL_WANTED);
-    job->recall_tasks = message->recall.tasks;
+    job->recall_tasks = half_unbegun(job);
+    if (job->recall_tasks > message->recall.tasks)
+        job->recall_tasks = message->recall.tasks;
     return 0;
 }
 
