@@ -212,13 +212,15 @@ bool kpool_was_closed(const struct worker *worker, const struct id *id)
 static int send_close(struct coordinator_core *core, struct worker *worker,
                       const struct id *id, bool kill)
 {
-    remember_closed(worker, id);
     struct message *message = message_create(MSG_POOL_CLOSE);
     if (message) {
         message->pool_close.pool = *id;
         message->pool_close.kill = kill;
     }
-    return ksend(core, worker->link, &message);
+    if (ksend(core, worker->link, &message))
+        return FARPOOL_ENOMEM; /* and the same HELD, for one, comes again */
+    remember_closed(worker, id);
+    return 0;
 }
 
 static int tell_closed(struct coordinator_core *core, struct pool *pool, bool kill)

@@ -16,6 +16,13 @@ static void look_at(struct process *process, uint64_t ms)
         process->due_ms = ms;
 }
 
+/* When a task that began then is over its limit. One more: both times are cut to whole
+ * milliseconds, and no task may be told that it ran longer than it did. */
+static uint64_t over_ms(uint64_t began_ms, uint64_t limit_ms)
+{
+    return worker_after(worker_after(began_ms, limit_ms), 1);
+}
+
 /* Nothing can be over its CPU time before that has passed: no sooner on one core. */
 static uint64_t first_look_ms(const struct job *job)
 {
@@ -29,7 +36,7 @@ void worker_watch_given(struct worker_core *core, struct process *process,
                         const struct job *job)
 {
     if (job->timeout_ms > 0)
-        look_at(process, worker_after(core->now_ms, job->timeout_ms));
+        look_at(process, over_ms(core->now_ms, job->timeout_ms));
     if (worker_is_measured(job))
         look_at(process, worker_after(core->now_ms, first_look_ms(job)));
 }
@@ -65,7 +72,7 @@ static void look_later(struct worker_core *core, struct process *process)
     process->due_ms = UINT64_MAX;
     TAILQ_FOREACH (piece, &process->pieces, link) {
         if (piece->job->timeout_ms > 0)
-            look_at(process, worker_after(core->now_ms, piece->job->timeout_ms));
+            look_at(process, over_ms(core->now_ms, piece->job->timeout_ms));
         if (worker_is_measured(piece->job))
             look_at(process, worker_after(core->now_ms, first_look_ms(piece->job)));
         if (piece->state == PIECE_DOOMED)
@@ -104,7 +111,7 @@ int worker_sampled(struct worker_core *core, struct process *process,
     if (is_alive(process) && piece != NULL) {
         const uint64_t limit_ms = piece->job->timeout_ms;
         const uint64_t end_ms =
-            limit_ms > 0 ? worker_after(event->began_ms, limit_ms) : UINT64_MAX;
+            limit_ms > 0 ? over_ms(event->began_ms, limit_ms) : UINT64_MAX;
         if (piece->state == PIECE_DOOMED)
             return kill_for(core, process, KILL_CANCEL, piece, event);
         if (core->now_ms >= end_ms)

@@ -51,7 +51,7 @@ static void count(pid_t thread)
 {
     struct __ptrace_syscall_info info;
 
-    if (ptrace(PTRACE_GET_SYSCALL_INFO, thread, sizeof info, &info) <= 0 ||
+    if (killed || ptrace(PTRACE_GET_SYSCALL_INFO, thread, sizeof info, &info) <= 0 ||
         info.op != PTRACE_SYSCALL_INFO_ENTRY)
         return;
     calls++;
@@ -79,7 +79,7 @@ static void go_on(pid_t thread, int status)
     ptrace(PTRACE_SYSCALL, thread, NULL, signal_number);
 }
 
-/* Until it ends; its wait status. */
+/* Until it ends with all its threads, and so has left its port; its wait status. */
 static int trace(void)
 {
     int status;
@@ -94,8 +94,6 @@ static int trace(void)
             go_on(thread, status);
         else if (thread == program)
             return status;
-        if (killed)
-            return SIGKILL;
     }
 }
 

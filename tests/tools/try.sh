@@ -6,6 +6,11 @@ scratch=$(mktemp -d)
 passed=0 failed=0
 pids=()
 
+# A moment, for what others do. Nothing is started for it: bash has hung in reaping the
+# thousands of process substitutions that did this.
+mkfifo "$scratch/never" && exec {never}<>"$scratch/never"
+tick() { read -rt "${1:-0.02}" -u "$never" || true; } # SECONDS
+
 # The number of one that has ended may be another program's by now.
 is_ours() { # PID
     local stat
@@ -16,7 +21,9 @@ is_ours() { # PID
 
 cleanup() {
     local pid
-    for pid in "${pids[@]}"; do is_ours "$pid" && kill "$pid" 2>/dev/null; done
+    for pid in "${pids[@]}"; do # who is stopped would never end
+        is_ours "$pid" && kill "$pid" 2>/dev/null && kill -CONT "$pid" 2>/dev/null
+    done
     for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null; done
     rm -rf "$scratch"
 }
@@ -73,7 +80,7 @@ wait_for() { # FILE SED-PATTERN
     for ((i = 0; i < 500; i++)); do
         found=$(sed -nE "s/.*$2.*/\\1/p" "$1" 2>/dev/null | head -n 1)
         [ -n "$found" ] && { printf '%s\n' "$found"; return 0; }
-        read -rt 0.02 <> <(:) || true
+        tick
     done
     echo "no '$2' in $1" >&2
     return 1

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -45,8 +46,11 @@ static _Noreturn void remain(unsigned how)
 {
     if (how & SESSION)
         setsid();
+    const pid_t parent = getpid();
     if ((how & ORPHAN) && fork() != 0)
         _exit(0);
+    while ((how & ORPHAN) && getppid() == parent) /* or there were two for a moment */
+        sched_yield();
     for (int number = 1; (how & DEAF) && number < 32; number++)
         signal(number, SIG_IGN);
     if (write(FD_HELD, "x", 1) != 1)
