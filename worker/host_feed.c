@@ -172,11 +172,11 @@ bool host_push(struct host *host, struct host_process *process)
 
 void host_wake_processes(struct host *host)
 {
-    struct host_process *process, *next;
+    struct host_process *process = host->processes;
     if (!host->wake)
         return;
     host->wake = false;
-    HASH_ITER (hh, host->processes, process, next) {
+    for (; process != NULL; process = process->hh.next) {
         if (process->wake && process->map != NULL)
             host_map_wake(process->map, CHANNEL_WAITS_WORK);
         process->wake = false;
