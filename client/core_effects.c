@@ -40,7 +40,8 @@ struct client_effect *client_effects_add(struct client_effects *effects,
                      sizeof *effects->items))
         return NULL;
     struct client_effect *effect = &effects->items[effects->count++];
-    memset(effect, 0, sizeof *effect);
+    memset(effect, 0, offsetof(struct client_effect, text)); /* its texts are long */
+    effect->text[0] = effect->node[0] = '\0';
     effect->kind = kind;
     return effect;
 }

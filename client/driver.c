@@ -12,76 +12,21 @@
  *
  * A nested pool has no such thread: only the thread of its task may touch the relay, so
  * that one drives whenever it is in a call, and runs the callbacks there. */
-#include "client/pool.h"
+#include "client/driver_turn.h"
 #include "client/process.h"
 #include "common/base/error.h"
 #include "common/sys/sys.h"
 
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 
-#define SPIN_NS 40000    /* about one wake-up's worth */
+#define BURST_NS 1000000 /* jobs that come closer together are a burst: */
+#define JOBS_AT_ONCE 64  /* of which the first start at once, the others in company */
+#define KEPT_MAX 64      /* of so many, */
+#define KEPT_NS 100000   /* or when so much time has passed since the last turn; */
+#define GONE_NS 400000   /* by the result thread, if no more come */
+#define LATE_NS 300000   /* the result thread may look so much later than it should */
 #define GRACE_NS 2000000 /* a caller is expected back within it */
-#define IDLE_MS_MAX 60000
-
-static bool is_thread(const farpool_pool *pool)
-{
-    return pool->thread_runs && pthread_equal(pool->thread, pthread_self());
-}
-
-bool driver_in_callback(const farpool_pool *pool, const struct pool_job *job)
-{
-    return pool->called == job && pthread_equal(pool->thread, pthread_self());
-}
-
-bool driver_in_any_callback(const farpool_pool *pool)
-{
-    return pool->called != NULL && driver_in_callback(pool, pool->called);
-}
-
-/* An idle pool is attended to at its deadlines only; not while it finds its coordinator
- * again, since then its processes wait to be claimed. */
-static bool is_cut_off(const farpool_pool *pool)
-{
-    struct client_pool_counts counts;
-
-    if (pool->transport->kind->embedded || pool->failure != 0)
-        return false;
-    client_core_pool_counts(pool->core, &counts);
-    return !counts.connected;
-}
-
-/* Whether somebody has to run the loop. */
-static bool has_work(const farpool_pool *pool)
-{
-    if (pool->transport == NULL || pool->ended)
-        return false;
-    return pool->jobs != NULL || pool->state != POOL_RUNNING || is_cut_off(pool);
-}
-
-static bool has_starts(const farpool_pool *pool)
-{
-    return pool->transport != NULL && pool->transport->kind->starts != NULL &&
-           pool->transport->kind->starts(pool->transport);
-}
-
-/* Whether the user is to be called on the result thread. */
-static bool has_calls(const farpool_pool *pool)
-{
-    return output_waits(pool) || !TAILQ_EMPTY(&pool->callbacks);
-}
-
-static uint64_t deadline(const farpool_pool *pool)
-{
-    uint64_t core, transport;
-
-    if (pool->transport == NULL || pool->ended)
-        return UINT64_MAX;
-    core = client_core_deadline(pool->core);
-    transport = pool->transport->kind->deadline(pool->transport);
-    return core < transport ? core : transport;
-}
 
 /* CLOCK_MONOTONIC's `ns` as pthread_cond_timedwait takes it. */
 static struct timespec time_of(uint64_t ns)
@@ -89,158 +34,21 @@ static struct timespec time_of(uint64_t ns)
     return (struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
 }
 
-/* Waits on a condition until a time in ms (UINT64_MAX: for ever). */
-static void wait_on(farpool_pool *pool, pthread_cond_t *condition, uint64_t until_ms)
+static uint64_t ns_of(uint64_t ms)
 {
-    if (until_ms > UINT64_MAX / 1000000) {
+    return ms > UINT64_MAX / 1000000 ? UINT64_MAX : ms * 1000000;
+}
+
+/* Waits on a condition until then (UINT64_MAX: for ever). */
+static void wait_on(farpool_pool *pool, pthread_cond_t *condition, uint64_t until_ns)
+{
+    struct timespec until = time_of(until_ns);
+
+    if (until_ns == UINT64_MAX)
         pthread_cond_wait(condition, &pool->mutex);
-        return;
-    }
-    struct timespec until = time_of(until_ms * 1000000);
-    pthread_cond_timedwait(condition, &pool->mutex, &until);
+    else
+        pthread_cond_timedwait(condition, &pool->mutex, &until);
 }
-
-static void wake_driver(farpool_pool *pool)
-{
-    if (!pool->sleeping)
-        return;
-    pool->sleeping = false;
-    pool->transport->kind->wake(pool->transport);
-}
-
-/* Whoever waits looks again: on `changed`, as the driver, or for several pools. */
-static void tell(farpool_pool *pool)
-{
-    struct pool_watch *watch;
-
-    if (!pool->news)
-        return;
-    pool->news = false;
-    wake_driver(pool);
-    if (pool->waiters > 0)
-        pthread_cond_broadcast(&pool->changed);
-    LIST_FOREACH (watch, &pool->watches, entry) {
-        pthread_mutex_lock(watch->mutex);
-        ++*watch->changes;
-        pthread_cond_signal(watch->changed);
-        pthread_mutex_unlock(watch->mutex);
-    }
-}
-
-/* ------------------------------------------------------------------ one turn */
-
-static void deliver(void *user, struct client_event *event)
-{
-    farpool_pool *pool = user;
-    int code = pool_step(pool, event);
-
-    if (event->message != NULL)
-        message_free(&event->message);
-    if (code == FARPOOL_ENOMEM)
-        pool->lost = true;
-}
-
-/* Why the pool cannot go on: something is lost that others wait for; or 0. */
-static int why_over(const farpool_pool *pool)
-{
-    int code = pool->transport->kind->broken(pool->transport);
-
-    return code == 0 && pool->lost ? FARPOOL_ENOMEM : code;
-}
-
-/* Everything ends for this reason, at once: nobody answers any more. A transport that
- * somebody waits in is left to him. */
-static void give_up(farpool_pool *pool, int code)
-{
-    struct transport *transport = pool->transport;
-    struct client_event down = {.kind = CLIENT_LINK_DOWN, .text = "given up"};
-    struct client_event flush = {.kind = CLIENT_FLUSH};
-    struct client_event fail = {.kind = CLIENT_FAIL, .code = code};
-
-    if (pool->waiting) {
-        wake_driver(pool);
-        return;
-    }
-    pool->gave_up = true;
-    fail.text = code == FARPOOL_ENOMEM
-                    ? "the pool ran out of memory"
-                    : "a later task of its process has opened a pool of its own";
-    if (transport->kind->let_go != NULL) {
-        transport->kind->let_go(transport);
-        pool_must_step(pool, &down);
-    }
-    pool_must_step(pool, &fail);
-    pool_step(pool, &flush);
-    pool->news = true;
-}
-
-/* Moves everything until nothing moves; whether anything did. */
-static bool take_turn(farpool_pool *pool)
-{
-    struct transport_turn turn = {
-        .deliver = deliver,
-        .user = pool,
-        .may_start = !pool->transport->kind->threaded || is_thread(pool),
-    };
-    bool any = false, moved;
-    int over;
-
-    do {
-        struct client_event flush = {.kind = CLIENT_FLUSH};
-
-        pool_step(pool, &flush);
-        turn.now_ms = sys_now_ms();
-        moved = pool->transport->kind->move(pool->transport, &turn);
-        any |= moved;
-    } while (moved);
-    over = why_over(pool);
-    if (over != 0 && !pool->gave_up)
-        give_up(pool, over);
-    tell(pool);
-    if ((has_calls(pool) || has_starts(pool)) && !is_thread(pool) && pool->thread_runs) {
-        pthread_cond_signal(&pool->wanted);
-        if (pool->called != NULL && pool->waiters > 0)
-            pthread_cond_broadcast(&pool->changed); /* a callback that waits */
-    }
-    return any;
-}
-
-/* Looks again for some microseconds: shorter than being woken, if a core is idle. */
-static bool spin(farpool_pool *pool)
-{
-    const struct transport_kind *kind = pool->transport->kind;
-    uint64_t until_ns;
-
-    if (kind->may_spin == NULL || !kind->may_spin(pool->transport) || has_starts(pool))
-        return false;
-    until_ns = sys_now_ns() + SPIN_NS;
-    do {
-        struct transport_turn turn = {sys_now_ms(), deliver, pool, is_thread(pool)};
-
-        if (kind->move(pool->transport, &turn))
-            return true;
-        sched_yield();
-    } while (sys_now_ns() < until_ns);
-    return false;
-}
-
-static void sleep_until(farpool_pool *pool, uint64_t until_ms)
-{
-    struct transport *transport = pool->transport;
-    uint64_t latest_ms = deadline(pool);
-
-    if (!transport->kind->sleep(transport)) {
-        transport->kind->woken(transport);
-        return;
-    }
-    pool->sleeping = pool->waiting = true;
-    pthread_mutex_unlock(&pool->mutex);
-    transport->kind->wait(transport, until_ms < latest_ms ? until_ms : latest_ms);
-    pthread_mutex_lock(&pool->mutex);
-    pool->sleeping = pool->waiting = false;
-    transport->kind->woken(transport);
-}
-
 /* ------------------------------------------------------------------ callbacks */
 
 static void run_callback(farpool_pool *pool)
@@ -255,7 +63,7 @@ static void run_callback(farpool_pool *pool)
     pool->called = NULL;
     job->kind->called_back(job);
     pool->news = true;
-    tell(pool);
+    driver_tell(pool);
 }
 
 /* Without a result thread: those that wait, on this one. */
@@ -273,18 +81,25 @@ static void run_callbacks_here(farpool_pool *pool)
 
 /* ------------------------------------------------------------------- driving */
 
+/* The result thread is to look at that time. It is not woken for little. */
+static void want_thread(farpool_pool *pool, uint64_t due_ns)
+{
+    if (pool->thread_until_ns > due_ns && pool->thread_until_ns - due_ns > LATE_NS)
+        pthread_cond_signal(&pool->wanted);
+}
+
 /* Stops driving: somebody else goes on if there is need. */
 static void stop_driving(farpool_pool *pool)
 {
     pool->driving = false;
     if (pool->waiters > 0)
         pthread_cond_broadcast(&pool->changed);
-    if (pool->thread_runs && has_work(pool)) {
-        pool->left_ns = sys_now_ns();
-        if (pool->thread_sleeps)
-            pthread_cond_signal(&pool->wanted);
-    } else if (pool->thread_sleeps && deadline(pool) < pool->thread_until_ms) {
-        pthread_cond_signal(&pool->wanted); /* a process is about to end */
+    pool->left_ns = sys_now_ns();
+    if (pool->thread_runs && driver_has_work(pool)) {
+        want_thread(pool, pool->left_ns + GRACE_NS);
+    } else if (pool->thread_runs) {
+        want_thread(pool,
+                    ns_of(driver_deadline(pool))); /* a process may be about to end */
     }
 }
 
@@ -292,26 +107,30 @@ static int drive(farpool_pool *pool, bool (*done)(void *arg), void *arg,
                  uint64_t until_ms)
 {
     bool blocked = false; /* a nested pool's task waits, and lends its slot */
+    /* Somebody else goes on with what is left. */
+    bool leaves =
+        pool->thread_runs && !driver_is_thread(pool) && pool->transport->kind->embedded;
     int code = 0;
 
     pool->driving = true;
     while (!done(arg)) {
-        bool any = pool->transport != NULL && take_turn(pool);
+        bool any =
+            pool->transport != NULL && driver_take_turn(pool, leaves ? done : NULL, arg);
 
         run_callbacks_here(pool);
         if (done(arg))
             break;
-        if (sys_now_ms() >= until_ms) {
+        if (until_ms != UINT64_MAX && sys_now_ms() >= until_ms) {
             code = FARPOOL_ETIMEDOUT;
             break;
         }
         if (pool->transport == NULL)
             break;
-        if (any && spin(pool))
+        if (any && !driver_is_thread(pool) && driver_spin(pool))
             continue;
         if (!blocked && !pool->transport->kind->threaded)
             process_set_blocked(blocked = true);
-        sleep_until(pool, until_ms);
+        driver_sleep(pool, until_ms);
     }
     if (blocked)
         process_set_blocked(false);
@@ -324,13 +143,22 @@ void driver_wait_for_output(farpool_pool *pool, uint64_t until_ms)
 {
     const uint64_t came = pool->printed_came;
 
-    while (pool->printed_called < came && pool->thread_runs && !is_thread(pool) &&
+    while (pool->printed_called < came && pool->thread_runs && !driver_is_thread(pool) &&
            sys_now_ms() < until_ms) {
         pthread_cond_signal(&pool->wanted);
         pool->waiters++;
-        wait_on(pool, &pool->changed, until_ms);
+        wait_on(pool, &pool->changed, ns_of(until_ms));
         pool->waiters--;
     }
+}
+
+/* Who waits, or submits much, is better at driving than a thread that is woken for it. */
+static void ask_back(farpool_pool *pool)
+{
+    if (!pool->thread_drives || driver_is_thread(pool))
+        return;
+    pool->asked_back = true;
+    driver_wake(pool);
 }
 
 static int wait_until(farpool_pool *pool, bool (*done)(void *arg), void *arg,
@@ -341,12 +169,14 @@ static int wait_until(farpool_pool *pool, bool (*done)(void *arg), void *arg,
             return drive(pool, done, arg, until_ms);
         if (sys_now_ms() >= until_ms || pool->transport == NULL)
             return FARPOOL_ETIMEDOUT;
-        if (is_thread(pool) && has_starts(pool) && take_turn(pool)) {
-            wake_driver(pool);
+        if (driver_is_thread(pool) && driver_has_starts(pool) &&
+            driver_take_turn(pool, NULL, NULL)) {
+            driver_wake(pool);
             continue;
         }
+        ask_back(pool);
         pool->waiters++;
-        wait_on(pool, &pool->changed, until_ms);
+        wait_on(pool, &pool->changed, ns_of(until_ms));
         pool->waiters--;
     }
     return 0;
@@ -361,28 +191,78 @@ int driver_wait(farpool_pool *pool, bool (*done)(void *arg), void *arg, uint64_t
     return code;
 }
 
+/* The driver sleeps, and another thread has taken a turn: the driver need not know,
+ * unless it is to sleep for less long, or has to do what only it can. What a process
+ * tells wakes it anyway. */
+static void wake_sleeper(farpool_pool *pool)
+{
+    if (pool->sleeping &&
+        (driver_has_starts(pool) || driver_has_calls(pool) || !driver_has_work(pool) ||
+         driver_deadline(pool) < pool->sleeps_until_ms))
+        driver_wake(pool);
+}
+
 void driver_kick(farpool_pool *pool)
 {
     if (pool->transport == NULL)
         return;
+    if (pool->driving && pool->sleeping && pool->transport->kind->embedded) {
+        /* On this machine a cancelled task has been taken back when the call returns.
+         * While the driver only sleeps, another thread may take a turn, but not touch
+         * sockets that it polls. */
+        driver_take_turn(pool, NULL, NULL);
+        wake_sleeper(pool);
+        return;
+    }
     if (pool->driving) {
         struct client_event flush = {.kind = CLIENT_FLUSH};
 
-        /* What the core alone can end has ended when the call returns; on this machine a
-         * cancelled task has been taken back, too: while the driver only sleeps, another
-         * thread may take a turn, but not touch sockets that it polls. */
-        if (pool->sleeping && pool->transport->kind->embedded)
-            take_turn(pool);
-        else
-            pool_step(pool, &flush);
-        wake_driver(pool);
-        tell(pool);
+        /* What the core alone can end has ended when the call returns. */
+        pool_step(pool, &flush);
+        driver_wake(pool);
+        driver_tell(pool);
         return;
     }
     pool->driving = true;
-    take_turn(pool);
+    driver_take_turn(pool, NULL, NULL);
     stop_driving(pool);
     run_callbacks_here(pool);
+}
+
+static bool is_second(void *arg)
+{
+    return (*(unsigned *)arg)++ > 0;
+}
+
+/* A turn of one pass: what follows from it goes with the jobs that come next. */
+static void take_pass(farpool_pool *pool)
+{
+    unsigned passes = 0;
+
+    pool->driving = true;
+    driver_take_turn(pool, is_second, &passes);
+    stop_driving(pool);
+}
+
+void driver_submitted(farpool_pool *pool)
+{
+    uint64_t now_ns = sys_now_ns();
+
+    pool->burst = now_ns - pool->submitted_ns < BURST_NS ? pool->burst + 1 : 0;
+    pool->submitted_ns = now_ns;
+    if (pool->burst < JOBS_AT_ONCE || !pool->thread_runs ||
+        (pool->driving && !pool->thread_drives)) {
+        driver_kick(pool);
+        return;
+    }
+    if (pool->thread_drives) {
+        ask_back(pool);
+    } else if (pool->kept + 1 >= KEPT_MAX || now_ns - pool->turn_ns >= KEPT_NS) {
+        take_pass(pool);
+        return;
+    }
+    if (pool->kept++ == 0)
+        want_thread(pool, now_ns + GONE_NS);
 }
 
 void driver_look(farpool_pool *pool)
@@ -397,32 +277,29 @@ static bool thread_is_wanted(void *arg)
 {
     farpool_pool *pool = arg;
 
-    return pool->stop || has_calls(pool) || !has_work(pool);
+    return pool->stop || pool->asked_back || driver_has_calls(pool) ||
+           !driver_has_work(pool);
 }
 
-/* Whether it is time to drive; else *ret_until_ms is when to look again. */
-static bool should_drive(const farpool_pool *pool, uint64_t *ret_until_ms)
+/* When the result thread is to drive, as no caller does; UINT64_MAX: not. */
+static uint64_t drive_due(const farpool_pool *pool)
 {
-    uint64_t now_ms = sys_now_ms(), due_ms = deadline(pool);
+    if (pool->driving || !driver_has_work(pool))
+        return UINT64_MAX;
+    return pool->left_ns + (pool->kept > 0 ? GONE_NS : GRACE_NS);
+}
 
-    *ret_until_ms = UINT64_MAX;
-    if (pool->driving || pool->transport == NULL)
-        return false;
-    if (has_work(pool)) {
-        uint64_t grace_ms = (pool->left_ns + GRACE_NS) / 1000000;
-
-        due_ms = grace_ms < due_ms ? grace_ms : due_ms;
-    }
-    if (now_ms < due_ms) {
-        *ret_until_ms = due_ms;
-        return false;
-    }
-    return true;
+/* When the cores are, since no caller does it for them. */
+static uint64_t turn_due(const farpool_pool *pool)
+{
+    return pool->driving || pool->transport == NULL ? UINT64_MAX
+                                                    : ns_of(driver_deadline(pool));
 }
 
 static void serve_once(farpool_pool *pool)
 {
-    uint64_t until_ms;
+    const uint64_t now_ns = sys_now_ns(), drive_ns = drive_due(pool);
+    const uint64_t turn_ns = turn_due(pool);
 
     if (output_waits(pool)) {
         output_call(pool);
@@ -430,21 +307,22 @@ static void serve_once(farpool_pool *pool)
             pthread_cond_broadcast(&pool->changed);
     } else if (!TAILQ_EMPTY(&pool->callbacks)) {
         run_callback(pool);
-    } else if (has_starts(pool)) {
-        take_turn(pool);
-        wake_driver(pool);
-    } else if (!should_drive(pool, &until_ms)) {
-        pool->thread_sleeps =
-            until_ms > sys_now_ms() + GRACE_NS / 1000000 + 1 || until_ms == UINT64_MAX;
-        pool->thread_until_ms = until_ms;
-        wait_on(pool, &pool->wanted, until_ms);
-        pool->thread_sleeps = false;
-    } else if (has_work(pool)) {
+    } else if (driver_has_starts(pool)) {
+        driver_take_turn(pool, NULL, NULL);
+        driver_wake(pool);
+    } else if (now_ns >= drive_ns) {
+        pool->asked_back = false;
+        pool->thread_drives = true;
         drive(pool, thread_is_wanted, pool, UINT64_MAX);
-    } else {
+        pool->thread_drives = false;
+    } else if (now_ns >= turn_ns) {
         pool->driving = true;
-        take_turn(pool);
+        driver_take_turn(pool, NULL, NULL);
         stop_driving(pool);
+    } else {
+        pool->thread_until_ns = drive_ns < turn_ns ? drive_ns : turn_ns;
+        wait_on(pool, &pool->wanted, pool->thread_until_ns);
+        pool->thread_until_ns = 0;
     }
 }
 
@@ -453,7 +331,7 @@ static void *serve(void *arg)
     farpool_pool *pool = arg;
 
     pthread_mutex_lock(&pool->mutex);
-    while (!pool->stop || has_calls(pool))
+    while (!pool->stop || driver_has_calls(pool))
         serve_once(pool);
     pthread_mutex_unlock(&pool->mutex);
     return NULL;
@@ -486,7 +364,7 @@ void driver_stop(farpool_pool *pool)
     pthread_mutex_lock(&pool->mutex);
     pool->stop = true;
     pthread_cond_signal(&pool->wanted);
-    wake_driver(pool);
+    driver_wake(pool);
     pthread_mutex_unlock(&pool->mutex);
     if (pool->thread_runs)
         pthread_join(pool->thread, NULL);

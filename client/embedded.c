@@ -2,8 +2,9 @@
  *
  * embedded.c: a pool on this machine's own cores: the coordinator's and the worker's core
  * in this process, joined to the client's by memory. What one sends is moved to the next,
- * not encoded; a move runs until nothing is left to do, each core flushed when it was
- * stepped. The processes and their queues are the worker's own (worker/host.h).
+ * not encoded; a move goes round until nothing is left to do, each core flushed when it
+ * was stepped, and looks at the processes once, or again when they were asked something.
+ * The processes and their queues are the worker's own (worker/host.h).
  *
  * A process ends with the thread that started it, so starting one is left to a move that
  * may (transport_turn.may_start); what else is meant for such a process waits behind its
@@ -17,6 +18,7 @@
 #include <poll.h>
 
 #define ROUNDS_MAX 10000 /* of one move: more is a loop between cores, our own bug */
+#define DUE_UNKNOWN 0
 
 static struct embedded *of(const struct transport *transport)
 {
@@ -38,6 +40,7 @@ void embedded_step_coordinator(struct embedded *embedded, struct coordinator_eve
                                                &embedded->coordinator_effects));
     message_free(&event->message);
     embedded->coordinator_stepped = embedded->happened = true;
+    embedded->coordinator_due_ms = DUE_UNKNOWN;
 }
 
 static void step_worker(struct embedded *embedded, struct worker_event *event)
@@ -49,6 +52,22 @@ static void step_worker(struct embedded *embedded, struct worker_event *event)
     payload_unref(&event->sizes);
     payload_unref(&event->data);
     embedded->worker_stepped = embedded->happened = true;
+    embedded->worker_due_ms = DUE_UNKNOWN;
+}
+
+/* A core's deadline changes only with its steps. */
+static uint64_t coordinator_due(struct embedded *embedded)
+{
+    if (embedded->coordinator_due_ms == DUE_UNKNOWN)
+        embedded->coordinator_due_ms = coordinator_core_deadline(embedded->coordinator);
+    return embedded->coordinator_due_ms;
+}
+
+static uint64_t worker_due(struct embedded *embedded)
+{
+    if (embedded->worker_due_ms == DUE_UNKNOWN)
+        embedded->worker_due_ms = worker_core_deadline(embedded->worker);
+    return embedded->worker_due_ms;
 }
 
 void embedded_send(struct embedded *embedded, struct queue *queue, uint64_t link,
@@ -188,6 +207,8 @@ static void apply(struct embedded *embedded, struct worker_effect *effect)
         put_off(embedded, effect);
     else
         host_apply(embedded->host, effect);
+    /* A give is answered when it has been run, all else at the next look. */
+    embedded->look |= effect->kind != WORKER_PROCESS_GIVE;
 }
 
 static void start_processes(struct embedded *embedded)
@@ -197,7 +218,7 @@ static void start_processes(struct embedded *embedded)
     for (size_t i = 0; i < embedded->starts_count; i++)
         host_apply(embedded->host, &embedded->starts[i]);
     embedded->starts_count = 0;
-    embedded->happened = true;
+    embedded->happened = embedded->look = true;
 }
 
 static void open_program(struct embedded *embedded, const struct worker_effect *effect)
@@ -243,6 +264,7 @@ static void carry_out_worker(struct embedded *embedded)
             apply(embedded, effect);
         }
     }
+    host_wake_processes(embedded->host);
     worker_effects_clear(&batch);
     embedded->worker_batch = batch;
 }
@@ -264,15 +286,18 @@ static void run_worker(struct embedded *embedded)
 
     if (embedded->worker_link == 0)
         connect_worker(embedded);
-    host_poll(embedded->host, embedded->turn->now_ms, deliver_host, embedded);
-    embedded_relay_run(embedded);
-    deliver_to_worker(embedded);
-    if (embedded->worker_stepped ||
-        embedded->turn->now_ms >= worker_core_deadline(embedded->worker)) {
-        embedded->worker_stepped = false;
-        break_down(embedded,
-                   worker_core_step(embedded->worker, &flush, &embedded->worker_effects));
+    if (embedded->look) {
+        embedded->look = false;
+        host_poll(embedded->host, embedded->turn->now_ms, deliver_host, embedded);
+        embedded_relay_run(embedded);
     }
+    deliver_to_worker(embedded);
+    if (!embedded->worker_stepped && embedded->turn->now_ms < worker_due(embedded))
+        return;
+    embedded->worker_stepped = false;
+    embedded->worker_due_ms = DUE_UNKNOWN;
+    break_down(embedded,
+               worker_core_step(embedded->worker, &flush, &embedded->worker_effects));
     carry_out_worker(embedded);
 }
 
@@ -288,15 +313,24 @@ static void run_coordinator(struct embedded *embedded)
         if (event.message != NULL)
             embedded_step_coordinator(embedded, &event);
     }
-    if (embedded->coordinator_stepped ||
-        embedded->turn->now_ms >= coordinator_core_deadline(embedded->coordinator)) {
-        embedded->coordinator_stepped = false;
-        event = (struct coordinator_event){.kind = COORDINATOR_FLUSH,
-                                           .now_ms = embedded->turn->now_ms};
-        break_down(embedded, coordinator_core_step(embedded->coordinator, &event,
-                                                   &embedded->coordinator_effects));
-    }
+    if (!embedded->coordinator_stepped &&
+        embedded->turn->now_ms < coordinator_due(embedded))
+        return;
+    embedded->coordinator_stepped = false;
+    embedded->coordinator_due_ms = DUE_UNKNOWN;
+    event = (struct coordinator_event){.kind = COORDINATOR_FLUSH,
+                                       .now_ms = embedded->turn->now_ms};
+    break_down(embedded, coordinator_core_step(embedded->coordinator, &event,
+                                               &embedded->coordinator_effects));
     carry_out_coordinator(embedded);
+}
+
+/* Whether another round would find something to do. */
+static bool has_more(const struct embedded *embedded)
+{
+    return embedded->look || embedded->worker_stepped || embedded->coordinator_stepped ||
+           embedded->worker_link == 0 || !queue_empty(&embedded->to_worker) ||
+           !queue_empty(&embedded->to_coordinator);
 }
 
 static bool move(struct transport *transport, const struct transport_turn *turn)
@@ -307,17 +341,19 @@ static bool move(struct transport *transport, const struct transport_turn *turn)
     if (embedded->broken != 0 || embedded->host == NULL)
         return false;
     embedded->turn = turn;
+    embedded->happened = false;
+    embedded->look = true;
     if (embedded->client_link == 0)
         connect_client(embedded);
     for (int round = 0; round < ROUNDS_MAX && embedded->broken == 0; round++) {
-        embedded->happened = false;
         start_processes(embedded);
         run_worker(embedded);
         run_coordinator(embedded);
         deliver_to_client(embedded);
-        if (!embedded->happened && queue_empty(&embedded->to_coordinator))
+        any |= embedded->happened;
+        embedded->happened = false;
+        if (!has_more(embedded))
             break;
-        any = true;
     }
     embedded->turn = NULL;
     return any;
@@ -351,13 +387,13 @@ static void relink(struct transport *transport, const char *text)
 
 static uint64_t deadline(const struct transport *transport)
 {
-    const struct embedded *embedded = of(transport);
+    struct embedded *embedded = of(transport);
     uint64_t coordinator, worker, host;
 
     if (embedded->host == NULL)
         return UINT64_MAX;
-    coordinator = coordinator_core_deadline(embedded->coordinator);
-    worker = worker_core_deadline(embedded->worker);
+    coordinator = coordinator_due(embedded);
+    worker = worker_due(embedded);
     host = host_deadline(embedded->host);
     if (host < worker)
         worker = host;
@@ -437,7 +473,6 @@ static void let_go(struct transport *transport)
 {
     embedded_end(of(transport));
 }
-
 static void close_transport(struct transport *transport)
 {
     embedded_close(of(transport));

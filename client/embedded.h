@@ -51,9 +51,11 @@ struct embedded {
     struct worker_effect *starts; /* for processes that no thread may start yet */
     size_t starts_count, starts_capacity;
 
-    const struct transport_turn *turn;        /* while in move */
-    bool coordinator_stepped, worker_stepped; /* since its last FLUSH */
-    bool happened;                            /* in this round */
+    const struct transport_turn *turn;          /* while in move */
+    bool coordinator_stepped, worker_stepped;   /* since its last FLUSH */
+    bool happened;                              /* in this round */
+    bool look;                                  /* the host may have something to tell */
+    uint64_t coordinator_due_ms, worker_due_ms; /* their deadlines; 0: to be asked for */
     int broken;
     int wake_fd;
     uint32_t cores, slots;

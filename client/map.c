@@ -12,7 +12,7 @@
 #include "common/base/span.h"
 
 #include <inttypes.h>
-#include <stdio.h>
+#include <string.h>
 
 #define BLOCK_BYTES 1048576 /* small inputs are put together to about so much */
 #define LARGE_BYTES 65536   /* an input from here on has a span of its own */
@@ -192,7 +192,7 @@ void job_describe(const farpool_function *function, const struct job_settings *s
         .tasks_under_way = settings->tasks_under_way,
         .bytes_under_way = settings->bytes_under_way,
     };
-    snprintf(ret_options->function, sizeof ret_options->function, "%s", function->name);
+    strncpy(ret_options->function, function->name, FUNCTION_NAME_MAX);
 }
 
 int job_submit(farpool_job *job, const farpool_function *function,
@@ -289,7 +289,7 @@ static int start(farpool_pool *pool, const char *call, const farpool_function *f
     if (code == 0 && waits)
         job_finish(*ret_job);
     else if (code == 0)
-        driver_kick(pool);
+        driver_submitted(pool);
     pool_leave(pool);
     return code;
 }

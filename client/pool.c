@@ -24,11 +24,16 @@
 
 /* ------------------------------------------------------------------- entering */
 
+static bool is_here(const farpool_pool *pool)
+{
+    return pool->here != NULL ? *pool->here : pool->process == getpid();
+}
+
 int pool_enter(farpool_pool *pool, const char *call, farpool_error *error)
 {
     if (pool == NULL)
         return error_set(error, FARPOOL_EINVAL, "%s: pool is NULL", call);
-    if (pool->process != getpid())
+    if (!is_here(pool))
         return error_set(error, FARPOOL_EFORK,
                          "%s: this pool was opened by process %d, before a fork; open "
                          "another one here",
@@ -132,6 +137,7 @@ static farpool_pool *create(const struct pool_settings *settings)
         return NULL;
     pool->refs = 1;
     pool->process = getpid();
+    pool->here = sys_here_create();
     pool->settings = *settings;
     TAILQ_INIT(&pool->callbacks);
     STAILQ_INIT(&pool->printed);
@@ -166,6 +172,7 @@ static void destroy(farpool_pool *pool)
     pthread_cond_destroy(&pool->changed);
     pthread_cond_destroy(&pool->wanted);
     pthread_mutex_destroy(&pool->mutex);
+    sys_here_destroy(pool->here);
     mem_free(pool);
 }
 

@@ -73,8 +73,9 @@ struct pool_printed {
 
 struct farpool_pool {
     pthread_mutex_t mutex;
-    unsigned refs; /* the user's, and each job's and iterator's */
-    pid_t process; /* that opened it */
+    unsigned refs;             /* the user's, and each job's and iterator's */
+    pid_t process;             /* that opened it */
+    const volatile bool *here; /* true in that one; NULL: unknown */
     enum pool_state state;
     bool ended;  /* its processes have ended; behind CLOSED or TERMINATED */
     int failure; /* why it cannot go on, 0: it can */
@@ -92,20 +93,29 @@ struct farpool_pool {
     uint64_t tasks_done, tasks_failed; /* done includes failed */
 
     /* driver.c */
-    bool driving;     /* a thread runs the loop */
-    bool sleeping;    /* that one is in transport->wait, and must be woken */
-    bool waiting;     /* it is in there, woken or not */
+    bool driving;  /* a thread runs the loop */
+    bool sleeping; /* that one is in transport->wait, and must be woken */
+    bool waiting;  /* it is in there, woken or not */
+    uint64_t sleeps_until_ms;
+    bool stepped;     /* the core, since its last FLUSH */
+    bool left;        /* something is to be moved that the last driver did not wait for */
+    uint64_t turn_ns; /* when the last turn was taken */
+    uint64_t now_ms;  /* the same, or a little later */
+    unsigned kept;    /* jobs submitted since then, and left for the next */
+    unsigned burst;   /* jobs submitted, each soon after another */
+    uint64_t submitted_ns;
     bool news;        /* something happened that a waiter may wait for; told at the end
                          of a turn, or by driver_kick */
     unsigned waiters; /* on `changed` */
     pthread_cond_t changed;
     pthread_t thread; /* the result thread, or the only one of a nested pool */
-    bool thread_runs, thread_sleeps, stop;
-    uint64_t thread_until_ms; /* ... and until when */
-    pthread_cond_t wanted;    /* the result thread waits on it */
-    bool lost;                /* an event or a message, for want of memory */
-    bool gave_up;             /* for that, or since the transport broke */
-    uint64_t left_ns;         /* when a caller last stopped driving with work left */
+    bool thread_runs, stop;
+    bool thread_drives, asked_back; /* and is to let somebody else do it */
+    uint64_t thread_until_ns;       /* it sleeps until then; 0: it does not */
+    pthread_cond_t wanted;          /* the result thread waits on it */
+    bool lost;                      /* an event or a message, for want of memory */
+    bool gave_up;                   /* for that, or since the transport broke */
+    uint64_t left_ns; /* when a caller last stopped driving with work left */
     TAILQ_HEAD(pool_callbacks, pool_job) callbacks;
     struct pool_job *called; /* whose callback is running */
     STAILQ_HEAD(pool_printed_list, pool_printed) printed;
@@ -169,8 +179,10 @@ int driver_wait(farpool_pool *pool, bool (*done)(void *arg), void *arg,
  * tells it. */
 void driver_wait_for_output(farpool_pool *pool, uint64_t until_ms);
 
-/* Something was submitted: carries it out at once, or wakes who drives. */
+/* Something is to be done: carries it out at once, or wakes who drives. */
 void driver_kick(farpool_pool *pool);
+/* A job was submitted. The same, unless much is under way: then soon, with others. */
+void driver_submitted(farpool_pool *pool);
 
 /* Brings the pool up to date where no thread does it in the background. */
 void driver_look(farpool_pool *pool);

@@ -112,11 +112,19 @@ static void carry_out(farpool_pool *pool, struct client_effect *effect)
     }
 }
 
+static bool is_of_job(enum client_event_kind kind)
+{
+    return kind >= CLIENT_JOB_OPEN && kind <= CLIENT_JOB_FREE;
+}
+
 int pool_step(farpool_pool *pool, struct client_event *event)
 {
     int code;
 
-    event->now_ms = sys_now_ms();
+    /* Of jobs the core need not know when: the time of the last turn will do. */
+    if (event->now_ms == 0)
+        event->now_ms = is_of_job(event->kind) ? pool->now_ms : sys_now_ms();
+    pool->stepped |= event->kind != CLIENT_FLUSH;
     code = client_core_step(pool->core, event, &pool->effects);
     for (size_t i = 0; i < pool->effects.count; i++)
         carry_out(pool, &pool->effects.items[i]);

@@ -11,6 +11,7 @@
  * asks for it, and as long as nobody else wants the core: it yields all the time, and a
  * yield that comes back late means that it does, and ends spinning for some waits. */
 #include "client/process_internal.h"
+#include "common/sys/sys.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -23,15 +24,6 @@
 #define YIELD_LATE_NS 10000 /* a yield that takes longer gave the core to somebody */
 #define SPIN_REST 16        /* waits without spinning after that */
 #define LOOKS_PER_YIELD 64
-
-static void pause_core(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
 
 static bool spin(struct process *self, bool (*ready)(struct process *self))
 {
@@ -46,7 +38,7 @@ static bool spin(struct process *self, bool (*ready)(struct process *self))
         for (int i = 0; i < LOOKS_PER_YIELD; i++) {
             if (ready(self))
                 return true;
-            pause_core();
+            sys_pause();
         }
         uint64_t before = process_now_ns();
         sched_yield();

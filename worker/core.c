@@ -61,7 +61,8 @@ struct worker_effect *worker_add(struct worker_core *core, enum worker_effect_ki
     struct worker_effects *effects = core->effects;
     assert(effects->count < effects->capacity); /* reserved before */
     struct worker_effect *effect = &effects->items[effects->count++];
-    memset(effect, 0, sizeof *effect);
+    memset(effect, 0, offsetof(struct worker_effect, text));
+    effect->text[0] = '\0';
     effect->kind = kind;
     return effect;
 }

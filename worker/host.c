@@ -375,6 +375,7 @@ int host_poll(struct host *host, uint64_t now_ms,
             break;
         poll_process(host, process);
     }
+    host_wake_processes(host);
     host_sweep(host, now_ms);
     return host->delivered;
 }
@@ -441,6 +442,7 @@ bool host_sleep(struct host *host)
     struct host_process *process, *next;
     HASH_ITER (hh, host->processes, process, next)
         news = news || has_news(host, process);
+    host_wake_processes(host);
     if (news)
         host_wake(host);
     return !news;

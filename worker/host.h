@@ -87,6 +87,9 @@ bool host_owns(const struct host *host, int pid);
  * delivered by the next host_poll. A process that cannot be started is reported as
  * WORKER_PROCESS_GONE with a code. */
 void host_apply(struct host *host, struct worker_effect *effect);
+/* Processes that have got something, and sleep, are woken behind the last effect of a
+ * batch; at the latest by host_poll or host_sleep. */
+void host_wake_processes(struct host *host);
 
 /* Frames for the client inside a process, from the coordinator. ECLOSED: it is gone. */
 int host_relay(struct host *host, uint64_t process, struct frames *frames);

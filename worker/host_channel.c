@@ -111,8 +111,12 @@ void host_map_wake(struct host_map *map, uint32_t least)
 {
     struct channel_control *control = map->control;
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&control->asleep, memory_order_relaxed) < least)
-        return;
+    uint32_t asleep = atomic_load_explicit(&control->asleep, memory_order_relaxed);
+    do {
+        if (asleep < least)
+            return;
+    } while (!atomic_compare_exchange_weak(&control->asleep, &asleep, CHANNEL_AWAKE));
+    /* Who changed it wakes, so that a sleep is ended by one call, whatever else comes. */
     atomic_fetch_add_explicit(&control->wake, 1, memory_order_relaxed);
     syscall(SYS_futex, (uintptr_t)&control->wake, FUTEX_WAKE, 1, NULL, NULL, 0);
 }

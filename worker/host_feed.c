@@ -43,6 +43,8 @@ bool host_give(struct host_process *process, struct worker_effect *effect)
     give->publish = effect->publish > 0 ? effect->publish : 1;
     memcpy(give->function, effect->name, sizeof give->function);
     TAILQ_INSERT_TAIL(&process->gives, give, link);
+    if (process->unpushed == NULL)
+        process->unpushed = give;
     if (process->map != NULL)
         atomic_store_explicit(&process->map->control->quiet_before, effect->quiet_before,
                               memory_order_release);
@@ -51,6 +53,8 @@ bool host_give(struct host_process *process, struct worker_effect *effect)
 
 void host_give_finish(struct host_process *process, struct give *give)
 {
+    if (process->unpushed == give)
+        process->unpushed = TAILQ_NEXT(give, link);
     TAILQ_REMOVE(&process->gives, give, link);
     if (give->block != ARENA_NONE)
         arena_free(&process->in_arena, give->block);
@@ -143,11 +147,8 @@ bool host_push_init(struct host_process *process, const char *name,
 bool host_push(struct host *host, struct host_process *process)
 {
     bool pushed = false;
-    struct give *give;
-    TAILQ_FOREACH (give, &process->gives, link)
-        if (!give->pushed)
-            break;
-    for (; give != NULL; give = TAILQ_NEXT(give, link)) {
+    struct give *give = process->unpushed;
+    for (; give != NULL; give = process->unpushed = TAILQ_NEXT(give, link)) {
         int code = push_record(process, CHANNEL_GIVE, give);
         if (code == FARPOOL_ENOMEM)
             host->no_memory = true;
@@ -165,8 +166,21 @@ bool host_push(struct host *host, struct host_process *process)
     if (process->closing && give == NULL)
         atomic_store_explicit(&process->map->control->closing, 1, memory_order_release);
     if (pushed || relayed || process->closing)
-        host_map_wake(process->map, CHANNEL_WAITS_WORK);
+        process->wake = host->wake = true;
     return pushed || relayed;
+}
+
+void host_wake_processes(struct host *host)
+{
+    struct host_process *process = host->processes;
+    if (!host->wake)
+        return;
+    host->wake = false;
+    for (; process != NULL; process = process->hh.next) {
+        if (process->wake && process->map != NULL)
+            host_map_wake(process->map, CHANNEL_WAITS_WORK);
+        process->wake = false;
+    }
 }
 
 /* A record is whole as long as the host, the only one to overwrite it, has not learned

@@ -134,8 +134,10 @@ struct host_process {
     struct arena in_arena;
     uint64_t init_block; /* of the initializer's argument, until READY; or ARENA_NONE */
     struct give_list gives; /* in the order given; those not pushed are last */
+    struct give *unpushed;  /* the first of those, or NULL */
     struct relay_list relays;
     struct relay_in relay_in;
+    bool wake;      /* it has something that it was not woken for */
     bool take_back; /* an answer is due */
     uint64_t take_back_count;
     bool sample;      /* an answer is due */
@@ -202,6 +204,7 @@ struct host {
     struct host_merge merge;
     uint64_t looked_ms; /* when epoll was asked last */
     bool woken;
+    bool wake;       /* processes are to be woken */
     bool no_memory;  /* something waits for memory: poll again */
     bool lost_start; /* a process that there was no memory for; it is told next */
     uint64_t lost_process;

@@ -133,6 +133,7 @@ void shell_carry_out(struct shell *shell)
 {
     for (size_t i = 0; i < shell->effects.count; i++)
         carry_out(shell, &shell->effects.items[i]);
+    host_wake_processes(shell->host);
     worker_effects_clear(&shell->effects);
 }
 

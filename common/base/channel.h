@@ -81,8 +81,9 @@ struct channel_control {
     struct id pool;
     char node[NODE_NAME_MAX + 1];
 
-    _Alignas(64) _Atomic uint32_t wake;   /* futex; changed by who wakes the process */
-    _Alignas(64) _Atomic uint32_t asleep; /* enum channel_asleep; by the process */
+    _Alignas(64) _Atomic uint32_t wake; /* futex; changed by who wakes the process */
+    _Alignas(64) _Atomic uint32_t
+        asleep; /* enum channel_asleep; by the process, and who wakes it */
     _Alignas(64) _Atomic uint32_t host_asleep; /* set by the host, cleared by who rings */
     _Alignas(64) _Atomic uint32_t closing; /* by the host: end when the ring is empty */
     /* By the host: behind the gives below this one lies so much work that the process

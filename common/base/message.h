@@ -59,7 +59,17 @@ struct message {
 
 /* An empty message of that kind; NULL: out of memory. Texts read as "" when NULL. */
 struct message *message_create(enum message_kind kind);
-void message_free(struct message **message); /* sets NULL; NULL inside allowed */
+void message_destroy(struct message *message);
+
+/* Sets NULL; NULL inside allowed. */
+static inline void message_free(struct message **message)
+{
+    struct message *last = *message;
+
+    *message = NULL;
+    if (last)
+        message_destroy(last);
+}
 
 /* Gives a message a list: `memory` from mem_alloc(count * sizeof record), then set the
  * array and its _count; the message frees it. */

@@ -77,17 +77,8 @@ struct payload *payload_slice(struct payload *payload, size_t offset, size_t siz
     return slice;
 }
 
-struct payload *payload_ref(struct payload *payload)
+void payload_drop(struct payload *last)
 {
-    if (payload)
-        atomic_fetch_add_explicit(&payload->refs, 1, memory_order_relaxed);
-    return payload;
-}
-
-void payload_unref(struct payload **payload)
-{
-    struct payload *last = *payload;
-    *payload = NULL;
     while (last) {
         const unsigned before =
             atomic_fetch_sub_explicit(&last->refs, 1, memory_order_acq_rel);

@@ -33,7 +33,23 @@ struct payload *payload_wrap(const void *data, size_t size,
 /* Part of another one, which it keeps alive. offset + size must be within it. */
 struct payload *payload_slice(struct payload *payload, size_t offset, size_t size);
 
-struct payload *payload_ref(struct payload *payload); /* NULL allowed, returns it */
-void payload_unref(struct payload **payload);         /* sets NULL; NULL inside allowed */
+void payload_drop(struct payload *payload);
+
+static inline struct payload *payload_ref(struct payload *payload) /* NULL allowed */
+{
+    if (payload)
+        atomic_fetch_add_explicit(&payload->refs, 1, memory_order_relaxed);
+    return payload;
+}
+
+/* Sets NULL; NULL inside allowed. */
+static inline void payload_unref(struct payload **payload)
+{
+    struct payload *last = *payload;
+
+    *payload = NULL;
+    if (last)
+        payload_drop(last);
+}
 
 #endif

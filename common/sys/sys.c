@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -26,6 +27,28 @@ uint64_t sys_now_ns(void)
 uint64_t sys_now_ms(void)
 {
     return sys_now_ns() / 1000000u;
+}
+
+const volatile bool *sys_here_create(void)
+{
+    const size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    bool *here =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (here == MAP_FAILED)
+        return NULL;
+    if (madvise(here, size, MADV_WIPEONFORK) != 0) {
+        munmap(here, size);
+        return NULL;
+    }
+    *here = true;
+    return here;
+}
+
+void sys_here_destroy(const volatile bool *here)
+{
+    if (here != NULL)
+        munmap((void *)(uintptr_t)here, (size_t)sysconf(_SC_PAGESIZE));
 }
 
 /* getrandom gives up to 256 bytes whole, and waits only before the pool is filled at

@@ -13,6 +13,19 @@
 
 uint64_t sys_now_ms(void); /* CLOCK_MONOTONIC */
 uint64_t sys_now_ns(void);
+/* For loops that only look: the core may do something else for a moment. */
+static inline void sys_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+/* A word that is true here and false in every child made by fork: for what asks often, as
+ * getpid is a system call. NULL: this kernel has no such thing. */
+const volatile bool *sys_here_create(void);
+void sys_here_destroy(const volatile bool *here); /* NULL allowed */
 uint64_t sys_random(void);
 void sys_random_id(struct id *ret_id);
 

@@ -208,6 +208,7 @@ static inline void fixture_start(struct fixture *fixture, uint64_t process,
     if (argument != NULL)
         effect.data = payload_copy(argument, strlen(argument));
     host_apply(fixture->host, &effect);
+    host_wake_processes(fixture->host);
 }
 
 static inline void fixture_start_ready(struct fixture *fixture, uint64_t process)
@@ -259,6 +260,7 @@ static inline void fixture_give(struct fixture *fixture, const struct giving *gi
         effect.span.sizes =
             payload_copy(giving->sizes, giving->count * sizeof *giving->sizes);
     host_apply(fixture->host, &effect);
+    host_wake_processes(fixture->host);
 }
 
 static inline void fixture_do(struct fixture *fixture, enum worker_effect_kind kind,
@@ -268,6 +270,7 @@ static inline void fixture_do(struct fixture *fixture, enum worker_effect_kind k
     fixture_effect(fixture, kind, process, &effect);
     effect.count = count;
     host_apply(fixture->host, &effect);
+    host_wake_processes(fixture->host);
 }
 
 /* Waits until the process runs something, and returns that SAMPLED event. */
@@ -293,6 +296,7 @@ static inline void fixture_cancel(struct fixture *fixture, uint64_t process,
     effect.first = first;
     effect.count = count;
     host_apply(fixture->host, &effect);
+    host_wake_processes(fixture->host);
 }
 
 /* Reads results of a give, in order, until `count` tasks have ended; outputs go one
