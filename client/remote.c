@@ -11,11 +11,14 @@
 #include "common/net/net.h"
 #include "common/sys/sys.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #define QUEUE_BYTES_MAX (UINT64_C(4) << 30) /* the core's window is far below it */
 #define LINGER_MS 500
+#define SPIN_NS 400000 /* of a wait: some ways to a node and back on idle cores */
+#define SPIN_RESTS_MAX 64
 
 struct remote {
     struct transport transport;
@@ -25,8 +28,9 @@ struct remote {
     const struct transport_turn *turn; /* while in move */
     bool relink;                       /* to be done by the next move */
     char text[256];
-    bool happened;
+    bool happened, worked; /* in this move; since the last wait */
     int wake_fd;
+    uint32_t spin_rest, spin_rests; /* waits to go without spinning, and the last such */
 };
 
 static struct remote *of(const struct transport *transport)
@@ -92,6 +96,7 @@ static bool move(struct transport *transport, const struct transport_turn *turn)
         remote->relink = false;
     }
     net_poll(remote->net, turn->now_ms, deliver, remote);
+    remote->worked |= remote->happened;
     return remote->happened;
 }
 
@@ -126,6 +131,32 @@ static bool sleep_begins(struct transport *transport)
     return queue_empty(&of(transport)->queue);
 }
 
+/* Looks for an answer without sleeping, yielding to whoever wants the core: on an idle
+ * machine a core that has gone to sleep costs more time than the whole way there and
+ * back. What does not come soon, as where tasks take longer or have all the cores, ends
+ * it for some waits, for more of them each time. */
+static bool spin(struct remote *remote, struct pollfd *fds, int count)
+{
+    const uint64_t until_ns = sys_now_ns() + SPIN_NS;
+
+    if (remote->spin_rest > 0) {
+        remote->spin_rest--;
+        return false;
+    }
+    do {
+        if (poll(fds, (nfds_t)count, 0) > 0) {
+            remote->spin_rests = 0;
+            return true;
+        }
+        sched_yield();
+    } while (sys_now_ns() < until_ns);
+    remote->spin_rests = 2 * remote->spin_rests + 1;
+    if (remote->spin_rests > SPIN_RESTS_MAX)
+        remote->spin_rests = SPIN_RESTS_MAX;
+    remote->spin_rest = remote->spin_rests;
+    return false;
+}
+
 static void wait(struct transport *transport, uint64_t until_ms)
 {
     struct remote *remote = of(transport);
@@ -133,7 +164,9 @@ static void wait(struct transport *transport, uint64_t until_ms)
     int timeout_ms = wake_timeout(sys_now_ms(), until_ms);
     int count = 1 + net_wait_begin(remote->net, &fds[1], &timeout_ms);
 
-    poll(fds, (nfds_t)count, timeout_ms);
+    if (timeout_ms == 0 || !remote->worked || !spin(remote, fds, count))
+        poll(fds, (nfds_t)count, timeout_ms);
+    remote->worked = false;
     net_wait_end(remote->net, &fds[1]);
 }
 
