@@ -122,7 +122,8 @@ enum client_effect_kind {
 struct client_effect {
     enum client_effect_kind kind;
     struct message *message; /* the shell takes it over */
-    uint64_t job, first, count, bytes, losses, failures;
+    uint64_t job, first, count, bytes;
+    uint64_t losses, failures;    /* of CLIENT_AGAIN, for CLIENT_JOB_AGAIN as they are */
     struct payload *sizes, *data; /* references, the shell takes them over */
     struct msg_failed failed;     /* its texts are owned by the effect */
     struct id worker;

@@ -10,9 +10,10 @@ static void check_item(const struct job *job, const struct span_item *item)
 {
     assert(item->span.attempt >= 1);
     assert(item->span.first + item->span.count <= job->next);
-    assert(item->tag < job->options.losses_max);
+    assert(losses_of(item) < job->options.losses_max);
+    assert(doubts_of(item) <= DOUBTS_MAX);
     assert(item->tag2 <= job->options.retries);
-    assert(item->span.attempt >= 1 + item->tag + item->tag2);
+    assert(item->span.attempt >= 1 + losses_of(item) + item->tag2);
 }
 
 /* Every task pulled is in one set, or done, or failed. */

@@ -85,7 +85,8 @@ struct average {
 };
 
 /* In `waiting` and `sent` a span's attempt is the one to be made or under way, its tag
- * is how many losses its tasks had, its tag2 how many failures. */
+ * is how many losses its tasks had, and above (DOUBT) how often they were at a node that
+ * was lost, begun or not; its tag2 how many failures. */
 struct job {
     uint64_t number;
     struct client_job_options options;
@@ -253,6 +254,19 @@ uint64_t client_average_mean(const struct average *average);
 int client_input_consumed(struct client_core *core, const struct client_event *event);
 int client_input_flush(struct client_core *core, struct client_effects *effects);
 uint64_t client_input_limit(const struct client_core *core, const struct job *job);
+
+#define DOUBT (UINT64_C(1) << 32)
+#define DOUBTS_MAX 8 /* from then on such an end counts as a loss */
+
+static inline uint32_t losses_of(const struct span_item *item)
+{
+    return (uint32_t)item->tag;
+}
+
+static inline uint32_t doubts_of(const struct span_item *item)
+{
+    return (uint32_t)(item->tag / DOUBT);
+}
 
 static inline uint64_t add_saturated(uint64_t a, uint64_t b)
 {

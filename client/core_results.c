@@ -6,6 +6,8 @@
  *
  *   EFUNCTION, a limit           tried again while `retries` are left
  *   EPROCESSLOST, LOST ENODELOST tried again until losses_max
+ *   LOST ENODELOST, unsure       tried again and watched: it may not have begun at all.
+ *                                From DOUBTS_MAX on it counts as a loss
  *   LOST EDRAINED                tried again: it has not run
  *   any other code               the task's end: it would be the same again
  *
@@ -40,26 +42,53 @@ static int undo(struct client_core *core, struct job *job)
     return FARPOOL_ENOMEM;
 }
 
+/* Why a task is not done. */
+struct reason {
+    int code;
+    bool unsure; /* ENODELOST */
+};
+
 static void try_again(struct client_core *core, struct job *job,
-                      const struct span_item *item, uint32_t losses, uint32_t failures)
+                      const struct span_item *item, uint64_t tag, uint64_t failures)
 {
     client_job_move(core, core->again, item->span.first, job->waiting,
-                    item->span.attempt + 1, item->tag + losses, item->tag2 + failures,
-                    job);
+                    item->span.attempt + 1, tag, failures, job);
 }
 
-static bool is_loss(int code)
+static bool is_loss_code(int code)
 {
     return code == FARPOOL_EPROCESSLOST || code == FARPOOL_ENODELOST;
 }
 
-/* What try_again will do with an item, for who keeps account of it. */
-static int tell_again(const struct job *job, const struct span_item *item, int code,
-                      struct client_effects *effects, size_t mark)
+static bool is_doubt(const struct span_item *item, const struct reason *reason)
 {
-    const uint64_t losses = item->tag + is_loss(code);
-    const uint64_t failures =
-        item->tag2 + (!is_loss(code) && code != FARPOOL_EDRAINED ? 1 : 0);
+    return reason->unsure && doubts_of(item) < DOUBTS_MAX;
+}
+
+/* The tag of the next attempt. What was at a lost node is watched from then on, and by
+ * itself when it had begun there. */
+static uint64_t next_tag(const struct span_item *item, const struct reason *reason)
+{
+    if (is_doubt(item, reason))
+        return item->tag + DOUBT;
+    if (reason->code == FARPOOL_ENODELOST && doubts_of(item) < WATCH_ONE)
+        return WATCH_ONE * DOUBT + losses_of(item) + 1;
+    return item->tag + is_loss_code(reason->code);
+}
+
+static uint64_t next_failures(const struct span_item *item, const struct reason *reason)
+{
+    const bool none = is_loss_code(reason->code) || reason->code == FARPOOL_EDRAINED;
+    return item->tag2 + (none ? 0 : 1);
+}
+
+/* What try_again will do with an item, for who keeps account of it. */
+static int tell_again(const struct job *job, const struct span_item *item,
+                      const struct reason *reason, struct client_effects *effects,
+                      size_t mark)
+{
+    const uint64_t losses = next_tag(item, reason);
+    const uint64_t failures = next_failures(item, reason);
     struct client_effect *last =
         effects->count > mark ? &effects->items[effects->count - 1] : NULL;
     if (!job->options.tells_again)
@@ -195,15 +224,19 @@ int client_results_handle_done(struct client_core *core, const struct message *m
 
 /* ----------------------------------------------------------------- FAILED */
 
-static bool is_tried_again(const struct job *job, const struct span_item *item, int code)
+static bool is_tried_again(const struct job *job, const struct span_item *item,
+                           const struct reason *reason)
 {
     const struct client_job_options *options = &job->options;
+    const int code = reason->code;
     if (code == FARPOOL_EDRAINED)
         return true;
     if (options->losses_max == 1)
         return false;
-    if (is_loss(code))
-        return item->tag + 1 < options->losses_max;
+    if (is_doubt(item, reason))
+        return true;
+    if (is_loss_code(code))
+        return losses_of(item) + 1 < options->losses_max;
     if (code == FARPOOL_EFUNCTION || code == FARPOOL_ETASKTIMEOUT ||
         code == FARPOOL_ECPULIMIT || code == FARPOOL_EMEMORYLIMIT)
         return item->tag2 < options->retries;
@@ -243,9 +276,9 @@ static int take_failed(struct client_core *core, struct job *job,
     if (error)
         return error;
     item = span_set_find(job->sent, result->index);
-    const int code = client_pool_code(result->code);
-    const bool again = is_tried_again(job, item, code);
-    if (again && tell_again(job, item, code, effects, mark))
+    const struct reason reason = {.code = client_pool_code(result->code)};
+    const bool again = is_tried_again(job, item, &reason);
+    if (again && tell_again(job, item, &reason, effects, mark))
         return FARPOOL_ENOMEM;
     hold(core, job, item, again ? core->again : core->ended);
     return again ? 0 : tell_failed(job, result, effects);
@@ -258,9 +291,8 @@ static void try_failed_again(struct client_core *core, struct job *job,
     const struct span_item *item = span_set_find(core->again, result->index);
     if (!item || item->span.attempt != result->attempt)
         return;
-    const int code = client_pool_code(result->code);
-    const bool loss = is_loss(code), drained = code == FARPOOL_EDRAINED;
-    try_again(core, job, item, loss, !loss && !drained);
+    const struct reason reason = {.code = client_pool_code(result->code)};
+    try_again(core, job, item, next_tag(item, &reason), next_failures(item, &reason));
 }
 
 int client_results_handle_failed(struct client_core *core, const struct message *message,
@@ -312,10 +344,18 @@ static int tell_lost(const struct job *job, const struct message *message,
     return 0;
 }
 
+static struct reason reason_of(const struct message *message)
+{
+    return (struct reason){.code = message->lost.code,
+                           .unsure = message->lost.code == FARPOOL_ENODELOST &&
+                                     message->lost.unsure};
+}
+
 static int take_lost(struct client_core *core, struct job *job,
                      const struct message *message, const struct msg_range *range,
                      struct client_effects *effects, size_t mark)
 {
+    const struct reason reason = reason_of(message);
     const uint64_t end = add_saturated(range->first, range->count);
     uint64_t at = range->first;
     int error = cut_at(job, range->first, end);
@@ -325,8 +365,8 @@ static int take_lost(struct client_core *core, struct job *job,
         at = item->span.first + item->span.count;
         if (range->attempt && item->span.attempt != range->attempt)
             continue;
-        const bool again = is_tried_again(job, item, message->lost.code);
-        error = again ? tell_again(job, item, message->lost.code, effects, mark)
+        const bool again = is_tried_again(job, item, &reason);
+        error = again ? tell_again(job, item, &reason, effects, mark)
                       : tell_lost(job, message, item, effects, mark);
         if (!error)
             hold(core, job, item, again ? core->again : core->ended);
@@ -344,13 +384,14 @@ int client_results_handle_lost(struct client_core *core, const struct message *m
     struct job *job = client_job_find(core, message->lost.job);
     if (!job)
         return 0;
+    const struct reason reason = reason_of(message);
     const size_t mark = effects->count;
     for (uint32_t i = 0; i < message->lost.ranges_count; i++)
         if (take_lost(core, job, message, &message->lost.ranges[i], effects, mark))
             return undo(core, job);
     const struct span_item *item;
     while ((item = span_set_first(core->again)))
-        try_again(core, job, item, is_loss(code), 0);
+        try_again(core, job, item, next_tag(item, &reason), item->tag2);
     commit(core, job, effects, mark);
     return 0;
 }

@@ -58,6 +58,16 @@ static void batch_add(struct batch *batch, const struct msg_span *span)
     batch->bytes += span_bytes(span);
 }
 
+/* What was at a lost node is begun in smaller and smaller parts, until it is known which
+ * task had begun there; and if that may be a task's end, by itself. */
+static uint32_t watch_of(const struct job *job, const struct span_item *item)
+{
+    const uint32_t losses = losses_of(item), doubts = doubts_of(item);
+    if (doubts > 0 && losses > 0 && losses + 1 >= job->options.losses_max)
+        return WATCH_LAST;
+    return doubts < WATCH_ONE ? doubts : WATCH_ONE;
+}
+
 static int send_tasks(const struct client_core *core, const struct job *job,
                       const struct span_set *set, const struct batch *batch,
                       struct client_effects *effects)
@@ -77,6 +87,7 @@ static int send_tasks(const struct client_core *core, const struct job *job,
     for (; message->tasks.spans_count < batch->spans && !error;
          item = span_set_next(set, item)) {
         error = span_share(&item->span, &spans[message->tasks.spans_count]);
+        spans[message->tasks.spans_count].watch = watch_of(job, item);
         message->tasks.spans_count += error ? 0 : 1;
     }
     if (!error)

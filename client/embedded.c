@@ -258,6 +258,7 @@ static void carry_out_worker(struct embedded *embedded)
             break;
         case WORKER_PROGRAM_WRITE:
         case WORKER_PROGRAM_CLOSE:
+        case WORKER_ORPHANED: /* never: see orphan_after_ms */
         case WORKER_STOPPED:
             break;
         default:

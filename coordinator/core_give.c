@@ -239,7 +239,7 @@ static int give_span(struct coordinator_core *core, struct placement *placement,
     const uint64_t size = span_bytes(&item->span);
     placement->batch_bytes += size;
     span_set_move(job->waiting, first, job->assigned, item->span.attempt,
-                  (uintptr_t)placement, HELD_NOT);
+                  (uintptr_t)placement, item->span.watch ? HELD_WATCHED : HELD_NOT);
     core->waiting -= count;
     core->assigned += count;
     kplacement_add(core, placement, count, size);

@@ -15,6 +15,7 @@
  *   core_tasks.c     TASKS, RETURNED, LOST
  *   core_results.c   DONE, FAILED and ACK
  *   core_output.c    OUTPUT
+ *   core_watch.c     what of a worker's tasks may have begun: BEGIN and GO
  *   core_settle.c    a coordinator that was restarted: HELD, what is expected, settling
  *   core_match.c     which pool's tasks go to which worker
  *   core_give.c      how many, and the TASKS message
@@ -61,16 +62,18 @@
 #define TASK_NS_MAX (UINT64_C(1) << 42)
 #define RAMP_FIRST 2 /* chunks a slot, until results show how short they are */
 #define RAMP_MAX (UINT32_C(1) << 24)
-#define FADE_TASKS 1024   /* tasks in the fading average of a task's time */
-#define SPREAD_NS 1000000 /* chunks as long as this fill idle slots everywhere first */
-#define BUBBLE_NS 5000000 /* shorter ones are given ahead even at a job's end */
-#define RECALL_NS 1000000 /* less work a slot than this is not called back */
-#define RECALL_WAIT_MS 5  /* but for where nothing has moved for so long */
-#define TWIN_TIMES 2      /* a task that takes so many times the usual is slow */
-#define TWIN_LEAST_MS 50  /* and at least so long */
-#define TWIN_LOOK_MS 10   /* between two looks for slow tasks */
-#define TWINS_MAX 4096    /* second holders of one job's tasks */
-#define RECALL_WORKERS 8  /* looked at in one FLUSH */
+#define FADE_TASKS 1024     /* tasks in the fading average of a task's time */
+#define SPREAD_NS 1000000   /* chunks as long as this fill idle slots everywhere first */
+#define BUBBLE_NS 5000000   /* shorter ones are given ahead even at a job's end */
+#define RECALL_NS 1000000   /* less work a slot than this is not called back */
+#define RECALL_WAIT_MS 5    /* but for where nothing has moved for so long */
+#define TWIN_TIMES 2        /* a task that takes so many times the usual is slow */
+#define TWIN_LEAST_MS 50    /* and at least so long */
+#define TWIN_LOOK_MS 10     /* between two looks for slow tasks */
+#define TWINS_MAX 4096      /* second holders of one job's tasks */
+#define WATCH_WAIT_MS 10000 /* for others to end, of a last try */
+#define BEGINS_MAX 1024     /* of one worker that are remembered */
+#define RECALL_WORKERS 8    /* looked at in one FLUSH */
 #define RECALL_JOBS 32
 #define BATCH_BYTES 1048576 /* bodies in one TASKS, unless one task has more */
 #define STATE_PERIOD_MS 100 /* between two JOB_STATE of a job */
@@ -165,6 +168,7 @@ enum worker_state {
     WORKER_DRAINING,
 };
 
+TAILQ_HEAD(kbegin_list, begin); /* core_watch.c */
 TAILQ_HEAD(kmember_list, member);
 TAILQ_HEAD(kplacement_list, placement);
 
@@ -198,7 +202,9 @@ struct worker {
     struct member *reserved;           /* the one that room is kept for */
     struct kplacement_list placements; /* what was given last at the end */
     struct kasking_list askings;
-    uint32_t floor, level; /* core_share.c, while it counts */
+    struct kbegin_list asked, begun; /* BEGINs that wait for GO; that had it, and last */
+    uint64_t begins;                 /* in both */
+    uint32_t floor, level;           /* core_share.c, while it counts */
     RB_ENTRY(worker) load_entry;
     TAILQ_ENTRY(worker) entry; /* in core->joined */
     UT_hash_handle hh;
@@ -386,7 +392,11 @@ enum held {
     HELD_NOT,
     HELD_INPUTLESS, /* a worker has the task, and its input has not come here (yet) */
     HELD_NEW,       /* the same, while the step that adds it may still fail */
-    HELD_ALONE,     /* assigned: it had a second holder, and one of them has failed */
+    HELD_ALONE,     /* assigned: it had a second holder, and one of them has failed or
+                       was lost */
+    HELD_WATCHED,   /* assigned: its worker does not begin it before GO */
+    HELD_BEGUN,     /* it had that, for others too: which of them began is not known */
+    HELD_BEGUN_ONE, /* it had that alone, and so counts for what becomes of its worker */
     HELD_MAYBE,     /* waits, of a once-job: its client had sent it on an earlier link, so
                        that it may have begun; given to nobody until a worker tells */
 };
@@ -453,6 +463,8 @@ struct coordinator_core {
     uint64_t idle_units;     /* slots without a chunk, of ready ones */
     uint64_t recalled_units; /* sum of `asked` over placements */
     bool renode;             /* ready workers have changed */
+    bool watching;           /* some worker has BEGINs */
+    uint64_t watch_ms;       /* when one of them has waited for long enough */
     struct gone gone[GONE_MAX];
     uint64_t gone_count; /* ever; the latest are kept */
 
@@ -695,6 +707,23 @@ int ktasks_end_maybe(struct coordinator_core *core, struct job *job);
 int ktasks_tell_lost(struct coordinator_core *core, const struct placement *placement,
                      const char *text);
 
+/* core_watch.c */
+int kbegin(struct coordinator_core *core, struct worker *worker,
+           const struct message *message);
+void kwatch_forget_worker(struct worker *worker);
+int kwatch_flush(struct coordinator_core *core);
+uint64_t kwatch_deadline(const struct coordinator_core *core);
+static inline bool kwatch_is_begun(const struct span_item *item)
+{
+    return item->tag2 == HELD_BEGUN || item->tag2 == HELD_BEGUN_ONE;
+}
+/* As another worker's that has the task: what was known was of the first one. */
+static inline uint64_t kwatch_unknown(uint64_t held)
+{
+    return held == HELD_WATCHED || held == HELD_BEGUN || held == HELD_BEGUN_ONE ? HELD_NOT
+                                                                                : held;
+}
+
 /* core_output.c */
 int koutput(struct coordinator_core *core, struct worker *worker,
             struct message **message);
@@ -756,7 +785,11 @@ void ktwin_drop(struct coordinator_core *core, struct job *job,
  * now; else false. */
 bool ktwin_promote(struct coordinator_core *core, struct job *job,
                    const struct span_item *item);
-void ktwin_drop_all(struct coordinator_core *core, struct placement *placement);
+/* The same, since the first holder's worker is lost; and for all that a lost worker has
+ * as the second holder. Such a task gets no other holder in this attempt. */
+bool ktwin_outlive(struct coordinator_core *core, struct job *job,
+                   const struct span_item *item);
+void ktwin_lose_all(struct coordinator_core *core, struct placement *placement);
 /* CANCEL to whoever has these tasks in that attempt, but for one worker. */
 int ktwin_tell_over(struct coordinator_core *core, const struct job *job,
                     const struct msg_range *range, const struct worker *but);

@@ -276,6 +276,8 @@ static int worker_message(struct coordinator_core *core, struct worker *worker,
         return kreturned(core, worker, *message);
     case MSG_HELD:
         return kheld(core, worker, *message);
+    case MSG_BEGIN:
+        return kbegin(core, worker, *message);
     case MSG_POOL_FAILED:
         return kpool_failed(core, worker, message);
     case MSG_POOL_CLOSED:

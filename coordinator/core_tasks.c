@@ -269,6 +269,8 @@ struct lost {
     const struct job *job;
     const struct worker *worker; /* NULL: no certain one */
     const char *why;
+    int code;
+    bool unsure;
     struct message *message; /* being filled */
 };
 
@@ -287,7 +289,8 @@ static int lost_begin(struct lost *lost)
         return FARPOOL_ENOMEM;
     message->lost.pool = lost->job->pool->id;
     message->lost.job = lost->job->number;
-    message->lost.code = FARPOOL_ENODELOST;
+    message->lost.code = lost->code;
+    message->lost.unsure = lost->unsure;
     if (lost->worker) {
         snprintf(message->lost.node, sizeof message->lost.node, "%s", lost->worker->node);
         snprintf(message->lost.text, sizeof message->lost.text, "node %s: %s",
@@ -321,30 +324,50 @@ static int lost_add(struct coordinator_core *core, struct lost *lost,
     return 0;
 }
 
+/* What is known of a task whose worker is gone: enum held tells. */
+enum fate { FATE_BEGUN, FATE_NOT_BEGUN, FATE_UNSURE, FATES };
+
+static enum fate fate_of(const struct job *job, const struct span_item *item)
+{
+    if (item->tag2 == HELD_WATCHED)
+        return FATE_NOT_BEGUN;
+    return job->once || item->tag2 == HELD_BEGUN_ONE ? FATE_BEGUN : FATE_UNSURE;
+}
+
 int ktasks_tell_lost(struct coordinator_core *core, const struct placement *placement,
                      const char *text)
 {
     const struct job *job = placement->job;
-    struct lost lost = {.job = job, .worker = placement->worker, .why = text};
+    struct lost losts[FATES];
     const struct span_item *item = span_set_first(job->assigned);
     uint64_t left = placement->tasks;
     int error = 0;
+    for (int i = 0; i < FATES; i++)
+        losts[i] = (struct lost){.job = job,
+                                 .worker = placement->worker,
+                                 .why = text,
+                                 .code = i == FATE_NOT_BEGUN ? FARPOOL_EDRAINED
+                                                             : FARPOOL_ENODELOST,
+                                 .unsure = i == FATE_UNSURE};
     for (; left && item && !error; item = span_set_next(job->assigned, item)) {
         if (placement_of(item) != placement)
             continue;
         if (item->tag2 != HELD_INPUTLESS && !ktwin_of(job, item))
-            error = lost_add(core, &lost, &item->span);
+            error = lost_add(core, &losts[fate_of(job, item)], &item->span);
         left -= item->span.count;
     }
-    if (!error)
-        error = lost_send(core, &lost);
-    message_free(&lost.message);
+    for (int i = 0; i < FATES; i++) {
+        if (!error)
+            error = lost_send(core, &losts[i]);
+        message_free(&losts[i].message);
+    }
     return error;
 }
 
 static int tell_maybe(struct coordinator_core *core, const struct job *job)
 {
     struct lost lost = {.job = job,
+                        .code = FARPOOL_ENODELOST,
                         .why =
                             "the connection to the coordinator was lost, and no worker "
                             "has the task: it may have run, and must not run twice"};

@@ -11,8 +11,9 @@
  * Speculation: of a job that asked for it and has nothing waiting, what has run for
  * TWIN_TIMES as long as its tasks usually do, and for TWIN_LEAST_MS, is given to a second
  * worker with an idle slot; only when as many of its tasks have ended as are left, so
- * that what is usual is known; and not once more when either of two has failed. It takes
- * no slot from others: where something comes to wait behind a twin, that is taken back.
+ * that what is usual is known; and not once more when either of two has failed, or was
+ * lost with its worker, as the task may be what ends workers. It takes no slot from
+ * others: where something comes to wait behind a twin, that is taken back.
  *
  * A task's beginning is not told. It is taken for when its worker was first known to run,
  * or to have slots for, all that it has of the job (steady_ms), or to have nothing to
@@ -58,19 +59,40 @@ bool ktwin_promote(struct coordinator_core *core, struct job *job,
     kplacement_remove(core, from, tasks, bytes);
     ktwin_drop(core, job, twin);
     span_set_move(job->assigned, item->span.first, job->assigned, item->span.attempt,
-                  (uintptr_t)to, item->tag2);
+                  (uintptr_t)to, kwatch_unknown(item->tag2));
     kplacement_add(core, to, tasks, bytes);
     return true;
 }
 
-void ktwin_drop_all(struct coordinator_core *core, struct placement *placement)
+/* Whoever has it is the last one of this attempt. */
+static void leave_alone(struct job *job, uint64_t index)
+{
+    const struct span_item *item = span_set_find(job->assigned, index);
+    if (item->tag2 == HELD_NOT)
+        span_set_move(job->assigned, item->span.first, job->assigned, item->span.attempt,
+                      item->tag, HELD_ALONE);
+}
+
+bool ktwin_outlive(struct coordinator_core *core, struct job *job,
+                   const struct span_item *item)
+{
+    const uint64_t index = item->span.first;
+    if (!ktwin_promote(core, job, item))
+        return false;
+    leave_alone(job, index);
+    return true;
+}
+
+void ktwin_lose_all(struct coordinator_core *core, struct placement *placement)
 {
     struct job *job = placement->job;
     const struct span_item *twin = span_set_first(job->twins);
     while (twin) {
-        const uint64_t next = twin->span.first + twin->span.count;
-        if (placement_of(twin) == placement)
+        const uint64_t first = twin->span.first, next = first + twin->span.count;
+        if (placement_of(twin) == placement) {
             ktwin_drop(core, job, twin);
+            leave_alone(job, first);
+        }
         twin = span_set_at_or_after(job->twins, next);
     }
 }
@@ -133,10 +155,7 @@ void ktwin_leave(struct coordinator_core *core, struct job *job,
         ktwin_drop(core, job, twin);
     else if (placement_of(item)->worker == worker)
         ktwin_promote(core, job, item);
-    item = span_set_find(job->assigned, index);
-    if (item->tag2 == HELD_NOT)
-        span_set_move(job->assigned, item->span.first, job->assigned, item->span.attempt,
-                      item->tag, HELD_ALONE);
+    leave_alone(job, index);
 }
 
 /* ------------------------------------------------------------- what is told */

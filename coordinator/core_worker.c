@@ -90,6 +90,8 @@ static struct worker *create(struct coordinator_core *core, struct link *link,
     TAILQ_INIT(&worker->starved);
     TAILQ_INIT(&worker->placements);
     TAILQ_INIT(&worker->askings);
+    TAILQ_INIT(&worker->asked);
+    TAILQ_INIT(&worker->begun);
     HASH_ADD(hh, core->workers, id, sizeof worker->id, worker);
     if (failed) {
         mem_free(worker);
@@ -201,11 +203,11 @@ int kworker_tell_gone(struct coordinator_core *core, const struct worker *worker
 static void drop_assigned(struct coordinator_core *core, struct placement *placement)
 {
     struct job *job = placement->job;
-    ktwin_drop_all(core, placement);
+    ktwin_lose_all(core, placement);
     const struct span_item *item = span_set_first(job->assigned);
     while (item && placement->tasks) {
         const uint64_t end = item->span.first + item->span.count;
-        if (placement_of(item) == placement && !ktwin_promote(core, job, item))
+        if (placement_of(item) == placement && !ktwin_outlive(core, job, item))
             kjob_end_span(core, job, job->assigned, item);
         item = span_set_at_or_after(job->assigned, end);
     }
@@ -232,6 +234,7 @@ void kworker_forget(struct coordinator_core *core, struct worker *worker, const 
         retire(core, worker);
     kwish_leave(core, &worker->drain);
     klogs_forget_worker(core, worker);
+    kwatch_forget_worker(worker);
     while ((placement = TAILQ_FIRST(&worker->placements))) {
         drop_assigned(core, placement);
         kplacement_destroy(core, placement);

@@ -382,7 +382,7 @@ typedef struct farpool_pool_options {
     int64_t task_timeout_ms;   /* >= 1, then the process is killed; AUTO: no limit */
     int64_t retries;    /* 0 to 1000 more tries when a task fails or times out; AUTO: 0 */
     int64_t losses_max; /* 1 to 1000: a task fails when it has lost so many processes or
-                           nodes; AUTO: 3; 1: a task is never run twice */
+                           nodes, see below; AUTO: 3; 1: a task is never run twice */
     int64_t priority;   /* -1000 to 1000, higher first among this pool's jobs; AUTO: 0 */
     int64_t tasks_under_way;  /* >= 1: how much input may be pulled ahead of the results
                                  that were read; AUTO: by memory and task times */
@@ -411,6 +411,14 @@ typedef struct farpool_pool_options {
  * limit, value and node, and is tried again while `retries` are left. CPU time and memory
  * are looked at ten times a second: what is over for less than that may go unseen, and a
  * task may be well over before it is. */
+
+/* Losses: a task that was running in a process that ends has lost it; one that only
+ * waited there has not. The same of nodes, but that the first one that goes with a task
+ * is not counted, since nobody knows what had begun there: only from then on it is (with
+ * many short tasks, from the third one on). So a task that kills its node each time does
+ * so once or some times more than losses_max, and fails with ENODELOST; what ran or
+ * waited beside it does not. With losses_max 1 a task that was at a node that went fails:
+ * it may have run. */
 
 /* Speculation, for jobs that one slow or stuck node must not hold up: when nothing of a
  * job waits and slots are idle, tasks of it that have run for twice as long as its others

@@ -139,11 +139,12 @@ void worker_core_destroy(struct worker_core *core)
 static void flush(struct worker_core *core)
 {
     static int (*const parts[])(struct worker_core *) = {
-        worker_flush_link_first, worker_flush_processes, worker_flush_watch,
-        worker_flush_output,     worker_flush_results,   worker_flush_programs,
-        worker_flush_pools,      worker_flush_returns,   worker_flush_feed,
-        worker_flush_take_back,  worker_flush_pool_ends, worker_flush_drain,
-        worker_flush_load,       worker_flush_link_last,
+        worker_flush_link_first, worker_flush_orphaned, worker_flush_gates,
+        worker_flush_processes,  worker_flush_watch,    worker_flush_output,
+        worker_flush_results,    worker_flush_programs, worker_flush_pools,
+        worker_flush_returns,    worker_flush_feed,     worker_flush_take_back,
+        worker_flush_pool_ends,  worker_flush_drain,    worker_flush_load,
+        worker_flush_link_last,
     };
     core->again = false;
     if (core->state == CORE_STOPPED)

@@ -34,6 +34,8 @@ struct worker_config {
     uint32_t start_timeout_ms; /* a process that is not ready by then is killed; 30000 */
     uint32_t start_failures_max; /* in a row, before the pool fails here; default 3 */
     uint32_t processes_idle_max; /* of all pools together, kept warm beyond the slots */
+    uint64_t orphan_after_ms;    /* cut off for so long, it drops all; 0: never, the
+                                    default */
     const struct logs *logs; /* what LOGS_GET is answered from, borrowed; NULL: nothing */
 };
 void worker_config_init(struct worker_config *config); /* defaults; id and names empty */
@@ -99,6 +101,7 @@ struct worker_event {
 enum worker_effect_kind {
     WORKER_SEND,          /* message to the coordinator */
     WORKER_RELINK,        /* text: drop the connection and dial again */
+    WORKER_ORPHANED,      /* text: cut off for too long, it has dropped what that tells */
     WORKER_PROGRAM_OPEN,  /* program, files[], machine: look into the cache; answered
                              by PROGRAM_NEEDS, READY or FAILED */
     WORKER_PROGRAM_WRITE, /* program, file, offset, data, code: a piece came (code != 0:

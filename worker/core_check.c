@@ -10,7 +10,7 @@
 struct sums {
     uint64_t held_tasks, held_bytes, jobs, processes, results, result_bytes, sent_bytes;
     uint64_t output_bytes;
-    uint64_t unsent;
+    uint64_t unsent, gates;
     uint32_t counts[PROCESS_STATES], pools;
 };
 
@@ -98,6 +98,15 @@ static void check_pieces_of(const struct process *process)
     assert(process->life_tasks >= process->given_tasks);
 }
 
+static void check_gate(const struct process *process)
+{
+    const struct piece *piece;
+    assert(process->state >= PROCESS_RUNNING && process->state <= PROCESS_BLOCKED);
+    assert(process->given_tasks > 0 && process->cancelled_pieces == 0);
+    TAILQ_FOREACH (piece, &process->pieces, link)
+        assert(piece->give == process->gate && piece->watch > 0);
+}
+
 /* First how many have each number, then how many run under it; `own` is free for it. */
 static void check_slots(struct worker_core *core)
 {
@@ -127,6 +136,8 @@ static void check_process(const struct process *process, const struct pool *pool
     assert(process->pool == pool && process->state == state);
     assert((process->reason != KILL_NONE) == (state == PROCESS_KILLED));
     check_pieces_of(process);
+    if (process->gate != 0)
+        check_gate(process);
     const uint64_t limit = pool->tasks_per_process;
     assert(limit == 0 || process->life_tasks <= limit);
     if (state >= PROCESS_RUNNING && state <= PROCESS_BLOCKED)
@@ -143,6 +154,7 @@ static void check_processes(const struct pool *pool, struct sums *sums)
         const struct process *process;
         TAILQ_FOREACH (process, &pool->processes[state], link) {
             check_process(process, pool, state);
+            sums->gates += process->gate != 0;
             counted++;
         }
         assert(counted == pool->counts[state]);
@@ -244,6 +256,7 @@ void worker_core_check(const struct worker_core *const_core)
     assert(sums.result_bytes == core->unacked_bytes);
     assert(sums.output_bytes == core->output_bytes);
     assert(sums.sent_bytes == core->sent_bytes);
+    assert(sums.gates == core->gates);
     for (int state = 0; state < PROCESS_STATES; state++)
         assert(sums.counts[state] == core->counts[state]);
     if (core->state == CORE_STOPPED)

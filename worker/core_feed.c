@@ -150,8 +150,8 @@ static uint32_t tasks_to_give(const struct worker_core *core,
 {
     const struct job *job = piece->job;
     const bool empty = process->given_tasks == 0;
-    if (process->given_pieces >= PIECES_AHEAD_MAX ||
-        (!empty && job->recall != RECALL_NONE))
+    if (process->given_pieces >= PIECES_AHEAD_MAX || process->gate != 0 ||
+        (!empty && (job->recall != RECALL_NONE || worker_gate_wanted(core, piece))))
         return 0;
     /* Topped up by halves, as by time: a give is worth its wake-up. */
     if (process->given_tasks > job->limit / 2)
@@ -165,8 +165,9 @@ static uint32_t tasks_to_give(const struct worker_core *core,
                               : 0;
     const uint64_t fit = worker_piece_fit(piece, room);
     count = least(count, fit == 0 && empty ? 1 : fit);
-    if (count > 0)
+    if (count > 0 && !worker_gate_wanted(core, piece))
         count = to_chunk(piece, (uint32_t)count);
+    count = least(count, worker_gate_most(core, piece));
     return (uint32_t)least(count, life_left(process));
 }
 
@@ -200,12 +201,14 @@ static uint64_t quiet_before(const struct worker_core *core,
     return give;
 }
 
-static void add_give(struct worker_core *core, const struct process *process,
-                     const struct job *job, const struct msg_span *span)
+void worker_give_effect(struct worker_core *core, const struct piece *piece,
+                        const struct msg_span *span)
 {
+    const struct process *process = piece->process;
+    const struct job *job = piece->job;
     struct worker_effect *effect = worker_add(core, WORKER_PROCESS_GIVE);
     effect->process = process->number;
-    effect->give = process->gives;
+    effect->give = piece->give;
     effect->span = *span;
     effect->pool = job->pool->id;
     effect->job = job->number;
@@ -218,23 +221,44 @@ static void add_give(struct worker_core *core, const struct process *process,
     effect->quiet_before = quiet_before(core, process);
 }
 
-/* Gives the process up to `count` first tasks of the piece. 0 or ENOMEM. */
-static int give(struct worker_core *core, struct process *process, struct piece *piece,
-                uint32_t count)
+static void count_give(struct worker_core *core, struct process *process,
+                       struct piece *piece)
 {
-    struct msg_span span;
-    if (worker_reserve(core, 1) != 0 ||
-        (count < piece->count && worker_piece_split(piece, count) == NULL) ||
-        worker_piece_span(piece, &span) != 0)
-        return FARPOOL_ENOMEM;
     worker_piece_give(core, piece, process, ++process->gives);
-    add_give(core, process, piece->job, &span);
     process->fruitless = false;
     if (process->state == PROCESS_IDLE) {
         process->pool->served = ++core->next_served;
         process->head_since_ms = core->now_ms;
         worker_process_move(core, process, PROCESS_RUNNING);
     }
+}
+
+static int give_at_go(struct worker_core *core, struct process *process,
+                      struct piece *piece)
+{
+    struct message *ask = worker_gate_ask(core, process, piece);
+    if (ask == NULL)
+        return FARPOOL_ENOMEM;
+    worker_send(core, ask);
+    count_give(core, process, piece);
+    worker_gate_close(core, process);
+    return 0;
+}
+
+/* Gives the process up to `count` first tasks of the piece. 0 or ENOMEM. */
+static int give(struct worker_core *core, struct process *process, struct piece *piece,
+                uint32_t count)
+{
+    struct msg_span span;
+    if (worker_reserve(core, 1) != 0 ||
+        (count < piece->count && worker_piece_split(piece, count) == NULL))
+        return FARPOOL_ENOMEM;
+    if (worker_gate_wanted(core, piece))
+        return give_at_go(core, process, piece);
+    if (worker_piece_span(piece, &span) != 0)
+        return FARPOOL_ENOMEM;
+    count_give(core, process, piece);
+    worker_give_effect(core, piece, &span);
     worker_watch_given(core, process, piece->job);
     return 0;
 }
@@ -432,7 +456,7 @@ static int take_unwanted(struct worker_core *core, struct pool *pool)
         struct process *process;
         TAILQ_FOREACH (process, &pool->processes[state], link) {
             const uint64_t count = unwanted(core, process);
-            if (process->fruitless)
+            if (process->fruitless || process->gate != 0)
                 process->want_back = 0; /* there is nothing to be had */
             else if (count > 0 && process->asked_back == 0 &&
                      take_back(core, process, count) != 0)
@@ -451,7 +475,7 @@ static struct process *most_ahead(struct pool *pool)
     TAILQ_FOREACH (process, &pool->processes[PROCESS_RUNNING], link) {
         if (process->asked_back > 0)
             return NULL;
-        if (process->given_tasks < 2 || process->fruitless)
+        if (process->given_tasks < 2 || process->fruitless || process->gate != 0)
             continue;
         const uint64_t ns = work_ns(process);
         if (ns > most_ns) {

@@ -180,6 +180,8 @@ int worker_process_gone(struct worker_core *core, struct process *process,
 {
     struct pool *pool = process->pool;
     struct piece *piece = NULL;
+    if (process->gate != 0)
+        worker_gate_back(core, process);
     if (!process_is_over(process) && find_blamed(core, process, event, &piece) != 0)
         return FARPOOL_ENOMEM;
     const bool wanted = piece != NULL && piece->state == PIECE_GIVEN;

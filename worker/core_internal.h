@@ -14,6 +14,7 @@
  *   core_gone.c     their end, and who is blamed for it
  *   core_slot.c     the slot's number that each has
  *   core_feed.c     starting processes and giving them tasks
+ *   core_gate.c     watched tasks: BEGIN, GO, and processes that wait for it
  *   core_watch.c    task timeouts, cancelled tasks that run, LOAD
  *   core_output.c   what processes print
  *   core_result.c   results until they are ACKed
@@ -95,7 +96,8 @@ struct piece {
     uint64_t first; /* what is left of it: [first, first + count) */
     uint32_t count;
     uint32_t attempt;
-    struct payload *sizes, *data; /* of the span it came in */
+    uint32_t watch;               /* of the span it came in */
+    struct payload *sizes, *data; /* the same */
     uint64_t element;             /* bytes of an input when sizes are absent */
     uint32_t place;               /* of `first` in sizes */
     uint64_t offset;              /* of its bytes in data */
@@ -188,6 +190,8 @@ struct process {
     uint32_t given_pieces;
     uint32_t cancelled_pieces;
     uint64_t gives;
+    uint64_t gate;       /* the give that waits for GO, and is all it has; 0: none does */
+    bool gate_free;      /* GO came, or its link went and nobody is asked any more */
     uint64_t life_tasks; /* given in its life and not taken back */
     uint64_t want_back;  /* tasks to ask back at the next FLUSH */
     uint64_t asked_back; /* tasks asked back, the answer is on its way; 0: none */
@@ -338,6 +342,7 @@ struct worker_core {
     struct id coordinator; /* the one served last */
     uint64_t heard_ms, sent_ms, heartbeats;
     uint64_t heartbeat_ms, silence_ms, body_bytes_max, result_window;
+    uint64_t cut_ms; /* when a coordinator was heard of last on a link that was up */
     bool drain_told;
     uint64_t drained_ms; /* nothing is left but ACKs since; UINT64_MAX: more is */
 
@@ -352,6 +357,7 @@ struct worker_core {
     struct worker_processes processes;
     uint32_t counts[PROCESS_STATES], total;
     uint64_t next_process, started;
+    uint32_t gates;     /* processes with a gate */
     struct slot *slots; /* config.slots of them */
 
     uint64_t held_tasks, held_bytes; /* queued and given */
@@ -397,6 +403,7 @@ int worker_relink(struct worker_core *core, const char *format, ...)
 int worker_drain(struct worker_core *core);
 int worker_stop(struct worker_core *core);
 int worker_flush_link_first(struct worker_core *core);
+int worker_flush_orphaned(struct worker_core *core);
 int worker_flush_link_last(struct worker_core *core);
 int worker_flush_drain(struct worker_core *core);
 uint64_t worker_link_deadline(const struct worker_core *core);
@@ -501,6 +508,24 @@ uint64_t worker_task_ns(const struct job *job); /* 0: not measured */
 void worker_measure(struct job *job, uint64_t count, uint64_t elapsed_ns);
 int worker_flush_feed(struct worker_core *core);
 int worker_flush_take_back(struct worker_core *core);
+/* Tells a process to run a piece that it has; an effect must be reserved. */
+void worker_give_effect(struct worker_core *core, const struct piece *piece,
+                        const struct msg_span *span);
+
+/* core_gate.c */
+/* How many tasks of a piece may be begun at a time, by what is known of them. */
+uint32_t worker_gate_most(const struct worker_core *core, const struct piece *piece);
+bool worker_gate_wanted(const struct worker_core *core, const struct piece *piece);
+struct message *worker_gate_ask(struct worker_core *core, const struct process *process,
+                                const struct piece *piece); /* NULL: out of memory */
+void worker_gate_close(struct worker_core *core, struct process *process);
+void worker_gate_forget(struct worker_core *core, struct process *process);
+/* What it waits for goes back into the queue; or, one piece of it, nowhere. */
+void worker_gate_back(struct worker_core *core, struct process *process);
+void worker_gate_drop(struct worker_core *core, struct piece *piece);
+void worker_gates_free(struct worker_core *core);
+void worker_go(struct worker_core *core, const struct message *message);
+int worker_flush_gates(struct worker_core *core);
 
 /* core_watch.c */
 void worker_watch_given(struct worker_core *core, struct process *process,

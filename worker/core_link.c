@@ -5,7 +5,8 @@
  * dropped when it is the same one, which has told the clients that all here is lost;
  * heartbeats and silence; drain and stop.
  *
- * While the link is down everything is kept and runs on. What the coordinator forwards
+ * While the link is down everything is kept and runs on, for orphan_after_ms: who is cut
+ * off cannot know whether its pools have ended. What the coordinator forwards
  * for a client is taken as it is or refused for that pool alone; only what a coordinator
  * itself must never send ends the link. */
 #include "worker/core_internal.h"
@@ -53,8 +54,11 @@ int worker_link_up(struct worker_core *core)
 /* A RECALL that is not answered is forgotten with the link that it came on. */
 void worker_link_down(struct worker_core *core)
 {
+    if (core->link == LINK_UP)
+        core->cut_ms = core->heard_ms;
     core->link = LINK_DOWN;
     core->drain_told = false;
+    worker_gates_free(core);
     struct pool *pool;
     TAILQ_FOREACH (pool, &core->pools, link) {
         struct job *job;
@@ -79,7 +83,8 @@ int worker_relink(struct worker_core *core, const char *format, ...)
     return 0;
 }
 
-/* The same coordinator: it had given this worker up. */
+/* The same coordinator: it had given this worker up. Or none has been heard of for too
+ * long. */
 static int start_afresh(struct worker_core *core)
 {
     if (worker_reserve(core, core->total) != 0)
@@ -180,6 +185,9 @@ static int link_is_up(struct worker_core *core, struct message *message)
         return worker_recall(core, message);
     case MSG_ACK:
         worker_ack(core, message);
+        return 0;
+    case MSG_GO:
+        worker_go(core, message);
         return 0;
     case MSG_BLOB:
         return worker_program_blob(core, message);
@@ -406,13 +414,59 @@ int worker_flush_link_last(struct worker_core *core)
     return 0;
 }
 
+/* ------------------------------------------------------------------- cut off */
+
+/* Whether there is anything that an end of the waiting would drop. */
+static bool has_pools(const struct worker_core *core)
+{
+    const struct pool *pool;
+    TAILQ_FOREACH (pool, &core->pools, link)
+        if (pool->state != POOL_FORGOTTEN)
+            return true;
+    return false;
+}
+
+static uint64_t orphaned_ms(const struct worker_core *core)
+{
+    if (core->link == LINK_UP || core->config.orphan_after_ms == 0 ||
+        core->state >= CORE_STOPPING || !has_pools(core))
+        return UINT64_MAX;
+    return worker_after(core->cut_ms, core->config.orphan_after_ms);
+}
+
+/* Cut off for so long: as if the same coordinator had come back. What the next one hears
+ * is that nothing is here, and that no other was served before. */
+int worker_flush_orphaned(struct worker_core *core)
+{
+    if (core->now_ms < orphaned_ms(core))
+        return 0;
+    if (worker_reserve(core, core->total + 1) != 0)
+        return FARPOOL_ENOMEM;
+    struct worker_effect *effect = worker_add(core, WORKER_ORPHANED);
+    snprintf(effect->text, sizeof effect->text,
+             "cut-off-ms=%llu tasks=%llu results=%llu processes=%u",
+             (unsigned long long)(core->now_ms - core->cut_ms),
+             (unsigned long long)core->held_tasks, (unsigned long long)core->unacked,
+             core->total - core->counts[PROCESS_KILLED]);
+    const int result = start_afresh(core);
+    assert(result == 0); /* its effects are reserved */
+    memset(&core->coordinator, 0, sizeof core->coordinator);
+    return result;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 uint64_t worker_link_deadline(const struct worker_core *core)
 {
+    const uint64_t orphaned = orphaned_ms(core);
     if (core->link == LINK_DOWN)
-        return UINT64_MAX;
+        return orphaned;
     const uint64_t silence = worker_after(core->heard_ms, core->silence_ms);
     const uint64_t heartbeat = core->link == LINK_UP
                                    ? worker_after(core->sent_ms, core->heartbeat_ms)
                                    : UINT64_MAX;
-    return silence < heartbeat ? silence : heartbeat;
+    return earlier(orphaned, earlier(silence, heartbeat));
 }

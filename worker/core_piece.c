@@ -64,6 +64,7 @@ struct piece *worker_piece_create(struct job *job, const struct msg_span *span)
     piece->first = span->first;
     piece->count = span->count;
     piece->attempt = span->attempt;
+    piece->watch = span->watch;
     piece->sizes = payload_ref(span->sizes);
     piece->data = payload_ref(span->data);
     piece->bytes = span->data ? span->data->size : 0;
@@ -132,8 +133,10 @@ struct piece *worker_piece_isolate(struct piece *piece, uint64_t first, uint32_t
 /* The piece as a span with bytes of its own place, for a GIVE. */
 int worker_piece_span(const struct piece *piece, struct msg_span *ret_span)
 {
-    struct msg_span span = {
-        .first = piece->first, .count = piece->count, .attempt = piece->attempt};
+    struct msg_span span = {.first = piece->first,
+                            .count = piece->count,
+                            .attempt = piece->attempt,
+                            .watch = piece->watch};
     if (piece->sizes != NULL) {
         span.sizes = payload_slice(piece->sizes, 4 * (size_t)piece->place,
                                    4 * (size_t)piece->count);

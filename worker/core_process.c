@@ -109,6 +109,7 @@ void worker_process_kill(struct worker_core *core, struct process *process,
     if (process->state == PROCESS_KILLED)
         return;
     worker_add(core, WORKER_PROCESS_KILL)->process = process->number;
+    worker_gate_forget(core, process);
     process->reason = reason;
     process->due_ms = UINT64_MAX;
     worker_process_move(core, process, PROCESS_KILLED);
@@ -151,7 +152,7 @@ struct process *worker_process_start(struct worker_core *core, struct pool *pool
 
 void worker_process_free(struct worker_core *core, struct process *process)
 {
-    assert(TAILQ_EMPTY(&process->pieces));
+    assert(TAILQ_EMPTY(&process->pieces) && process->gate == 0);
     if (process->state == PROCESS_BLOCKED)
         core->load_urgent = true;
     leave(core, process);

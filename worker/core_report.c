@@ -86,8 +86,11 @@ static struct result *make_done(struct worker_core *core, struct process *proces
 static struct result *make_part(struct worker_core *core, const struct piece *piece,
                                 const struct worker_event *event, uint32_t count)
 {
-    const struct msg_span all = {event->first, event->count, 1, event->sizes,
-                                 event->data};
+    const struct msg_span all = {.first = event->first,
+                                 .count = event->count,
+                                 .attempt = 1,
+                                 .sizes = event->sizes,
+                                 .data = event->data};
     struct msg_span part;
     struct result *result =
         worker_result_create(core, MSG_DONE, piece, piece->first, count);

@@ -125,6 +125,9 @@ static uint64_t count_given(const struct process *process, const struct job *job
 {
     uint64_t given = 0, behind = 0;
     const struct piece *piece;
+    *ret_behind = 0;
+    if (process->gate != 0) /* as if begun: it was asked for */
+        return 0;
     TAILQ_FOREACH (piece, &process->pieces, link) {
         behind += piece->count;
         if (piece->state == PIECE_GIVEN && piece->job == job) {

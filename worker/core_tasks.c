@@ -145,6 +145,10 @@ static void cancel_given(struct worker_core *core, struct piece *piece, bool kil
 {
     struct process *process = piece->process;
     uint64_t behind = 0;
+    if (process->gate != 0) {
+        worker_gate_drop(core, piece);
+        return;
+    }
     for (const struct piece *p = piece; p != NULL; p = TAILQ_NEXT(p, link))
         behind += p->count;
     if (behind > process->want_back)

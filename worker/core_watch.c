@@ -241,6 +241,8 @@ static bool any_sampling(const struct worker_core *core)
 static void count_job(struct process *process)
 {
     const struct piece *head = TAILQ_FIRST(&process->pieces);
+    if (process->gate != 0)
+        return;
     head->job->running++;
     head->job->blocked += process->state == PROCESS_BLOCKED;
     head->job->share_ppm += process->share_ppm;

@@ -52,6 +52,13 @@ static const char help[] =
     "                             that it is in, less for short ones)\n"
     "      --idle SECONDS         when there was nothing to do for so long\n"
     "\n"
+    "When no coordinator is there:\n"
+    "      --orphan-after SECONDS it goes on with what it has for so long since it last\n"
+    "                             heard of one; then it kills its processes, drops\n"
+    "                             their tasks and results, and dials on. Longer than\n"
+    "                             restarting a coordinator ever takes: tasks that run\n"
+    "                             over that are kept. 0: never (default: 3600)\n"
+    "\n"
     "Where the processes run, and what they are told:\n"
     "      --scratch FOLDER       each process starts in a new folder below this one,\n"
     "                             with links to its pool's files; it is removed with\n"
@@ -78,7 +85,8 @@ static const char help[] =
     "\n"
     "Signals: SIGTERM or SIGINT: drains: gives back what was not begun, finishes what\n"
     "runs and ends; a second one: kills what runs and ends at once. It dials again for\n"
-    "ever when the coordinator is away, and keeps its tasks and results meanwhile.\n"
+    "ever when the coordinator is away, and keeps its tasks and results meanwhile, for\n"
+    "--orphan-after.\n"
     "\n"
     "Exit codes: 0 ended as asked, 1 could not start or go on, 2 wrong usage.\n";
 
@@ -94,7 +102,8 @@ enum {
     OPTION_GROUPS,
     OPTION_RESOURCES,
     OPTION_UNTIL,
-    OPTION_IDLE
+    OPTION_IDLE,
+    OPTION_ORPHAN_AFTER
 };
 
 static const struct option table[] = {
@@ -115,6 +124,7 @@ static const struct option table[] = {
     {"resources", required_argument, NULL, OPTION_RESOURCES},
     {"until", required_argument, NULL, OPTION_UNTIL},
     {"idle", required_argument, NULL, OPTION_IDLE},
+    {"orphan-after", required_argument, NULL, OPTION_ORPHAN_AFTER},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
@@ -238,6 +248,8 @@ static int read_option(int option, struct worker_options *options)
         return worker_read_until(optarg, &options->site);
     case OPTION_IDLE:
         return worker_read_idle(optarg, &options->site);
+    case OPTION_ORPHAN_AFTER:
+        return worker_read_orphan_after(optarg, &options->core);
     case 'v':
         options->level = options->level < LOG_DEBUG ? LOG_DEBUG : LOG_TRACE;
         return -1;
@@ -267,6 +279,7 @@ static void fill_defaults(struct worker_options *options)
     if (key != NULL && key[0] != '\0')
         options->key = key;
     worker_config_init(&options->core);
+    options->core.orphan_after_ms = ORPHAN_AFTER_MS;
     options->core.slots = sys_cores();
     options->core.memory_bytes = sys_memory_bytes();
     sys_host(options->core.node, sizeof options->core.node);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * options_site.c: what the worker finds out about where it runs, inside a job of Slurm
- * (its name, slots, GPUs, and when the job ends), and the options --until and --idle. */
+ * (its name, slots, GPUs, and when the job ends), and the options of time: --until,
+ * --idle and --orphan-after. */
 #include "worker/shell.h"
 
 #include "common/sys/sys.h"
@@ -94,6 +95,17 @@ int worker_read_idle(const char *value, struct worker_site *site)
                                    "a whole number of seconds from 1 to 100000000 is "
                                    "wanted");
     site->idle_ms = seconds * 1000;
+    return -1;
+}
+
+int worker_read_orphan_after(const char *value, struct worker_config *core)
+{
+    uint64_t seconds = 0;
+    if (!read_seconds(value, &seconds) || seconds > SECONDS_MAX)
+        return worker_wrong_option("orphan-after", value,
+                                   "a whole number of seconds up to 100000000 is wanted; "
+                                   "0: never");
+    core->orphan_after_ms = seconds * 1000;
     return -1;
 }
 

@@ -54,6 +54,7 @@ struct worker_site {
 void worker_site_defaults(struct worker_config *core, struct worker_site *site);
 int worker_read_until(const char *value, struct worker_site *site);
 int worker_read_idle(const char *value, struct worker_site *site);
+int worker_read_orphan_after(const char *value, struct worker_config *core);
 /* Once all options are read: the job's GPUs, unless --resources tells them. */
 int worker_site_gpus(struct worker_place *place);
 
@@ -72,6 +73,7 @@ struct worker_options {
 
 #define WORKER_ADDRESS "tcp://127.0.0.1:5764"
 #define CACHE_BYTES (UINT64_C(8) << 30)
+#define ORPHAN_AFTER_MS 3600000 /* docs/failure.md tells why */
 
 /* Reads the command line, FARPOOL_COORDINATOR, FARPOOL_KEY and FARPOOL_JOIN. -1:
  * *ret_options is filled, run; else the exit code, after having printed help, version or

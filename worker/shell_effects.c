@@ -107,6 +107,10 @@ static void carry_out(struct shell *shell, struct worker_effect *effect)
     case WORKER_SEND:
         send_message(shell, &effect->message);
         break;
+    case WORKER_ORPHANED:
+        log_event(LOG_WARNING, "orphaned", "%s note=\"--orphan-after is over\"",
+                  effect->text);
+        break;
     case WORKER_RELINK:
         relink(shell, effect->text);
         break;

@@ -67,7 +67,8 @@ int span_slice(const struct msg_span *span, uint64_t first, uint32_t count,
            count <= span->count - begin);
     if (count == span->count)
         return span_share(span, ret_part);
-    struct msg_span part = {.first = first, .count = count, .attempt = span->attempt};
+    struct msg_span part = {
+        .first = first, .count = count, .attempt = span->attempt, .watch = span->watch};
     if (span->sizes) {
         part.sizes = payload_slice(span->sizes, 4 * begin, (size_t)4 * count);
         if (!part.sizes)

@@ -21,6 +21,7 @@
 
 #define BEGIN_MS 20000
 #define GONE_MS 5000
+#define ORPHAN_AFTER "2"    /* below GONE_MS, above what a restart takes here */
 #define GENERATIONS 1000000 /* lest a failing test leaves one for ever */
 
 enum how { SPINNING, SLEEPING, UNMARKED, RUNNING, HOWS };
@@ -88,9 +89,11 @@ struct life {
 static void life_begin(struct life *life, enum how how, const char *groups)
 {
     static int number;
-    const char *const arguments[] = {"--groups", groups, NULL};
+    const char *const arguments[] = {"--groups", groups, "--orphan-after", ORPHAN_AFTER,
+                                     NULL};
+    const char *const silence[] = {"--silence-ms", "1000", NULL};
 
-    assert_int_equal(cluster_start_with(1, 1, NULL, arguments, &life->cluster), 0);
+    assert_int_equal(cluster_start_with(1, 1, silence, arguments, &life->cluster), 0);
     memset(&life->input, 0, sizeof life->input);
     life->input.how = how;
     snprintf(life->input.path, sizeof life->input.path, "%s/remains-%d", fixture_folder(),
@@ -160,7 +163,8 @@ static void kill_worker(struct life *life)
     farpool_job_free(job);
 }
 
-/* The worker keeps what it has until it has found a coordinator again: from then on. */
+/* The worker keeps what it has until it has found a coordinator again, from then on; or
+ * for --orphan-after, whichever is over first. */
 static void kill_coordinator(struct life *life)
 {
     farpool_job *job;
@@ -171,6 +175,56 @@ static void kill_coordinator(struct life *life)
     farpool_job_free(job);
     assert_int_equal(cluster_restart_coordinator(life->cluster), 0);
     assert_gone(life, "coordinator killed, pool terminated meanwhile");
+}
+
+static void wait_until_dropped(struct life *life)
+{
+    const char *line = NULL;
+
+    assert_int_equal(
+        daemon_wait_line(cluster_worker(life->cluster, 0), "orphaned", GONE_MS, &line),
+        0);
+    assert_non_null(strstr(line, "tasks=1 results=0 processes=1"));
+}
+
+/* Who is cut off keeps what it has for so long, and no longer; and then all goes on as if
+ * its node had been lost: the task begins again when there is a coordinator. */
+static void go_on(struct life *life, farpool_pool *pool, farpool_job *job)
+{
+    struct life again = *life;
+
+    again.fd = open(life->input.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    assert_true(again.fd >= 0);
+    await_begun(&again);
+    fixture_terminate(pool);
+    farpool_job_free(job);
+    assert_gone(&again, "terminated after that");
+    close(again.fd);
+}
+
+static void stop_coordinator(struct life *life)
+{
+    farpool_job *job;
+    farpool_pool *pool = begin_pool(life, &job);
+    const pid_t coordinator = cluster_coordinator_pid(life->cluster);
+
+    assert_int_equal(kill(coordinator, SIGSTOP), 0);
+    assert_gone(life, "coordinator stopped");
+    wait_until_dropped(life);
+    assert_int_equal(kill(coordinator, SIGCONT), 0);
+    go_on(life, pool, job);
+}
+
+static void lose_coordinator(struct life *life)
+{
+    farpool_job *job;
+    farpool_pool *pool = begin_pool(life, &job);
+
+    assert_int_equal(cluster_kill_coordinator(life->cluster), 0);
+    assert_gone(life, "coordinator killed");
+    wait_until_dropped(life);
+    assert_int_equal(cluster_restart_coordinator(life->cluster), 0);
+    go_on(life, pool, job);
 }
 
 static void kill_client(struct life *life)
@@ -232,9 +286,19 @@ static void nor_one_whose_coordinator_was_killed(void **state)
     try_with("none", SPINNING, kill_coordinator);
 }
 
+static void nor_one_whose_worker_is_cut_off(void **state)
+{
+    (void)state;
+    try_with("auto", SLEEPING, stop_coordinator);
+    try_with("none", SPINNING, stop_coordinator);
+    try_with("auto", SPINNING, lose_coordinator);
+    try_with("none", SLEEPING, lose_coordinator);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(nothing_outlives_a_pool_with_groups),
     cmocka_unit_test(nor_one_without_groups),
     cmocka_unit_test(nor_one_whose_coordinator_was_killed),
+    cmocka_unit_test(nor_one_whose_worker_is_cut_off),
 };
 FIXTURE_MAIN(tests)

@@ -30,7 +30,11 @@ static void deliver(void *user, struct worker_event *event)
     bed->ended[event->give] += event->count;
     assert(bed->ended[event->give] <= TASKS);
     if (event->kind == WORKER_PROCESS_DONE) {
-        struct msg_span span = {event->first, event->count, 1, event->sizes, event->data};
+        struct msg_span span = {.first = event->first,
+                                .count = event->count,
+                                .attempt = 1,
+                                .sizes = event->sizes,
+                                .data = event->data};
         assert(span_valid(&span));
     }
 }

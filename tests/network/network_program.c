@@ -20,7 +20,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { LOSSES_MAX = 1000, NOT_A_SQUARE = -1 };
+enum { NOT_A_SQUARE = -1 };
 
 typedef struct {
     int64_t value, sleep_us;
@@ -173,7 +173,6 @@ int main(int argc, char **argv)
         return fprintf(stderr, "usage: network_program TASKS MICROSECONDS [MAPS]\n"), 2;
     struct numbers numbers = {.tasks = atoll(argv[1]), .sleep_us = atoll(argv[2])};
     const int64_t maps = argc > 3 ? atoll(argv[3]) : INT64_MAX;
-    options.losses_max = LOSSES_MAX;
     options.connect_timeout_ms = 60000;
     farpool_pool *pool = farpool_open(NULL, &options, &error);
     if (!pool)

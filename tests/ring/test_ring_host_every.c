@@ -109,7 +109,11 @@ static void check_done(const struct worker_event *event, const struct way *way)
     for (uint32_t i = 0; i < event->count; i++) {
         const uint8_t *data;
         size_t size;
-        struct msg_span span = {event->first, event->count, 1, event->sizes, event->data};
+        struct msg_span span = {.first = event->first,
+                                .count = event->count,
+                                .attempt = 1,
+                                .sizes = event->sizes,
+                                .data = event->data};
         uint64_t value = event->first + i, squared = value * value;
         span_task(&span, i, &data, &size);
         assert_int_equal(size, way->size);

@@ -146,6 +146,16 @@ static void strike_node(struct sim *sim, enum sim_fault fault)
     }
 }
 
+void sim_fault_kill_node(struct sim *sim, struct node *node)
+{
+    const int place = sim_node_place(sim, node);
+
+    sim_trace(sim, "W%d is killed by a task", place);
+    sim_node_kill(sim, place);
+    sim_at(sim, sim->now_us + sim_between(sim, 1000, 1000000), restart_node,
+           (uint64_t)place, 0, 0);
+}
+
 static void join_node(struct sim *sim)
 {
     for (int i = 0; i < NODES_MAX / 2; i++) {
@@ -349,6 +359,7 @@ void sim_plan_make(struct sim *sim)
         sim_at(sim, sim_chance(sim, 3) ? sim_dice(sim, 2000000) : 0, start_app, i, 0, 0);
     if (!sim->options.quiet)
         choose_faults(sim);
+    plan->killer = !sim->options.quiet && sim_chance(sim, 3);
     if (sim->options.broken == BREAK_LEND_KEY) {
         plan->keys = true;
         sim_at(sim, plan->faults_until_us / 2, strike, FAULT_SQUAT, 0, 0);
@@ -363,10 +374,11 @@ void sim_plan_print(const struct sim *sim)
     for (int i = 0; i < FAULTS; i++)
         if (plan->enabled[i])
             printf(" %s", fault_names[i]);
-    printf("%s%s%s%s%s%s%s; messages are %s\n", plan->oom ? " (memory runs out)" : "",
+    printf("%s%s%s%s%s%s%s%s; messages are %s\n", plan->oom ? " (memory runs out)" : "",
            plan->starts_fail ? " (processes fail to start)" : "",
            plan->programs_fail ? " (programs cannot be stored)" : "",
            plan->initializer_fails ? " (initializers fail)" : "",
-           plan->slow ? " (slow nodes)" : "", plan->nested ? " (nested pools)" : "",
-           plan->keys ? " (keys)" : "", plan->encode ? "encoded" : "moved");
+           plan->killer ? " (a task kills nodes)" : "", plan->slow ? " (slow nodes)" : "",
+           plan->nested ? " (nested pools)" : "", plan->keys ? " (keys)" : "",
+           plan->encode ? "encoded" : "moved");
 }

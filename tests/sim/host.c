@@ -65,7 +65,7 @@ static void check_slots(struct sim *sim, const struct node *node)
             *(struct process **)sim_queue_at(&node->processes, i);
 
         busy += process->state == PROCESS_SERVING && !process->killed &&
-                process->gives.count > 0;
+                process->gives.count > 0 && !process->watched;
     }
     if (!sim->plan.nested && busy > node->config.slots)
         sim_fail(sim, "%u busy processes on %u slots", busy, node->config.slots);
@@ -93,6 +93,7 @@ static void take_give(struct sim *sim, struct node *node, struct process *proces
         sim_fail(sim, "process %llu is told a wrong function or time",
                  (unsigned long long)process->number);
     sim_promise_check_give(sim, node, give.job, &give.span);
+    process->watched = process->watched || give.span.watch > 0;
     sim_queue_push(&process->gives, &give, sizeof give);
     check_slots(sim, node);
     sim_process_advance(sim, node, process);

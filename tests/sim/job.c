@@ -75,6 +75,11 @@ void sim_job_fill(struct sim *sim, struct app *app, int place)
         job->nests = (uint32_t)sim_dice(sim, 100);
     if (nested)
         job->spice = 0;
+    job->killer = UINT64_MAX;
+    if (sim->plan.killer && !sim->kills && !nested && job->count > 0) {
+        job->killer = sim_dice(sim, job->count);
+        sim->kills = true;
+    }
     job->ordered = sim_chance(sim, 2);
     job->read_us = sim_between(sim, 10, 30000);
     job->tasks = sim_alloc((job->count + 1) * sizeof *job->tasks);
@@ -104,6 +109,8 @@ enum behaviour sim_job_behaviour(const struct job *job, uint64_t index)
     static const enum behaviour kinds[] = {BEHAVE_FAIL,       BEHAVE_FLAKY, BEHAVE_CRASH,
                                            BEHAVE_CRASH_ONCE, BEHAVE_SLOW,  BEHAVE_HANG};
 
+    if (index == job->killer)
+        return BEHAVE_KILL_NODE;
     if (mix(job, index, 1) % 1000 < job->nests)
         return BEHAVE_NEST;
     if (mix(job, index, 2) % 1000 >= job->spice)
@@ -201,7 +208,7 @@ void sim_job_write_output(const struct job *job, const uint8_t *input, size_t si
 void sim_job_begin(struct sim *sim, struct job *job, uint64_t index, uint32_t attempt)
 {
     struct task *task = &job->tasks[index];
-    uint32_t causes = task->failures + task->losts + task->returns + 1;
+    uint32_t causes = task->failures + task->losts + task->returns + task->doubts + 1;
 
     if (attempt == 0 || attempt > causes)
         sim_fail(sim, "C%d job %llx task %llu: attempt %u, with %u causes", job->app,

@@ -71,6 +71,8 @@ static void configure(struct sim *sim, struct node *node, int place)
     config->start_timeout_ms = 3000;
     config->start_failures_max = (uint32_t)sim_between(sim, 2, 4);
     config->processes_idle_max = (uint32_t)sim_dice(sim, 4);
+    if (sim_chance(sim, 2))
+        config->orphan_after_ms = sim_between(sim, 1, sim_chance(sim, 2) ? 500 : 8000);
 }
 
 void sim_node_start(struct sim *sim, int place)
@@ -187,6 +189,7 @@ static void send(struct sim *sim, struct node *node, struct message **message)
 
     snprintf(who, sizeof who, "W%d>K", sim_node_place(sim, node));
     sim_trace_message(sim, who, *message);
+    sim_promise_said(sim, node, *message);
     if (node->link)
         sim_link_send(sim, node->link, TO_COORDINATOR, message);
     else
@@ -206,6 +209,10 @@ static bool carry_out(struct sim *sim, struct node *node, struct worker_effect *
                      sim_node_place(sim, node), effect->text);
         sim_promise_check_silence(sim, node->link, "a worker");
         relink(sim, node, effect->text);
+        break;
+    case WORKER_ORPHANED:
+        sim_trace(sim, "W%d is cut off: %s", sim_node_place(sim, node), effect->text);
+        sim_promise_check_orphaned(sim, node);
         break;
     case WORKER_PROGRAM_OPEN:
     case WORKER_PROGRAM_WRITE:
@@ -234,8 +241,13 @@ static bool is_present(struct sim *sim, struct node *node, const struct node_ite
     }
     if (item->event.kind == WORKER_MESSAGE && item->event.message->kind == MSG_DRAIN)
         node->ending = true;
-    if (item->event.kind == WORKER_MESSAGE)
-        sim_promise_told(sim, node, item->event.message);
+    if (item->event.kind != WORKER_MESSAGE)
+        return true;
+    if (item->event.message->kind == MSG_WELCOME)
+        node->welcomed = item->link;
+    if (item->link == node->welcomed)
+        node->heard_us = sim->now_us;
+    sim_promise_told(sim, node, item->event.message);
     return true;
 }
 
@@ -316,6 +328,7 @@ void sim_node_look(struct sim *sim, struct node *node)
         if (!carry_out(sim, node, &node->effects.items[i]))
             return;
     worker_effects_clear(&node->effects);
+    sim_promise_check_orphans(sim, node);
     uint64_t deadline_ms = worker_core_deadline(node->core);
     if (deadline_ms != UINT64_MAX)
         wake(sim, node,

@@ -91,7 +91,7 @@ void sim_job_take_done(struct sim *sim, struct app *app,
 }
 
 /* Whether the task had this reason to fail. */
-static bool may_fail(const struct sim *sim, const struct app *app, const struct job *job,
+static bool may_fail(struct sim *sim, const struct app *app, const struct job *job,
                      uint64_t index, int code)
 {
     const struct task *task = &job->tasks[index];
@@ -107,6 +107,7 @@ static bool may_fail(const struct sim *sim, const struct app *app, const struct 
     case FARPOOL_EPROCESSLOST:
         return task->blames && task->losts >= job->options.losses_max;
     case FARPOOL_ENODELOST:
+        sim_promise_check_beside(sim, job, index);
         return task->losts >= job->options.losses_max;
     case FARPOOL_ETASKTIMEOUT:
         return job->options.timeout_ms && task->failures > retries &&

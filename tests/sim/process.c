@@ -221,6 +221,11 @@ static void end_task(struct sim *sim, uint64_t place, uint64_t number, uint64_t 
     enum behaviour behaviour = sim_job_behaviour(give->job, index);
     bool first = give->span.attempt == 1;
 
+    if (behaviour == BEHAVE_KILL_NODE) {
+        sim_promise_check_kills(sim, give->job);
+        sim_fault_kill_node(sim, node);
+        return;
+    }
     if (process->cancel_marked && sim_chance(sim, 2))
         end_badly(sim, node, process, give, "cancelled");
     else if (behaviour == BEHAVE_FAIL || (behaviour == BEHAVE_FLAKY && first))

@@ -3,9 +3,12 @@
  * promise.c: what nobody would notice by a task that fails or hangs: who is taken for
  * dead has given cause for it, a worker that drains is given no more, what is cancelled
  * is not begun, what is more urgent goes first, a result ends only the attempt that is
- * under way, and memory stays within a bound. Each is shown to fail by a fault in
+ * under way, who is cut off for too long drops what it has, and memory stays within a
+ * bound. Each is shown to fail by a fault in
  * tests/seeded or a line of SIM_BREAKS. */
 #include "sim.h"
+
+#include <stdio.h>
 
 #ifdef SIM_SANITIZED /* its header is not everywhere */
 size_t __sanitizer_get_current_allocated_bytes(void);
@@ -70,6 +73,39 @@ void sim_promise_check_silence(struct sim *sim, uint64_t number, const char *who
              (unsigned long long)number);
 }
 
+/* -------------------------------------------------------------------- cut off */
+
+#define SLACK_US 2000 /* cores count in milliseconds */
+
+void sim_promise_check_orphaned(struct sim *sim, const struct node *node)
+{
+    const uint64_t after_us = 1000 * node->config.orphan_after_ms;
+
+    if (!after_us || sim->now_us + SLACK_US < node->heard_us + after_us)
+        sim_fail(sim, "W%d drops what it has before its time", sim_node_place(sim, node));
+}
+
+/* Who is cut off has no process any more that it has not killed, when it may have. */
+void sim_promise_check_orphans(struct sim *sim, const struct node *node)
+{
+    const uint64_t after_ms = node->config.orphan_after_ms;
+    const uint64_t silence_ms = sim->coordinator.config.silence_ms;
+    const uint64_t most_ms = after_ms > silence_ms ? after_ms : silence_ms;
+
+    if (!after_ms || sim->now_us < node->heard_us + 1000 * most_ms + SLACK_US)
+        return;
+    for (size_t i = 0; i < node->processes.count; i++) {
+        const struct process *process =
+            *(struct process **)sim_queue_at(&node->processes, i);
+
+        if (process->state != PROCESS_OVER && !process->killed)
+            sim_fail(sim, "W%d was cut off %llu ms ago, and process %llu runs",
+                     sim_node_place(sim, node),
+                     (unsigned long long)(sim->now_us - node->heard_us) / 1000,
+                     (unsigned long long)process->number);
+    }
+}
+
 /* ----------------------------------------------------------------- draining */
 
 /* The coordinator has heard, or said, that this worker drains. */
@@ -117,10 +153,111 @@ void sim_promise_told(struct sim *sim, const struct node *node,
 void sim_promise_check_give(struct sim *sim, const struct node *node,
                             const struct job *job, const struct msg_span *span)
 {
+    for (uint32_t i = 0; node->link && node->link == node->welcomed && i < span->count;
+         i++)
+        job->tasks[span->first + i].begun[sim_node_place(sim, node)] =
+            node->actor.incarnation << 32 | span->attempt;
     for (uint32_t i = 0; i < span->count; i++)
         if (job->tasks[span->first + i].cancelled_at & 1u << sim_node_place(sim, node))
             sim_fail(sim, "W%d gives task %llu to a process, and knew it was cancelled",
                      sim_node_place(sim, node), (unsigned long long)span->first + i);
+}
+
+/* ---------------------------------------------------------------- lost nodes */
+
+#define DOUBTS_MAX 8 /* as in the client's core */
+
+static uint64_t at_node(const struct node *node, uint32_t attempt)
+{
+    return node->actor.incarnation << 32 | attempt;
+}
+
+static void said_begin(struct sim *sim, const struct node *node,
+                       const struct message *message)
+{
+    struct job *job = sim_job_find(sim, message->begin.job);
+
+    if (job && message->begin.count == 1)
+        job->tasks[message->begin.first].asked[sim_node_place(sim, node)] =
+            at_node(node, message->begin.attempt);
+}
+
+void sim_promise_said(struct sim *sim, const struct node *node,
+                      const struct message *message)
+{
+    if (message->kind == MSG_BEGIN)
+        said_begin(sim, node, message);
+}
+
+/* What it did before it was given them (again) is another matter. */
+void sim_promise_given(struct sim *sim, int place, const struct message *message)
+{
+    struct job *job = sim_job_find(sim, message->tasks.job);
+
+    for (uint32_t i = 0; job && i < message->tasks.spans_count; i++)
+        for (uint32_t k = 0; k < message->tasks.spans[i].count; k++)
+            job->tasks[message->tasks.spans[i].first + k].begun[place] = 0;
+}
+
+/* A loss is counted only of what its node was about to begin; and what is told not to
+ * have begun there has not, as far as that node could tell. */
+static void check_fate(struct sim *sim, const struct job *job, uint64_t index,
+                       uint64_t at, int place, bool begun)
+{
+    if (begun && job->tasks[index].asked[place] != at)
+        sim_fail(sim,
+                 "task %llu of job %llx has a loss counted for W%d, which never "
+                 "asked to begin it",
+                 (unsigned long long)index, (unsigned long long)job->number, place);
+    if (!begun && job->tasks[index].begun[place] == at)
+        sim_fail(sim, "task %llu of job %llx began at W%d, and is told not to have",
+                 (unsigned long long)index, (unsigned long long)job->number, place);
+}
+
+void sim_promise_check_lost(struct sim *sim, const struct message *message)
+{
+    const struct job *job = sim_job_find(sim, message->lost.job);
+    unsigned long long incarnation;
+    int place;
+
+    if (!job || job->options.losses_max == 1 || message->lost.unsure ||
+        sscanf(message->lost.node, "n%d.%llu", &place, &incarnation) != 2)
+        return;
+    for (uint32_t i = 0; i < message->lost.ranges_count; i++) {
+        const struct msg_range *range = &message->lost.ranges[i];
+
+        for (uint64_t k = range->first; k - range->first < range->count; k++)
+            check_fate(sim, job, k, incarnation << 32 | range->attempt, place,
+                       message->lost.code == FARPOOL_ENODELOST);
+    }
+}
+
+/* However its nodes go, it ends: in doubt at first, and then by its losses. */
+void sim_promise_check_kills(struct sim *sim, struct job *job)
+{
+    job->kills += sim->settled;
+    if (job->kills > job->options.losses_max + DOUBTS_MAX)
+        sim_fail(sim, "a task of job %llx has killed %u nodes, and goes on",
+                 (unsigned long long)job->number, job->kills);
+}
+
+void sim_promise_check_beside(struct sim *sim, const struct job *job, uint64_t index)
+{
+    static const enum sim_fault others[] = {FAULT_CUT,
+                                            FAULT_HALF_OPEN,
+                                            FAULT_LAG,
+                                            FAULT_WORKER_KILL,
+                                            FAULT_WORKER_PAUSE,
+                                            FAULT_WORKER_STOP,
+                                            FAULT_COORDINATOR_KILL,
+                                            FAULT_COORDINATOR_PAUSE};
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (sim->plan.enabled[others[i]])
+            return;
+    if (index != job->killer && job->options.losses_max > 1)
+        sim_fail(sim, "task %llu of job %llx fails for what another did",
+                 (unsigned long long)index, (unsigned long long)job->number);
 }
 
 /* ----------------------------------------------------------------- priority */

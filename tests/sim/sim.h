@@ -144,6 +144,7 @@ enum behaviour {
     BEHAVE_HANG,       /* never ends */
     BEHAVE_SLOW,       /* takes seconds */
     BEHAVE_NEST,       /* opens the pool it runs in, and waits for a job of its own */
+    BEHAVE_KILL_NODE,  /* kills its node every time */
 };
 
 enum task_end { TASK_OPEN, TASK_DONE, TASK_FAILED };
@@ -151,12 +152,16 @@ enum task_end { TASK_OPEN, TASK_DONE, TASK_FAILED };
 /* What is known of a task, from all sides. */
 struct task {
     enum task_end end;
-    int code;              /* of TASK_FAILED */
-    uint32_t begins;       /* times that a process began it */
-    uint32_t blames;       /* processes that ended in it */
-    uint32_t losts;        /* losses (EPROCESSLOST, ENODELOST) that reached the client */
-    uint32_t failures;     /* other failures that reached it */
-    uint32_t returns;      /* LOSTs that say that it has not run */
+    int code;          /* of TASK_FAILED */
+    uint32_t begins;   /* times that a process began it */
+    uint32_t blames;   /* processes that ended in it */
+    uint32_t losts;    /* losses (EPROCESSLOST, ENODELOST) that reached the client */
+    uint32_t failures; /* other failures that reached it */
+    uint32_t returns;  /* LOSTs that say that it has not run */
+    uint32_t doubts;   /* LOSTs that do not know whether it had begun */
+    uint64_t asked[NODES_MAX]; /* a node's incarnation and the attempt that it asked for
+                                  (BEGIN) by itself; 0: none */
+    uint64_t begun[NODES_MAX]; /* the same, given to a process while the link was up */
     uint32_t sent;         /* attempt of the copy under way from the client; 0: none */
     bool again;            /* was under way on an earlier link, and is to be sent again */
     uint32_t cancelled_at; /* places of nodes that were told so, a bit each */
@@ -179,6 +184,8 @@ struct job {
     uint64_t task_us; /* usual time of one */
     uint32_t spice;   /* tasks in a thousand that do not simply behave well */
     uint32_t nests;   /* tasks in a thousand that nest */
+    uint64_t killer;  /* index of the task that kills its node; UINT64_MAX: none */
+    uint32_t kills;   /* nodes that it has killed since the faults are over */
     bool ordered;     /* lazy: read in order */
     uint64_t read_us; /* lazy: between two reads */
     struct task *tasks;
@@ -249,7 +256,8 @@ struct process {
     uint64_t epoch; /* timers of an older one are void */
     uint64_t begun; /* tasks in its life */
     bool cancel_marked;
-    int nested; /* app of the running task, -1: none */
+    bool watched; /* may have waited for GO without a slot, and go on beside others */
+    int nested;   /* app of the running task, -1: none */
     /* Ended and not yet published: the `pending` tasks before `next` of the first give.
      */
     uint32_t pending;
@@ -275,6 +283,8 @@ struct node {
     struct worker_effects effects;
     struct queue inbox; /* struct node_item */
     uint64_t link;      /* 0: none */
+    uint64_t welcomed;  /* the last link that was */
+    uint64_t heard_us; /* when it last handled a message on that one, before it left it */
     bool dialing, ending;
     bool may_drain;         /* an operator asked for it, which may not have come here */
     bool program_fails;     /* no program can be stored here */
@@ -314,6 +324,7 @@ struct plan {
     bool starts_fail, programs_fail, initializer_fails, nested;
     bool speculates; /* some jobs do; in seeds that are even */
     bool slow;       /* some nodes are slow, without being dead */
+    bool killer;     /* a task kills its node */
     uint64_t faults_until_us;
 };
 
@@ -331,6 +342,7 @@ struct sim {
     struct queue lines; /* struct line *, what was printed */
     uint32_t next_tag;
     int lender;   /* with BREAK_LEND_KEY: whose key a squatter has */
+    bool kills;   /* some job has the task that kills nodes */
     bool settled; /* faults are over */
     bool finished;
     bool starts_failed; /* a process ended before it was ready */
@@ -541,17 +553,31 @@ void sim_window_reset(struct app *app);
 void sim_promise_begin(struct sim *sim);
 void sim_promise_check_heap(struct sim *sim);
 void sim_promise_check_silence(struct sim *sim, uint64_t number, const char *who);
+/* A node says that it was cut off for too long; and has looked at everything. */
+void sim_promise_check_orphaned(struct sim *sim, const struct node *node);
+void sim_promise_check_orphans(struct sim *sim, const struct node *node);
 void sim_promise_drain(struct link *link);
 void sim_promise_check_tasks(struct sim *sim, const struct link *link);
 void sim_promise_told(struct sim *sim, const struct node *node,
                       const struct message *message);
+/* What a node says of tasks, and what its coordinator makes of it when it is gone. */
+void sim_promise_said(struct sim *sim, const struct node *node,
+                      const struct message *message);
+void sim_promise_given(struct sim *sim, int place, const struct message *message);
+void sim_promise_check_lost(struct sim *sim, const struct message *message);
 void sim_promise_check_give(struct sim *sim, const struct node *node,
                             const struct job *job, const struct msg_span *span);
+/* The task that kills nodes does so once more. */
+void sim_promise_check_kills(struct sim *sim, struct job *job);
+/* A task ends since nodes were lost, and none went but by the one that kills them. */
+void sim_promise_check_beside(struct sim *sim, const struct job *job, uint64_t index);
 void sim_promise_check_priority(struct sim *sim, const struct app *app,
                                 const struct job *job, const struct message *message);
 
 /* fault.c -------------------------------------------------------------------------- */
 
+/* A task kills its node; another daemon comes there soon. */
+void sim_fault_kill_node(struct sim *sim, struct node *node);
 /* The cluster, its clients, and what will happen to them. */
 void sim_plan_make(struct sim *sim);
 void sim_plan_print(const struct sim *sim);

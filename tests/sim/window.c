@@ -5,6 +5,8 @@
  * what the client was told of each task, which job.c weighs when a task fails. */
 #include "sim.h"
 
+#define DOUBTS_MAX 8 /* as in the client's core */
+
 void sim_window_reset(struct app *app)
 {
     for (int i = 0; i < app->jobs_count; i++)
@@ -114,13 +116,15 @@ static void receive_failed(struct sim *sim, struct app *app, struct job *job,
 }
 
 static void receive_lost(struct app *app, struct job *job, const struct msg_range *range,
-                         int code)
+                         const struct message *message)
 {
     for (uint64_t i = 0; i < range->count; i++) {
         struct task *task = &job->tasks[range->first + i];
 
-        if (code == FARPOOL_EDRAINED)
+        if (message->lost.code == FARPOOL_EDRAINED)
             task->returns++;
+        else if (message->lost.unsure && task->doubts < DOUBTS_MAX)
+            task->doubts++;
         else
             task->losts++;
         if (range->attempt == 0 || range->attempt == task->sent)
@@ -153,7 +157,7 @@ void sim_window_received(struct sim *sim, struct app *app, const struct message 
     case MSG_LOST:
         job = sim_app_job(app, message->lost.job);
         for (uint32_t i = 0; job && i < message->lost.ranges_count; i++)
-            receive_lost(app, job, &message->lost.ranges[i], message->lost.code);
+            receive_lost(app, job, &message->lost.ranges[i], message);
         break;
     default:
         break;

@@ -309,8 +309,11 @@ static inline void fixture_collect(struct fixture *fixture, uint64_t give, uint6
         struct told *told = fixture_expect(fixture, WORKER_PROCESS_DONE);
         assert_int_equal(told->event.give, give);
         assert_int_equal(told->event.first, first + done);
-        struct msg_span span = {told->event.first, told->event.count, 1,
-                                told->event.sizes, told->event.data};
+        struct msg_span span = {.first = told->event.first,
+                                .count = told->event.count,
+                                .attempt = 1,
+                                .sizes = told->event.sizes,
+                                .data = told->event.data};
         assert_true(span_valid(&span));
         const struct payload *data = told->event.data;
         if (outputs != NULL && data != NULL) {

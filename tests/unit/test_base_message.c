@@ -322,8 +322,8 @@ static void print_is_one_line(void **state)
         (struct msg_span){.count = 8, .attempt = 1, .data = payload_copy("12345678", 8)};
     message->tasks.spans[1] = (struct msg_span){.first = 9, .count = 1, .attempt = 2};
     const char *wanted =
-        "TASKS pool=3f2a.. job=1 spans=[{first=0 count=8 attempt=1 sizes=- "
-        "data=8B} {first=9 count=1 attempt=2 sizes=- data=-}]";
+        "TASKS pool=3f2a.. job=1 spans=[{first=0 count=8 attempt=1 watch=0 sizes=- "
+        "data=8B} {first=9 count=1 attempt=2 watch=0 sizes=- data=-}]";
     char text[400];
     assert_string_equal(message_print(message, text, sizeof text), wanted);
     for (size_t size = 1; size < sizeof text; size++) {

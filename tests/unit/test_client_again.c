@@ -163,7 +163,8 @@ static void test_tells_again(void **state)
     const uint64_t job = script_map(&script, 10);
     script_loss(&script, job, 0, 4, 1, FARPOOL_ENODELOST);
     const struct client_effect *effect = told(&script, 0, 4, 2);
-    assert_int_equal(effect->losses, 1);
+    assert_int_equal((uint32_t)effect->losses, 1);
+    assert_int_equal(effect->losses >> 32, WATCH_ONE); /* and is watched */
     assert_int_equal(effect->failures, 0);
     script_loss(&script, job, 4, 1, 1, FARPOOL_EDRAINED);
     assert_int_equal(told(&script, 4, 1, 2)->losses, 0);

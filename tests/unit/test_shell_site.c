@@ -131,10 +131,17 @@ static void times_are_read(void **state)
     in_seconds(taken((char[]){"--until=1"}).site.until_ms, 0); /* long ago: at once */
     assert_int_not_equal(taken((char[]){"--until=1"}).site.until_ms, 0);
     assert_int_equal(taken((char[]){"--idle=90"}).site.idle_ms, 90000);
-    static const char *const wrong[] = {
-        "--until=",    "--until=soon",  "--until=+",        "--until=+1s",
-        "--until=-10", "--until=12:00", "--idle=0",         "--idle=",
-        "--idle=1.5",  "--idle=-1",     "--idle=100000001", "--until=+100000001"};
+    assert_int_equal(taken(NULL).core.orphan_after_ms, ORPHAN_AFTER_MS);
+    assert_int_equal(taken((char[]){"--orphan-after=90"}).core.orphan_after_ms, 90000);
+    assert_int_equal(taken((char[]){"--orphan-after=0"}).core.orphan_after_ms, 0);
+    static const char *const wrong[] = {"--until=",          "--until=soon",
+                                        "--until=+",         "--until=+1s",
+                                        "--until=-10",       "--until=12:00",
+                                        "--idle=0",          "--idle=",
+                                        "--idle=1.5",        "--idle=-1",
+                                        "--idle=100000001",  "--until=+100000001",
+                                        "--orphan-after=",   "--orphan-after=-1",
+                                        "--orphan-after=1h", "--orphan-after=100000001"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         snprintf(text, sizeof text, "%s", wrong[i]);
         refused(text);

@@ -82,6 +82,95 @@ static void the_same_coordinator_had_given_this_worker_up(void **state)
     assert_int_equal(fake_counts(f).pools, 1);
 }
 
+static void cut_off_for_too_long(void **state)
+{
+    struct fake *f = *state;
+    fake_create(f, 2);
+    f->config.orphan_after_ms = 30000;
+    fake_run(f);
+    fake_welcome(f, 1, 0);
+    fake_message(f, fake_pool_open(1, 0));
+    fake_program(f, WORKER_PROGRAM_READY);
+    fake_ready_all(f);
+    fake_message(f, fake_job_open(1, 1));
+    fake_tasks(f, 1, 1, 0, 10);
+    fake_settle(f);
+    f->now += 200;
+    fake_finish(f, 1, 1, 10000000);
+    const uint64_t heard = f->now;
+    struct message *message = message_create(MSG_HEARTBEAT);
+    fake_message(f, message);
+    f->now += 4000;
+    fake_event(f, WORKER_LINK_DOWN);
+    fake_settle(f);
+    /* It goes on with what it has, and a link that nobody answers on changes nothing. */
+    fake_finish(f, 2, 1, 10000000);
+    fake_event(f, WORKER_LINK_UP);
+    fake_settle(f);
+    f->now = heard + 29999;
+    fake_settle(f);
+    fake_event(f, WORKER_LINK_DOWN);
+    assert_int_equal(fake_logged(f, WORKER_ORPHANED), 0);
+    assert_int_equal(fake_counts(f).held, 8);
+    assert_true(worker_core_deadline(f->core) <= heard + 30000);
+    f->now = heard + 30000;
+    fake_settle(f);
+    assert_int_equal(fake_logged(f, WORKER_ORPHANED), 1);
+    assert_string_equal(fake_effect(f, WORKER_ORPHANED, 0)->text,
+                        "cut-off-ms=30000 tasks=8 results=2 processes=2");
+    assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 2);
+    assert_int_equal(fake_counts(f).held + fake_counts(f).unacked, 0);
+    fake_reap(f);
+    fake_settle(f);
+    assert_int_equal(fake_counts(f).processes + fake_counts(f).pools, 0);
+    assert_true(worker_core_deadline(f->core) == UINT64_MAX); /* once is enough */
+    /* The next coordinator, the same or not, is told that nothing is here; and no number
+     * of a result comes again, as an ACK for it may be on its way. */
+    fake_forget(f);
+    fake_welcome(f, 1, 0);
+    fake_settle(f);
+    assert_true(id_is_zero(&fake_nth(f, MSG_HELLO_WORKER, 0)->hello_worker.previous));
+    assert_int_equal(fake_sent(f, MSG_HELD) + fake_sent(f, MSG_DONE), 0);
+    fake_message(f, fake_pool_open(1, 0));
+    fake_program(f, WORKER_PROGRAM_READY);
+    fake_ready_all(f);
+    fake_message(f, fake_job_open(1, 1));
+    fake_tasks(f, 1, 1, 0, 1);
+    fake_settle(f);
+    fake_finish(f, fake_given(f, 3) > 0 ? 3 : 4, 1, 10000000);
+    fake_pass(f, 1000);
+    assert_int_equal(fake_nth(f, MSG_DONE, 0)->done.results[0].seq, 2);
+}
+
+/* A daemon that was stopped (SIGSTOP) for hours, and did nothing meanwhile. */
+static void cut_off_while_it_was_stopped(void **state)
+{
+    struct fake *f = *state;
+    fake_create(f, 1);
+    f->config.orphan_after_ms = 3600000;
+    fake_run(f);
+    fake_welcome(f, 1, 0);
+    fake_message(f, fake_pool_open(1, 0));
+    fake_program(f, WORKER_PROGRAM_READY);
+    fake_ready_all(f);
+    f->now += 7200000;
+    fake_settle(f); /* the link is silent, and has been for longer than that */
+    assert_int_equal(fake_logged(f, WORKER_RELINK), 1);
+    assert_int_equal(fake_logged(f, WORKER_ORPHANED), 1);
+    assert_int_equal(fake_logged(f, WORKER_PROCESS_KILL), 1);
+}
+
+static void cut_off_for_ever_with_no_limit(void **state)
+{
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 10);
+    fake_event(f, WORKER_LINK_DOWN);
+    f->now += UINT64_C(1) << 40;
+    fake_settle(f);
+    assert_int_equal(fake_logged(f, WORKER_ORPHANED), 0);
+    assert_int_equal(fake_counts(f).held, 10);
+}
+
 static void held_and_finished_tasks_that_come_again(void **state)
 {
     struct fake *f = *state;
@@ -266,6 +355,9 @@ int main(void)
         FAKE_TEST(another_coordinator_gets_unacked_results_again),
         FAKE_TEST(held_is_told_first_also_when_memory_runs_out),
         FAKE_TEST(the_same_coordinator_had_given_this_worker_up),
+        FAKE_TEST(cut_off_for_too_long),
+        FAKE_TEST(cut_off_while_it_was_stopped),
+        FAKE_TEST(cut_off_for_ever_with_no_limit),
         FAKE_TEST(held_and_finished_tasks_that_come_again),
         FAKE_TEST(a_silent_coordinator_is_dropped_and_heartbeats_go_out),
         FAKE_TEST(refused),

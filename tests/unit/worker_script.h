@@ -91,7 +91,8 @@ FAKE struct message *fake_tasks_message(uint8_t pool, uint64_t job, uint64_t fir
     message->tasks.spans_count = 1;
     struct payload *data = payload_create(4 * (size_t)count);
     memset(payload_bytes(data), 1, data->size);
-    message->tasks.spans[0] = (struct msg_span){first, count, attempt, NULL, data};
+    message->tasks.spans[0] = (struct msg_span){
+        .first = first, .count = count, .attempt = attempt, .data = data};
     return message;
 }
 
