@@ -24,8 +24,9 @@ static int return_none(struct worker_core *core, const struct id *pool, uint64_t
     return 0;
 }
 
-/* Half of the chunks that have not begun, by what is known here: who asked for so many may
- * have heard long ago how many there are, and others would have to bring some back. */
+/* Half of the chunks that have not begun, by what is known here: who asked for so many
+ * may have heard long ago how many there are, and others would have to bring some back.
+ */
 static uint64_t half_unbegun(const struct job *job)
 {
     const uint64_t chunk = job->chunk > 0 ? job->chunk : 1;
