@@ -24,6 +24,17 @@ static int echo(farpool_task *task)
 }
 FARPOOL_BYTES_FUNCTION(echo)
 
+/* For ever, if its first byte is not 0. */
+static int echo_or_stay(farpool_task *task)
+{
+    const uint8_t *input = farpool_task_input(task, NULL);
+
+    while (input[0] != 0)
+        pause();
+    return echo(task);
+}
+FARPOOL_BYTES_FUNCTION(echo_or_stay)
+
 static int no_arguments(farpool_task *task, const struct msgpack_object *arguments,
                         struct msgpack_packer *result)
 {
@@ -367,17 +378,19 @@ static void unclosed_pool_without_work_is_not(void **state)
 
 static void shutdown_with_a_full_queue(void **state)
 {
-    enum { COUNT = 3000 };
+    enum { COUNT = 3000, SIZE = 20000 };
     farpool_pool *pool = fixture_open(NULL);
     farpool_bytes *items = malloc(COUNT * sizeof *items);
-    uint8_t *block = calloc(1, 20000);
+    uint8_t *block = calloc(2, SIZE);
     farpool_error error;
     farpool_job *job;
 
     (void)state;
+    block[SIZE] = 1; /* the last one's: however fast the machine, the job does not end */
     for (int i = 0; i < COUNT; i++)
-        items[i] = (farpool_bytes){block, 20000};
-    job = farpool_map_bytes_async(pool, FARPOOL_REF(echo), items, COUNT, NULL, &error);
+        items[i] = (farpool_bytes){i < COUNT - 1 ? block : block + SIZE, SIZE};
+    job = farpool_map_bytes_async(pool, FARPOOL_REF(echo_or_stay), items, COUNT, NULL,
+                                  &error);
     assert_int_equal(farpool_job_wait(job, 5), FARPOOL_ETIMEDOUT);
     fixture_terminate(pool);
     assert_int_equal(farpool_job_get(job, 0, &error), FARPOOL_ETERMINATED);

@@ -81,6 +81,7 @@ FARPOOL_FUNCTION(leave, int64_t, leaving)
 /* ---------------------------------------------------------------- one pool's life */
 
 struct life {
+    const char *arguments[5]; /* the worker's, which the cluster refers to */
     struct cluster *cluster;
     leaving input;
     int fd;
@@ -88,12 +89,14 @@ struct life {
 
 static void life_begin(struct life *life, enum how how, const char *groups)
 {
+    static const char *const silence[] = {"--silence-ms", "1000", NULL};
     static int number;
     const char *const arguments[] = {"--groups", groups, "--orphan-after", ORPHAN_AFTER,
                                      NULL};
-    const char *const silence[] = {"--silence-ms", "1000", NULL};
 
-    assert_int_equal(cluster_start_with(1, 1, silence, arguments, &life->cluster), 0);
+    memcpy(life->arguments, arguments, sizeof arguments);
+    assert_int_equal(cluster_start_with(1, 1, silence, life->arguments, &life->cluster),
+                     0);
     memset(&life->input, 0, sizeof life->input);
     life->input.how = how;
     snprintf(life->input.path, sizeof life->input.path, "%s/remains-%d", fixture_folder(),
