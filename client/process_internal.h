@@ -67,6 +67,7 @@ struct batch {
 struct printing {
     bool captured;
     int pipes[2];         /* duplicates of stdout and stderr, whatever becomes of these */
+    int unread;           /* an epoll on their other ends; -1: could not be had */
     uint64_t written[2];  /* bytes told */
     uint64_t give, first; /* the tasks that have ended since it was looked at, */
     uint64_t count;       /* if any, */

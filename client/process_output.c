@@ -6,9 +6,11 @@
  * to them than before, a record tells the host how many, and whose they are.
  *
  * How many bytes were written in all, by whatever means, is what the host has read and
- * what is left in the pipe. Asking takes two system calls: so where tasks have printed
- * nothing for long, those that are short are looked at together, before their results
- * go. Until then running.since says that any of them may be the one. */
+ * what is left in the pipes. That nothing is left in either, as nearly always, one system
+ * call on an epoll tells; else each is asked. Even that is dear for a short task: so
+ * where tasks have printed nothing for long, those that are short are looked at together,
+ * before their results go. Until then running.since says that any of them may be the one.
+ */
 #include "client/process_internal.h"
 
 #include <fcntl.h>
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +29,29 @@
 #define TRIES_MAX 20000 /* about a second: then it does without */
 #define ALONE 256       /* tasks behind one that printed that are looked at one by one */
 
+/* The end of a pipe that is read from, of which the other end is at hand; -1: no /proc,
+ * or it is no pipe. */
+static int open_other_end(int pipe)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", pipe);
+    return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
+static int watch(int pipe_out, int pipe_err)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    const int out = open_other_end(pipe_out), err = open_other_end(pipe_err);
+    const int unread = epoll_create1(EPOLL_CLOEXEC);
+    if (unread >= 0 && epoll_ctl(unread, EPOLL_CTL_ADD, out, &event) == 0 &&
+        epoll_ctl(unread, EPOLL_CTL_ADD, err, &event) == 0)
+        return unread;
+    close(unread);
+    close(out);
+    close(err);
+    return -1;
+}
+
 void process_output_open(struct process *self)
 {
     struct printing *printing = &self->printing;
@@ -34,8 +60,15 @@ void process_output_open(struct process *self)
         return;
     for (int which = 0; which < 2; which++)
         printing->pipes[which] = fcntl(which + 1, F_DUPFD_CLOEXEC, self->bell);
+    printing->unread = watch(printing->pipes[0], printing->pipes[1]);
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
     printing->alone = ALONE;
+}
+
+static bool nothing_is_left(const struct printing *printing)
+{
+    struct epoll_event event;
+    return printing->unread >= 0 && epoll_wait(printing->unread, &event, 1, 0) == 0;
 }
 
 /* false: it changed while we looked, or the host is reading. */
@@ -45,10 +78,11 @@ static bool look(struct process *self, uint64_t written[2])
     uint32_t turn = atomic_load_explicit(&output->turn, memory_order_acquire);
     if (turn % 2 == 1)
         return false;
+    const bool empty = nothing_is_left(&self->printing);
     for (int which = 0; which < 2; which++) {
         int left = 0;
         written[which] = UINT64_MAX;
-        if (ioctl(self->printing.pipes[which], FIONREAD, &left) == 0)
+        if (empty || ioctl(self->printing.pipes[which], FIONREAD, &left) == 0)
             written[which] =
                 atomic_load_explicit(&output->read[which], memory_order_acquire) +
                 (uint64_t)left;
