@@ -140,7 +140,8 @@ class Connection:
 class Proxy:
     def __init__(self, server, faults=()):
         """server: (host, port). faults: a list, of which each connection takes the first,
-        or a function of the connection's number (from 0)."""
+        and gives it back if it ends before that struck; or a function of the connection's
+        number (from 0)."""
         self.server = server
         self.faults = faults if callable(faults) else list(faults)
         self.connections, self.struck, self.bytes_max = 0, 0, [0, 0]
@@ -161,6 +162,10 @@ class Proxy:
             return self.faults(self.connections - 1)
         return self.faults.pop(0) if self.faults else Fault()
 
+    def give_back(self, fault):
+        if fault.what and not fault.struck and not callable(self.faults):
+            self.faults.insert(0, fault)
+
     async def accept(self, reader, writer):
         self.connections += 1
         connection = Connection(self, self.next_fault(), (reader, writer))
@@ -169,6 +174,7 @@ class Proxy:
             await connection.run()
         finally:
             self.open.discard(connection)
+            self.give_back(connection.fault)
 
     def cut_all(self):
         for connection in list(self.open):
