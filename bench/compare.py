@@ -38,10 +38,12 @@ FIGURES = {
     "skewend_x": ("two of 300 ms at the end", "x ideal", False),
     "kill_lost_ms": ("a process killed in mid-map", "ms lost", False),
     "start_ms": ("start to first result", "ms", False),
+    "commands_s": ("commands (true), one by one", "commands/s", True),
 }
 WORKS = ["noop1", "noop", "async", "apply", "echo", "eff1ms", "eff100us", "eff10us", "skew",
-         "skewend", "kill", "start"]
+         "skewend", "kill", "start", "commands"]
 ALL = set(WORKS)
+CALLS = ALL - {"commands"}  # of a function: what all but shell tools do
 
 
 class Failed(Exception):
@@ -51,7 +53,7 @@ class Failed(Exception):
 class Peer:
     """One column: how its works are started. Without servers, unless it says so."""
 
-    def __init__(self, name, command, works=ALL, environment=None):
+    def __init__(self, name, command, works=CALLS, environment=None):
         self.name, self.command, self.works = name, command, works
         self.environment = environment or {}
 
@@ -68,12 +70,34 @@ class Peer:
             return run(self.words(work), environment, start)
 
 
+def run_commands(*command):
+    return [PYTHON, f"{HERE}/peers/commands.py", *command]
+
+
+class Shell(Peer):
+    """A tool of the shell, that runs commands."""
+
+    def __init__(self, name, *command):
+        super().__init__(name, run_commands(*command), {"commands"})
+
+    def words(self, work):
+        return self.command
+
+
 class Farpool(Peer):
-    """On a coordinator and two workers of its own, on loopback TCP."""
+    """On this machine's cores."""
 
     def __init__(self, name, build):
-        super().__init__(name, [f"{build}/bench/farpool-bench"])
+        super().__init__(name, [f"{build}/bench/farpool-bench"], ALL, {"FARPOOL_COORDINATOR": ""})
         self.build = build
+
+    def words(self, work):
+        return run_commands(f"{self.build}/farpool", "map", "true") if work == "commands" \
+            else super().words(work)
+
+
+class FarpoolCluster(Farpool):
+    """On a coordinator and two workers of its own, on loopback TCP."""
 
     @contextlib.contextmanager
     def servers(self):
@@ -159,12 +183,11 @@ def peers_of(build):
     mpi = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "3",
            "--mca", "mpi_yield_when_idle", "1"]
     ob1 = ["--mca", "pml", "ob1"]
-    queues = ALL - {"async"}
+    queues = CALLS - {"async"}
     folder = f"{build}/bench/peers"
     return [
-        Peer("Farpool, embedded", [f"{build}/bench/farpool-bench"],
-             environment={"FARPOOL_COORDINATOR": ""}),
-        Farpool("Farpool, cluster", build),
+        Farpool("Farpool, embedded", build),
+        FarpoolCluster("Farpool, cluster", build),
         Peer("multiprocessing.Pool", [*python, "multiprocessing"]),
         Peer("ProcessPoolExecutor", [*python, "executor"]),
         Peer("joblib", [*python, "joblib"]),
@@ -181,6 +204,8 @@ def peers_of(build):
         Queue("Redis lists", f"{folder}/peer-redis",
               ["redis-server", "--bind", "127.0.0.1", "--port", "{port}", "--save", "",
                "--appendonly", "no"], queues),
+        Shell("xargs", "xargs", "-P2", "-n1", "true"),
+        Shell("GNU parallel", "parallel", "-j2", "true"),
         # Floors: no pools, but what they are made of.
         Peer("raw ZeroMQ chain", [f"{folder}/peer-chain"], queues - {"kill"}),
         Peer("raw shared rings", [f"{folder}/peer-ring"],
@@ -257,7 +282,7 @@ def describe_machine():
 
 def write_report(path, peers, works, values, failures, rounds):
     packages = ["python3", "python3-joblib", "python3-mpi4py", "python3-distributed", "openmpi-bin",
-                "gearman-job-server", "beanstalkd", "redis-server", "libzmq5"]
+                "gearman-job-server", "beanstalkd", "redis-server", "parallel", "findutils", "libzmq5"]
     shown = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}, ", *packages],
                            text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     svg = os.path.splitext(path)[0] + ".svg"
