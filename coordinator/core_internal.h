@@ -72,6 +72,7 @@
 #define TWIN_LOOK_MS 10     /* between two looks for slow tasks */
 #define TWINS_MAX 4096      /* second holders of one job's tasks */
 #define WATCH_WAIT_MS 10000 /* for others to end, of a last try */
+#define LEFT_MS 10000       /* for a LOAD to tell whether what was cancelled runs on */
 #define BEGINS_MAX 1024     /* of one worker that are remembered */
 #define RECALL_WORKERS 8    /* looked at in one FLUSH */
 #define RECALL_JOBS 32
@@ -711,6 +712,10 @@ int ktasks_tell_lost(struct coordinator_core *core, const struct placement *plac
 int kbegin(struct coordinator_core *core, struct worker *worker,
            const struct message *message);
 void kwatch_forget_worker(struct worker *worker);
+/* Results of these have come from it, or it has given them back. */
+void kwatch_over(struct worker *worker, const struct job *job,
+                 const struct msg_range *range);
+void kwatch_load(struct worker *worker, const struct message *load);
 int kwatch_flush(struct coordinator_core *core);
 uint64_t kwatch_deadline(const struct coordinator_core *core);
 static inline bool kwatch_is_begun(const struct span_item *item)

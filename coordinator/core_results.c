@@ -156,6 +156,8 @@ static void end_record(struct coordinator_core *core, struct job *job,
     if (!worker)
         return;
     worker->done += ended;
+    const struct msg_range range = {record->first, record->count, record->attempt};
+    kwatch_over(worker, job, &range);
     struct placement *placement = kplacement_find(job, worker);
     if (placement)
         kplacement_results(core, placement, record->count);

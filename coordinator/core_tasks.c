@@ -470,8 +470,10 @@ int kreturned(struct coordinator_core *core, struct worker *worker,
     if (cut_returned(job, message))
         return FARPOOL_ENOMEM;
     const uint64_t before = placement->tasks;
-    for (uint32_t i = 0; i < message->returned.ranges_count; i++)
+    for (uint32_t i = 0; i < message->returned.ranges_count; i++) {
         take_returned(core, placement, &message->returned.ranges[i]);
+        kwatch_over(worker, job, &message->returned.ranges[i]);
+    }
     if (placement->recall == RECALL_ASKED)
         kplacement_recall(core, placement,
                           placement->tasks == before ? RECALL_FRUITLESS : RECALL_NONE, 0);

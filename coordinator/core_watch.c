@@ -11,7 +11,9 @@
  * blamed for it. Each waits for WATCH_WAIT_MS at most; from then on the two are together,
  * and a loss is neither's. Tasks of nested jobs wait for nobody: others wait for them.
  *
- * `begun` is by what was asked for: what has ended since is found by looking. */
+ * `begun` is by what was asked for. What was cancelled, or whose job is over, is nobody's
+ * here any more, but may go on there, and end the node: until its worker's LOAD does not
+ * name its job, LEFT_MS later, since such a LOAD may be from before it began. */
 #include "coordinator/core_internal.h"
 
 struct begin {
@@ -20,6 +22,10 @@ struct begin {
     uint32_t count, attempt;
     uint64_t since_ms;
     bool waits; /* it was told so */
+    /* Of what had GO: */
+    uint32_t over;    /* tasks whose results have come, or that were given back */
+    bool runs;        /* its job does there, by the last LOAD */
+    uint64_t left_ms; /* since when none of it is expected any more; 0: some is */
     TAILQ_ENTRY(begin) entry;
 };
 
@@ -73,9 +79,19 @@ static bool is_last(const struct span_item *item)
     return item && item->span.watch == WATCH_LAST;
 }
 
+/* Whether it may go on though nobody expects anything of it. */
+static bool lingers(struct coordinator_core *core, struct begin *begin)
+{
+    if (!begin->left_ms)
+        begin->left_ms = core->now_ms;
+    const uint64_t until_ms = add_saturated(begin->left_ms, LEFT_MS);
+    if (core->now_ms < until_ms)
+        core->watch_ms = smaller(core->watch_ms, until_ms);
+    return begin->runs || core->now_ms < until_ms;
+}
+
 /* What goes on of what had GO; *ret_last: something whose next loss is its last. */
-static bool goes_on(const struct coordinator_core *core, struct worker *worker,
-                    bool *ret_last)
+static bool goes_on(struct coordinator_core *core, struct worker *worker, bool *ret_last)
 {
     struct begin *begin, *next;
     *ret_last = false;
@@ -83,10 +99,47 @@ static bool goes_on(const struct coordinator_core *core, struct worker *worker,
         const struct span_item *item = first_of(job_of(core, begin), worker, begin);
         if (item && kwatch_is_begun(item))
             *ret_last = *ret_last || is_last(item);
-        else
+        else if (item || !lingers(core, begin))
             drop(worker, &worker->begun, begin);
     }
     return !TAILQ_EMPTY(&worker->begun);
+}
+
+static bool is_of(const struct begin *begin, const struct id *pool, uint64_t job)
+{
+    return begin->job == job && id_equal(&begin->pool, pool);
+}
+
+void kwatch_over(struct worker *worker, const struct job *job,
+                 const struct msg_range *range)
+{
+    const uint64_t end = add_saturated(range->first, range->count);
+    struct begin *begin, *next;
+    TAILQ_FOREACH_SAFE (begin, &worker->begun, entry, next) {
+        const uint64_t first = larger(begin->first, range->first);
+        const uint64_t past = smaller(begin->first + begin->count, end);
+        if (first >= past || begin->attempt != range->attempt ||
+            !is_of(begin, &job->pool->id, job->number))
+            continue;
+        begin->over += (uint32_t)(past - first);
+        if (begin->over >= begin->count)
+            drop(worker, &worker->begun, begin);
+    }
+}
+
+static bool is_running(const struct begin *begin, const struct message *load)
+{
+    for (uint32_t i = 0; i < load->load.jobs_count; i++)
+        if (is_of(begin, &load->load.jobs[i].pool, load->load.jobs[i].job))
+            return load->load.jobs[i].running > 0;
+    return false;
+}
+
+void kwatch_load(struct worker *worker, const struct message *load)
+{
+    struct begin *begin;
+    TAILQ_FOREACH (begin, &worker->begun, entry)
+        begin->runs = is_running(begin, load);
 }
 
 /* ------------------------------------------------------------------- saying */
@@ -157,15 +210,17 @@ static int answer(struct coordinator_core *core, struct worker *worker,
 }
 
 /* A process asks for one thing at a time, and each task is asked for by one: what was
- * asked for before was cancelled, or its process has ended. */
+ * asked for before was cancelled, or its process has ended; what lingered is over. */
 static void drop_earlier(struct worker *worker, const struct begin *later)
 {
     struct begin *begin, *next;
     TAILQ_FOREACH_SAFE (begin, &worker->asked, entry, next)
         if (begin->process == later->process ||
-            (begin->first == later->first && begin->job == later->job &&
-             id_equal(&begin->pool, &later->pool)))
+            (begin->first == later->first && is_of(begin, &later->pool, later->job)))
             drop(worker, &worker->asked, begin);
+    TAILQ_FOREACH_SAFE (begin, &worker->begun, entry, next)
+        if (begin->left_ms && begin->process == later->process)
+            drop(worker, &worker->begun, begin);
 }
 
 static struct begin begin_of(const struct coordinator_core *core,

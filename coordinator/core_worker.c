@@ -276,6 +276,7 @@ int kworker_load(struct coordinator_core *core, struct worker *worker,
     worker->processes = processes;
     worker->started = started;
     worker->running = 0;
+    kwatch_load(worker, message);
     for (uint32_t i = 0; i < message->load.jobs_count; i++) {
         const struct msg_job_load *load = &message->load.jobs[i];
         const struct pool *pool = kpool_find(core, &load->pool);

@@ -134,13 +134,20 @@ static pid_t fork_runner(const struct arguments *arguments, uint64_t seed, uint6
     _exit(0);
 }
 
-static void show(const struct arguments *arguments, uint64_t seed)
+/* Its second run, with a trace; status: of the first. */
+static void show(const struct arguments *arguments, uint64_t seed, int status)
 {
+    int again = 0;
+
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0)
         exit(run_one(arguments->options, seed));
-    waitpid(pid, NULL, 0);
+    waitpid(pid, &again, 0);
+    if (again == 0)
+        printf("seed %llu ended with %s %d, but not when it was run again\n",
+               (unsigned long long)seed, WIFSIGNALED(status) ? "signal" : "exit status",
+               WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
 /* Kills the runners but one, and tells how many seeds there have been. */
@@ -187,11 +194,11 @@ static int run_many(const struct arguments *arguments)
         uint64_t seed = progress[place].seed;
         if (arguments->first_failure) {
             stop_others(pids, progress, arguments->processes, place);
-            show(arguments, seed);
+            show(arguments, seed, status);
             return 1;
         }
         if (failures++ < FAILURES_MAX)
-            show(arguments, seed);
+            show(arguments, seed, status);
         else
             printf("seed %llu failed too\n", (unsigned long long)seed);
         pids[place] = fork_runner(arguments, seed + step, step, &progress[place]);

@@ -117,7 +117,7 @@ void sim_process_die(struct sim *sim, struct node *node, struct process *process
               exit_status, number);
     process->state = PROCESS_OVER;
     process->running = false;
-    process->epoch++;
+    process->epoch = ++sim->epochs;
     end_nested(sim, process);
     sim_at(sim, sim->now_us + sim_dice(sim, sim_chance(sim, 3) ? 20000 : 500), tell_gone,
            (uint64_t)sim_node_place(sim, node), process->number, node->actor.incarnation);
@@ -215,7 +215,7 @@ static void end_task(struct sim *sim, uint64_t place, uint64_t number, uint64_t 
 
     if (!process || process->epoch != epoch)
         return;
-    process->epoch++;
+    process->epoch = ++sim->epochs;
     struct give *give = sim_queue_at(&process->gives, 0);
     uint64_t index = give->span.first + give->next;
     enum behaviour behaviour = sim_job_behaviour(give->job, index);
@@ -239,7 +239,7 @@ static void end_task(struct sim *sim, uint64_t place, uint64_t number, uint64_t 
 void sim_process_set_end(struct sim *sim, struct node *node, struct process *process,
                          uint64_t after_us)
 {
-    process->epoch++;
+    process->epoch = ++sim->epochs;
     sim_at(sim, sim->now_us + after_us, end_task, (uint64_t)sim_node_place(sim, node),
            process->number, process->epoch);
 }

@@ -253,7 +253,7 @@ struct process {
     struct queue gives; /* struct give, the first is being worked on */
     bool running, closing, blocked, killed;
     uint64_t began_us;
-    uint64_t epoch; /* timers of an older one are void */
+    uint64_t epoch; /* of sim->epochs: timers of an older one are void */
     uint64_t begun; /* tasks in its life */
     bool cancel_marked;
     bool watched; /* may have waited for GO without a slot, and go on beside others */
@@ -332,6 +332,7 @@ struct sim {
     struct sim_options options;
     uint64_t rng;
     uint64_t now_us, order, steps;
+    uint64_t epochs; /* of processes, whichever: a number is used again by a new daemon */
     struct timer *heap;
     size_t heap_count, heap_capacity;
     struct plan plan;

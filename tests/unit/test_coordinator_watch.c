@@ -237,6 +237,69 @@ static void test_waits_so_long(void **state)
     took_lost(script, client, FARPOOL_ENODELOST, true, 0, 2);
 }
 
+/* Task 0 runs, and nobody wants it any more; 1 is at its last chance. */
+static void cancel_what_runs(struct script *script, uint64_t worker, uint64_t client)
+{
+    script_say(script, client, watched(1, 0, 1, 3));
+    script_say_last(script, client, watched(1, 1, 1, WATCH_LAST));
+    assert_int_equal(script_given(script, worker), 2);
+    script_say_last(script, worker, begin(1, 0, 1));
+    took_go(script, worker, 0);
+    script_say(script, worker, load(2, 2, 1, 1, 1, 0));
+    script_say_last(script, client, cancel(1, 1, 0, 1));
+    script_take(script, worker, MSG_CANCEL);
+    script_forget(script);
+}
+
+/* It may end the node as before: who is beside it is not blamed. */
+static void test_what_was_cancelled_goes_on(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 4), client = add_pool(script, 1, 1);
+    cancel_what_runs(script, worker, client);
+    script_say_last(script, worker, begin(1, 1, 1));
+    took_wait(script, worker, 1);
+    for (int passed_ms = 0; passed_ms < WAIT_MS; passed_ms += 1000)
+        pass_alive(script, worker, client, 1000);
+    took_go(script, worker, 1);
+    script_forget(script);
+    script_down(script, worker);
+    took_lost(script, client, FARPOOL_ENODELOST, true, 1, 1);
+}
+
+/* Its worker says when it is over; a while later that was said behind its beginning. */
+static void test_what_was_cancelled_ends(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 4), client = add_pool(script, 1, 1);
+    cancel_what_runs(script, worker, client);
+    script_say_last(script, worker, load(2, 2, 1, 1, 0, 0));
+    for (int passed_ms = 1000; passed_ms < WAIT_MS; passed_ms += 1000)
+        pass_alive(script, worker, client, 1000);
+    script_say_last(script, worker, begin(1, 1, 1));
+    took_wait(script, worker, 1);
+    assert_true(coordinator_core_deadline(script->core) <= script->now_ms + 1000);
+    pass_alive(script, worker, client, 1000);
+    took_go(script, worker, 1);
+    script_forget(script);
+    script_down(script, worker);
+    took_lost(script, client, FARPOOL_ENODELOST, false, 1, 1);
+}
+
+/* Its process asks for something else. */
+static void test_process_of_what_was_cancelled_goes_on(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 4), client = add_pool(script, 1, 1);
+    cancel_what_runs(script, worker, client);
+    struct message *next = begin(1, 1, 1);
+    next->begin.process = 100;
+    script_say_last(script, worker, next);
+    const struct message *go = script_take(script, worker, MSG_GO);
+    assert_int_equal(go->go.process, 100);
+    assert_false(go->go.wait);
+}
+
 /* Others wait for what nested jobs do: they wait for nobody. */
 static void test_nested_jobs_do_not_wait(void **state)
 {
@@ -288,6 +351,9 @@ int main(void)
         SCRIPT_TEST(test_asked_for_again),
         SCRIPT_TEST(test_last_chance_is_alone),
         SCRIPT_TEST(test_waits_so_long),
+        SCRIPT_TEST(test_what_was_cancelled_goes_on),
+        SCRIPT_TEST(test_what_was_cancelled_ends),
+        SCRIPT_TEST(test_process_of_what_was_cancelled_goes_on),
         SCRIPT_TEST(test_nested_jobs_do_not_wait),
         SCRIPT_TEST(test_held),
     };
