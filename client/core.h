@@ -40,6 +40,8 @@ struct client_job_options {
     uint32_t losses_max;           /* >= 1; 1: at most once */
     int32_t priority;
     bool speculate;           /* slow tasks run elsewhere too; not with losses_max 1 */
+    bool calls;               /* each task is a call: its index is 0 to its function, and
+                                 where it is told what it printed */
     bool lazy;                /* input is asked for with CLIENT_INPUT_WANTED */
     uint64_t tasks_under_way; /* lazy: pulled and not consumed; 0: adaptive */
     uint64_t bytes_under_way; /* lazy: input plus output bytes of the same */

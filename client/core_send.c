@@ -36,6 +36,7 @@ static int send_open(struct client_core *core, struct job *job, bool resumed,
         message->job_open.once = options->losses_max == 1;
         message->job_open.resumed = resumed;
         message->job_open.speculate = options->speculate;
+        message->job_open.calls = options->calls;
         message->job_open.ended = resumed ? job->done + job->failed : 0;
         message->job_open.task_ns = resumed ? client_average_mean(&job->elapsed_ns) : 0;
     }

@@ -12,6 +12,7 @@
  *
  * A nested pool has no such thread: only the thread of its task may touch the relay, so
  * that one drives whenever it is in a call, and runs the callbacks there. */
+#include "client/calls.h"
 #include "client/driver_turn.h"
 #include "client/process.h"
 #include "common/base/error.h"
@@ -22,8 +23,8 @@
 
 #define BURST_NS 1000000 /* jobs that come closer together are a burst: */
 #define JOBS_AT_ONCE 64  /* of which the first start at once, the others in company */
-#define KEPT_MAX 64      /* of so many, */
-#define KEPT_NS 100000   /* or when so much time has passed since the last turn; */
+#define KEPT_MAX 256     /* of so many, */
+#define KEPT_NS 200000   /* or when so much time has passed since the last turn; */
 #define GONE_NS 400000   /* by the result thread, if no more come */
 #define LATE_NS 300000   /* the result thread may look so much later than it should */
 #define GRACE_NS 2000000 /* a caller is expected back within it */
@@ -244,13 +245,18 @@ static void take_pass(farpool_pool *pool)
     stop_driving(pool);
 }
 
+bool driver_in_burst(const farpool_pool *pool)
+{
+    return pool->burst >= JOBS_AT_ONCE;
+}
+
 void driver_submitted(farpool_pool *pool)
 {
     uint64_t now_ns = sys_now_ns();
 
     pool->burst = now_ns - pool->submitted_ns < BURST_NS ? pool->burst + 1 : 0;
     pool->submitted_ns = now_ns;
-    if (pool->burst < JOBS_AT_ONCE || !pool->thread_runs ||
+    if (!driver_in_burst(pool) || !pool->thread_runs ||
         (pool->driving && !pool->thread_drives)) {
         driver_kick(pool);
         return;
@@ -278,7 +284,7 @@ static bool thread_is_wanted(void *arg)
     farpool_pool *pool = arg;
 
     return pool->stop || pool->asked_back || driver_has_calls(pool) ||
-           !driver_has_work(pool);
+           !driver_has_work(pool) || calls_are_idle(pool);
 }
 
 /* When the result thread is to drive, as no caller does; UINT64_MAX: not. */
@@ -286,7 +292,8 @@ static uint64_t drive_due(const farpool_pool *pool)
 {
     if (pool->driving || !driver_has_work(pool))
         return UINT64_MAX;
-    return pool->left_ns + (pool->kept > 0 ? GONE_NS : GRACE_NS);
+    /* In a burst it need not be woken when one is kept. */
+    return pool->left_ns + (pool->kept > 0 || driver_in_burst(pool) ? GONE_NS : GRACE_NS);
 }
 
 /* When the cores are, since no caller does it for them. */
@@ -312,6 +319,8 @@ static void serve_once(farpool_pool *pool)
         driver_wake(pool);
     } else if (now_ns >= drive_ns) {
         pool->asked_back = false;
+        if (calls_are_idle(pool))
+            calls_close(pool);
         pool->thread_drives = true;
         drive(pool, thread_is_wanted, pool, UINT64_MAX);
         pool->thread_drives = false;

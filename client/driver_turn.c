@@ -187,7 +187,8 @@ bool driver_take_turn(farpool_pool *pool, bool (*done)(void *arg), void *arg)
             break;
         moved = kind->move(pool->transport, &turn);
         any |= moved;
-    } while (moved && (pool->stepped || !kind->embedded));
+        pool->left = moved && done != NULL && done(arg);
+    } while (!pool->left && moved && (pool->stepped || !kind->embedded));
     end_turn(pool);
     return any;
 }

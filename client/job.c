@@ -7,7 +7,7 @@
  * Each task has two bits, ended and good; its failure, if it is not good, is among the
  * failures, unless there was no memory to keep it. The job is ready when every task has
  * ended and its callback, which the result thread makes, has returned. */
-#include "client/job.h"
+#include "client/calls.h"
 #include "common/base/error.h"
 #include "common/base/span.h"
 
@@ -47,6 +47,18 @@ static bool is_within(const farpool_job *job, uint64_t first, uint64_t count)
     return first < job->count && count <= job->count - first;
 }
 
+static void take_value(farpool_job *job, uint64_t index, const uint8_t *data, size_t size)
+{
+    if (size != job->output_size) {
+        fail_one(job, index, FARPOOL_EPROTOCOL,
+                 "its output is not of the function's type");
+        return;
+    }
+    if (size > 0)
+        memcpy(job->outputs + index * size, data, size);
+    set_bits(job->good, index, 1);
+}
+
 static void take_typed(farpool_job *job, const struct msg_span *span)
 {
     uint64_t size = job->output_size;
@@ -63,14 +75,16 @@ static void take_typed(farpool_job *job, const struct msg_span *span)
         size_t have;
 
         span_task(span, i, &data, &have);
-        if (have == size) {
-            memcpy(job->outputs + (span->first + i) * size, data, size);
-            set_bits(job->good, span->first + i, 1);
-        } else {
-            fail_one(job, span->first + i, FARPOOL_EPROTOCOL,
-                     "its output is not of the function's type");
-        }
+        take_value(job, span->first + i, data, have);
     }
+}
+
+static void take_item(farpool_job *job, uint64_t index, const uint8_t *data, size_t size)
+{
+    /* An empty output is a pointer all the same. */
+    job->items[index].data = data != NULL ? (const void *)data : "";
+    job->items[index].size = size;
+    set_bits(job->good, index, 1);
 }
 
 static void take_bytes(farpool_job *job, struct msg_span *span)
@@ -80,17 +94,36 @@ static void take_bytes(farpool_job *job, struct msg_span *span)
     for (uint32_t i = 0; i < span->count; i++) {
         size_t size = span_task_size(span, i);
 
-        /* An empty output is a pointer all the same. */
-        job->items[span->first + i].data = data != NULL ? (const void *)data : "";
-        job->items[span->first + i].size = size;
+        take_item(job, span->first + i, data, size);
         if (data != NULL)
             data += size;
     }
-    set_bits(job->good, span->first, span->count);
     if (span->data == NULL)
         return;
     job->payloads[job->payloads_count++] = span->data;
     span->data = NULL;
+}
+
+static bool reserve_payload(farpool_job *job)
+{
+    return mem_reserve(&job->payloads, &job->payloads_capacity, job->payloads_count + 1,
+                       sizeof *job->payloads);
+}
+
+void job_take_output(farpool_job *job, const uint8_t *data, size_t size,
+                     struct payload *whole)
+{
+    if (job->typed) {
+        take_value(job, 0, data, size);
+    } else if (whole == NULL || reserve_payload(job)) {
+        take_item(job, 0, data, size);
+        if (whole != NULL)
+            job->payloads[job->payloads_count++] = payload_ref(whole);
+    } else {
+        fail_one(job, 0, FARPOOL_ENOMEM, "no memory for its output");
+    }
+    set_bits(job->ended, 0, 1);
+    job->done++;
 }
 
 static void job_done(struct pool_job *base, struct client_effect *effect)
@@ -106,8 +139,7 @@ static void job_done(struct pool_job *base, struct client_effect *effect)
     effect->sizes = effect->data = NULL;
     if (job->typed)
         take_typed(job, &span);
-    else if (mem_reserve(&job->payloads, &job->payloads_capacity, job->payloads_count + 1,
-                         sizeof *job->payloads))
+    else if (reserve_payload(job))
         take_bytes(job, &span);
     else
         for (uint32_t i = 0; i < span.count; i++)
@@ -208,7 +240,9 @@ static bool create_arrays(farpool_job *job, uint64_t count, void *outputs)
         job->good = job->ended + words;
     }
     job->outputs = outputs;
-    if (job->typed && outputs == NULL && count > 0) {
+    if (job->typed && outputs == NULL && count * job->output_size <= JOB_SMALL_BYTES) {
+        job->outputs = job->small;
+    } else if (job->typed && outputs == NULL && count > 0) {
         job->outputs_owned = true;
         job->outputs = mem_alloc(count * job->output_size);
     }
@@ -292,7 +326,10 @@ static void let_go(farpool_job *job)
 {
     farpool_pool *pool = job->base.pool;
 
-    if (job->base.number != 0) {
+    if (job->calls != NULL) {
+        calls_leave(job);
+        driver_kick(pool);
+    } else if (job->base.number != 0) {
         pool_close_job(&job->base, true);
         driver_kick(pool);
     }

@@ -7,6 +7,8 @@
 #include "client/failure.h"
 #include "client/pool.h"
 
+#define JOB_SMALL_BYTES 32 /* outputs that need no memory of their own */
+
 enum job_state {
     JOB_RUNNING, /* tasks are left */
     JOB_CALLING, /* all have ended; the callback has not returned */
@@ -15,6 +17,8 @@ enum job_state {
 
 struct farpool_job {
     struct pool_job base;
+    struct calls *calls; /* a call that is one of them; NULL: it is not, or no longer */
+    uint64_t place;      /* and its index there */
     enum job_state state;
     bool typed;
     bool freed;     /* by its own callback: goes when that returns */
@@ -31,7 +35,8 @@ struct farpool_job {
 
     uint32_t output_size; /* typed */
     uint8_t *outputs;     /* typed: count * output_size bytes */
-    bool outputs_owned;   /* else the caller's */
+    bool outputs_owned;   /* else the caller's, or in `small` */
+    _Alignas(16) uint8_t small[JOB_SMALL_BYTES];
     farpool_bytes *items; /* not typed: into payloads */
     struct payload **payloads;
     size_t payloads_count, payloads_capacity;
@@ -48,7 +53,8 @@ struct job_inputs {
     const farpool_bytes *items; /* else, if not NULL */
     const farpool_list *list;   /* else */
     uint64_t count;
-    bool borrow; /* may point into the caller's memory */
+    bool waits;  /* the caller, until the job is ready: */
+    bool borrow; /* what is submitted may point into his memory */
 };
 
 farpool_bytes job_input(const struct job_inputs *inputs, uint64_t index);
@@ -62,6 +68,10 @@ int job_create(farpool_pool *pool, const char *call, const farpool_function *fun
 int job_submit(farpool_job *job, const farpool_function *function,
                const struct job_settings *settings, const struct job_inputs *inputs,
                farpool_error *error);
+
+/* The output of its only task; whole: what data points into. */
+void job_take_output(farpool_job *job, const uint8_t *data, size_t size,
+                     struct payload *whole);
 
 /* Waits until the job is ready and lets go of the caller's memory. With the mutex. */
 void job_finish(farpool_job *job);

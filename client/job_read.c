@@ -3,7 +3,7 @@
  * job_read.c: the calls on a job that somebody holds: waiting for it, its outcomes and
  * outputs, its progress, and cancelling it. All of them are short looks under the pool's
  * mutex, but get and wait. */
-#include "client/job.h"
+#include "client/calls.h"
 #include "common/base/error.h"
 
 #include <inttypes.h>
@@ -151,6 +151,16 @@ const void *farpool_job_outputs(farpool_job *job)
     return outputs;
 }
 
+/* How it stands with the core; false: it is over there. */
+static bool count(const farpool_job *job, struct client_job_counts *ret_counts)
+{
+    if (job->calls == NULL)
+        return job->base.number != 0 &&
+               client_core_job_counts(job->base.pool->core, job->base.number, ret_counts);
+    calls_count(job, ret_counts);
+    return true;
+}
+
 int farpool_job_progress(farpool_job *job, farpool_progress *ret_progress)
 {
     struct client_job_counts counts;
@@ -162,8 +172,7 @@ int farpool_job_progress(farpool_job *job, farpool_progress *ret_progress)
     progress.total = job->count;
     progress.done = job->done;
     progress.failed = job->failed;
-    if (job->base.number != 0 &&
-        client_core_job_counts(job->base.pool->core, job->base.number, &counts)) {
+    if (count(job, &counts)) {
         progress.running = counts.running;
         progress.waiting = counts.waiting;
         progress.running_share = (double)counts.share_ppm / 1e6;
@@ -175,8 +184,8 @@ int farpool_job_progress(farpool_job *job, farpool_progress *ret_progress)
 
 /* ------------------------------------------------------------------ cancelling */
 
-/* How many of the tasks were cancelled. */
-static int64_t cancel(farpool_job *job, uint64_t first, uint64_t count, bool kill)
+static int64_t cancel_tasks(const farpool_job *job, uint64_t first, uint64_t count,
+                            bool kill)
 {
     struct client_event event = {.kind = CLIENT_JOB_CANCEL,
                                  .job = job->base.number,
@@ -190,9 +199,20 @@ static int64_t cancel(farpool_job *job, uint64_t first, uint64_t count, bool kil
     code = pool_step(job->base.pool, &event);
     if (code != 0)
         return code == FARPOOL_EINVAL ? 0 : code;
+    return (int64_t)event.count;
+}
+
+/* How many of the tasks were cancelled. */
+static int64_t cancel(farpool_job *job, uint64_t first, uint64_t count, bool kill)
+{
+    const int64_t cancelled = job->calls != NULL ? calls_cancel(job, kill)
+                                                 : cancel_tasks(job, first, count, kill);
+
+    if (cancelled <= 0)
+        return cancelled;
     job->base.pool->news = true;
     driver_kick(job->base.pool);
-    return (int64_t)event.count;
+    return cancelled;
 }
 
 int64_t farpool_job_cancel(farpool_job *job, bool kill)

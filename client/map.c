@@ -5,7 +5,7 @@
  * memory: the spans point into the caller's arrays, and the call ends only when nothing
  * points there any more. Every other call copies the inputs once, since a transport may
  * hold on to them for longer than the caller waits. */
-#include "client/job.h"
+#include "client/calls.h"
 #include "client/list.h"
 #include "common/base/error.h"
 #include "common/base/payload.h"
@@ -16,6 +16,7 @@
 
 #define BLOCK_BYTES 1048576 /* small inputs are put together to about so much */
 #define LARGE_BYTES 65536   /* an input from here on has a span of its own */
+#define JOBS_ALONE 64 /* while no more are under way, each call is a job of its own */
 
 /* ---------------------------------------------------------------- the inputs */
 
@@ -195,6 +196,17 @@ void job_describe(const farpool_function *function, const struct job_settings *s
     strncpy(ret_options->function, function->name, FUNCTION_NAME_MAX);
 }
 
+/* Whether it may share a job of the core with others: one call that is waited for, comes
+ * in a burst, or is one of many. */
+static bool is_shared(const farpool_job *job, const struct job_inputs *inputs)
+{
+    const farpool_pool *pool = job->base.pool;
+
+    return job->count == 1 && job_input(inputs, 0).size <= CALL_BYTES_MAX &&
+           (inputs->waits || driver_in_burst(pool) ||
+            calls_count_jobs(pool) >= JOBS_ALONE);
+}
+
 int job_submit(farpool_job *job, const farpool_function *function,
                const struct job_settings *settings, const struct job_inputs *inputs,
                farpool_error *error)
@@ -208,6 +220,8 @@ int job_submit(farpool_job *job, const farpool_function *function,
         return 0;
     }
     job_describe(function, settings, &options);
+    if (is_shared(job, inputs))
+        return calls_add(job, &options, job_input(inputs, 0), error);
     options.tasks = job->count;
     code = pool_open_job(job->base.pool, &job->base, &options, error);
     if (code != 0)
@@ -284,6 +298,7 @@ static int start(farpool_pool *pool, const char *call, const farpool_function *f
         (code = check_inputs(function, call, inputs, error)) != 0 ||
         (code = pool_enter(pool, call, error)) != 0)
         return code;
+    inputs->waits = waits;
     inputs->borrow = waits && pool->transport != NULL && pool->transport->kind->embedded;
     code = begin(pool, call, function, inputs, outputs, options, ret_job, error);
     if (code == 0 && waits)

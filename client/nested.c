@@ -178,7 +178,7 @@ static bool is_present_task(void)
     const farpool_task *task = farpool_task_current();
 
     return present != NULL && task != NULL && present->task == task &&
-           present->index == farpool_task_index(task);
+           present->index == process_task_index(task);
 }
 
 int nested_open(struct transport **ret_transport, farpool_error *error)
@@ -194,7 +194,7 @@ int nested_open(struct transport **ret_transport, farpool_error *error)
         return error_set(error, FARPOOL_ENOMEM, "open: out of memory");
     nested->transport.kind = &nested_kind;
     nested->task = farpool_task_current();
-    nested->index = farpool_task_index(nested->task);
+    nested->index = process_task_index(nested->task);
     if (present != NULL)
         present->aside = true;
     present = nested;

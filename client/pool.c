@@ -7,7 +7,7 @@
  * readable when it was freed. Freeing ends the core and the transport; the mutex and what
  * jobs need lives on until the last of them. A child made by fork has a copy of all this
  * that it must not touch: it is recognised by its pid. */
-#include "client/pool.h"
+#include "client/calls.h"
 #include "client/credential.h"
 #include "client/library.h"
 #include "client/process.h"
@@ -297,6 +297,7 @@ static void end_with(farpool_pool *pool, enum client_event_kind kind,
     pool->state = state;
     if (pool->transport == NULL || pool->ended)
         return;
+    calls_close(pool);
     pool_must_step(pool, &event);
     driver_kick(pool);
 }
@@ -353,7 +354,7 @@ int farpool_join(farpool_pool *pool, int64_t timeout_ms, farpool_error *error)
         code =
             error_set(error, FARPOOL_ETIMEDOUT,
                       "join: the pool has not ended within %" PRId64 " ms; %u jobs left",
-                      timeout_ms, HASH_COUNT(pool->jobs));
+                      timeout_ms, calls_count_jobs(pool));
     pool_leave(pool);
     return code;
 }
@@ -374,11 +375,12 @@ static void end(farpool_pool *pool)
 {
     uint64_t until_ms = UINT64_MAX;
 
-    if (pool->state == POOL_RUNNING && pool->jobs != NULL)
+    calls_submit(pool);
+    if (pool->state == POOL_RUNNING && calls_count_jobs(pool) > 0)
         fprintf(stderr,
                 "farpool: a pool was freed with %" PRIu64 " tasks of %u jobs left: "
                 "close it and join it, or terminate it, first\n",
-                count_left(pool), HASH_COUNT(pool->jobs));
+                count_left(pool), calls_count_jobs(pool));
     if (pool->state != POOL_CLOSED) {
         if (pool->state == POOL_RUNNING)
             end_with(pool, CLIENT_TERMINATE, POOL_TERMINATED);

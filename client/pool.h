@@ -25,6 +25,7 @@
 #include <uthash.h>
 
 struct pool_job;
+struct calls;
 
 /* What a farpool_job and a farpool_iterator do with what the core tells of them. */
 struct pool_job_kind {
@@ -90,6 +91,8 @@ struct farpool_pool {
     struct client_effects effects;
     struct transport *transport;       /* NULL: closed */
     struct pool_job *jobs;             /* those that the core knows, by number */
+    struct calls *calls;               /* that others may join; NULL: none */
+    unsigned calls_open, calls_left;   /* their jobs, and calls that have not ended */
     uint64_t tasks_done, tasks_failed; /* done includes failed */
 
     /* driver.c */
@@ -181,6 +184,8 @@ void driver_wait_for_output(farpool_pool *pool, uint64_t until_ms);
 
 /* Something is to be done: carries it out at once, or wakes who drives. */
 void driver_kick(farpool_pool *pool);
+/* Jobs come one closely behind the other. */
+bool driver_in_burst(const farpool_pool *pool);
 /* A job was submitted. The same, unless much is under way: then soon, with others. */
 void driver_submitted(farpool_pool *pool);
 

@@ -4,7 +4,7 @@
  * the table of jobs by which an effect finds its owner. An effect for a job that was
  * freed in the meantime finds nobody, and is dropped. Messages only go into the
  * transport's queue here: any thread may step the core. */
-#include "client/pool.h"
+#include "client/calls.h"
 #include "common/base/error.h"
 #include "common/sys/sys.h"
 
@@ -124,6 +124,8 @@ int pool_step(farpool_pool *pool, struct client_event *event)
     /* Of jobs the core need not know when: the time of the last turn will do. */
     if (event->now_ms == 0)
         event->now_ms = is_of_job(event->kind) ? pool->now_ms : sys_now_ms();
+    if (event->kind == CLIENT_FLUSH)
+        calls_submit(pool);
     pool->stepped |= event->kind != CLIENT_FLUSH;
     code = client_core_step(pool->core, event, &pool->effects);
     for (size_t i = 0; i < pool->effects.count; i++)
@@ -148,8 +150,10 @@ int pool_open_job(farpool_pool *pool, struct pool_job *job,
                   const struct client_job_options *options, farpool_error *error)
 {
     struct client_event event = {.kind = CLIENT_JOB_OPEN, .options = options};
-    int code = pool_step(pool, &event);
+    int code;
 
+    calls_close(pool);
+    code = pool_step(pool, &event);
     if (code == 0) {
         job->number = event.job;
         HASH_ADD(hh, pool->jobs, number, sizeof job->number, job);

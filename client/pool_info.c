@@ -2,7 +2,7 @@
  *
  * pool_info.c: how a pool stands: what its core knows of the coordinator's view, what its
  * jobs have done, and what only the transport can tell. */
-#include "client/pool.h"
+#include "client/calls.h"
 #include "common/base/error.h"
 
 static void count_tasks(const farpool_pool *pool, farpool_pool_info *info)
@@ -30,6 +30,7 @@ int farpool_pool_get_info(farpool_pool *pool, farpool_pool_info *ret_info,
     if ((code = pool_enter(pool, "info", error)) != 0)
         return code;
     driver_look(pool);
+    calls_submit(pool);
     client_core_pool_counts(pool->core, &counts);
     info.nodes = counts.nodes;
     info.slots = counts.slots;

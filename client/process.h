@@ -32,4 +32,7 @@ void process_relay_wait(uint64_t until_ms);
 /* Tells the worker that the task begins, or ceases, to wait for a nested job. */
 void process_set_blocked(bool blocked);
 
+/* Which task of its job it is, also of calls. */
+uint64_t process_task_index(const farpool_task *task);
+
 #endif

@@ -35,6 +35,7 @@ struct farpool_task {
     uint64_t give, first; /* first: of the run */
     const farpool_function *function;
     uint32_t attempt;
+    bool call; /* its index is 0 to the function */
     const uint8_t *input;
     size_t input_size;
     farpool_run *run;     /* typed: the run; else NULL */

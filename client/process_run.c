@@ -175,6 +175,7 @@ static void prepare_task(struct process *self, const struct work *work, uint32_t
     task->first = work->give.first + place;
     task->function = work->function;
     task->attempt = work->give.attempt;
+    task->call = work->give.calls;
     task->run = NULL;
     task->place = OUTPUT_NONE;
     task->output_size = 0;

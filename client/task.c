@@ -98,9 +98,14 @@ const void *farpool_task_input(const farpool_task *task, size_t *ret_size)
     return task->input + place_of(task) * task->input_size;
 }
 
-uint64_t farpool_task_index(const farpool_task *task)
+uint64_t process_task_index(const farpool_task *task)
 {
     return task->first + place_of(task);
+}
+
+uint64_t farpool_task_index(const farpool_task *task)
+{
+    return task->call ? 0 : process_task_index(task);
 }
 
 uint32_t farpool_task_attempt(const farpool_task *task)
@@ -202,7 +207,7 @@ int farpool_task_write(farpool_task *task, const void *data, size_t size)
 bool farpool_task_cancelled(const farpool_task *task)
 {
     struct channel_cancel *cancels = process_self.control->cancels;
-    uint64_t index = farpool_task_index(task);
+    uint64_t index = process_task_index(task);
     for (unsigned i = 0; i < CHANNEL_CANCELS; i++) {
         if (atomic_load_explicit(&cancels[i].give, memory_order_acquire) != task->give)
             continue;
@@ -223,6 +228,6 @@ void farpool_task_progress(farpool_task *task, uint64_t done, uint64_t total)
     double share = done >= total ? 1.0 : (double)done / (double)total;
     atomic_store_explicit(&running->share_ppm, (uint64_t)(share * 1e6),
                           memory_order_relaxed);
-    atomic_store_explicit(&running->share_index, farpool_task_index(task),
+    atomic_store_explicit(&running->share_index, process_task_index(task),
                           memory_order_release);
 }

@@ -192,6 +192,7 @@ static int open_job(struct coordinator_core *core, struct placement *placement)
         message->job_open.tasks = job->tasks;
         message->job_open.once = job->once;
         message->job_open.resumed = job->resumed;
+        message->job_open.calls = job->calls;
     }
     if (ksend(core, placement->worker->link, &message))
         return FARPOOL_ENOMEM;

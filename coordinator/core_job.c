@@ -166,6 +166,7 @@ static void describe(struct job *job, const struct message *message)
     job->once = message->job_open.once;
     job->resumed = message->job_open.resumed;
     job->speculate = message->job_open.speculate && !job->once;
+    job->calls = message->job_open.calls;
 }
 
 /* What this coordinator has not seen of a job: without it the last tasks of one would

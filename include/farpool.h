@@ -650,7 +650,8 @@ FARPOOL_API const void *farpool_job_outputs(farpool_job *job);
  * this job that is running, unless called from it. */
 FARPOOL_API void farpool_job_free(farpool_job *job);
 
-/* Where a job stands. total is 0 while the input's end is not known. */
+/* Where a job stands. total is 0 while the input's end is not known. Of one of many calls
+ * of apply_async that are under way at once, running and running_share are estimates. */
 typedef struct farpool_progress {
     uint64_t total, done, failed, running, waiting; /* tasks; done includes failed */
     double running_share; /* sum over running tasks of what farpool_task_progress told */

@@ -110,7 +110,7 @@ enum worker_effect_kind {
     WORKER_PROCESS_START, /* process, slot, pool, program, initializer, data (its
                              argument) */
     WORKER_PROCESS_GIVE,  /* process, give, span, and of its job: job, function,
-                             timeout_ms, limited, memory_bytes, claim, publish,
+                             timeout_ms, limited, calls, memory_bytes, claim, publish,
                              quiet_before */
     WORKER_PROCESS_TAKE_BACK, /* process, count: take back up to so many tasks not begun,
                                  the last first */
@@ -143,6 +143,7 @@ struct worker_effect {
     char machine[32];
     uint64_t timeout_ms;
     bool limited;
+    bool calls;            /* the index of each task is 0 to its function */
     uint64_t memory_bytes; /* a task's limit, which the kernel may keep; 0: none */
     uint32_t claim; /* tasks the process claims at a time (cannot be taken back after) */
     uint32_t publish;      /* tasks after which it publishes results, at the latest */

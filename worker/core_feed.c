@@ -215,6 +215,7 @@ void worker_give_effect(struct worker_core *core, const struct piece *piece,
     memcpy(effect->name, job->function, sizeof effect->name);
     effect->timeout_ms = job->timeout_ms;
     effect->limited = worker_is_measured(job);
+    effect->calls = job->calls;
     effect->memory_bytes = job->memory_bytes;
     effect->claim = at_a_time(job, CLAIM_NS);
     effect->publish = at_a_time(job, PUBLISH_NS);

@@ -130,7 +130,7 @@ struct job {
     uint32_t chunk;                            /* 0: adaptive */
     uint64_t timeout_ms, cpu_ms, memory_bytes; /* limits of a task; 0: none */
     int32_t priority;
-    bool once;
+    bool once, calls;
     struct worker_pieces queued, given;
     uint64_t queued_tasks, given_tasks;
     uint64_t pieces;            /* all of them, also cancelled ones */

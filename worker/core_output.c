@@ -104,8 +104,8 @@ void worker_output_take(struct worker_core *core, struct process *process,
         return;
     if (piece != NULL) {
         printed.job = piece->job->number;
-        printed.first = event->first;
-        printed.count = event->count;
+        printed.first = piece->job->calls ? 0 : event->first;
+        printed.count = piece->job->calls ? 1 : event->count;
         printed.attempt = piece->attempt;
     }
     refill(core, output);

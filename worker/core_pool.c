@@ -206,6 +206,7 @@ int worker_job_open(struct worker_core *core, const struct message *message)
     job->memory_bytes = message->job_open.memory_bytes;
     job->priority = message->job_open.priority;
     job->once = message->job_open.once;
+    job->calls = message->job_open.calls;
     job->limit = 1;
     /* A pool maps the same functions again and again: begin with what the last job of
      * this one has shown. */

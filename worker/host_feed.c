@@ -38,6 +38,7 @@ bool host_give(struct host_process *process, struct worker_effect *effect)
     effect->span.sizes = effect->span.data = NULL;
     give->timeout_ms = effect->timeout_ms;
     give->limited = effect->limited;
+    give->calls = effect->calls;
     give->memory_bytes = effect->memory_bytes;
     give->claim_unit = effect->claim > 0 ? effect->claim : 1;
     give->publish = effect->publish > 0 ? effect->publish : 1;
@@ -73,6 +74,7 @@ static void describe(struct channel_give *record, const struct give *give)
     record->first = give->first;
     record->timeout_ms = give->timeout_ms;
     record->limited = give->limited;
+    record->calls = give->calls;
     record->data_offset = CHANNEL_INLINE;
     record->count = give->count;
     record->attempt = give->span.attempt;

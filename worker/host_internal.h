@@ -70,7 +70,7 @@ struct give {
     struct msg_span span; /* the inputs, until it is pushed */
     uint64_t timeout_ms;
     uint64_t memory_bytes; /* a task's limit, 0: none */
-    bool limited;
+    bool limited, calls;
     uint32_t claim_unit, publish;
     char function[FUNCTION_NAME_MAX + 1];
 };

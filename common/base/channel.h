@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define CHANNEL_MAGIC 0x6c6f6f7072616664u
-#define CHANNEL_VERSION 4u
+#define CHANNEL_VERSION 5u
 /* In the environment of a process: "version:memory:bell:parent:generation", where memory
  * and bell are file descriptors (the shared memory, the host's eventfd). */
 #define CHANNEL_ENVIRONMENT "FARPOOL_PROCESS"
@@ -173,6 +173,7 @@ struct channel_give {
     uint32_t claim_unit, publish;
     uint32_t sized;   /* whether there is a table of sizes (u32 a task) */
     uint32_t limited; /* the CPU time at each task's begin is wanted */
+    uint32_t calls;   /* the index of each task is 0 to its function */
     int32_t code;     /* not 0: fail these tasks with it, the data did not fit */
     char function[FUNCTION_NAME_MAX + 1];
 };
