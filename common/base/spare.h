@@ -9,8 +9,8 @@
 #include <stddef.h>
 
 #define SPARE_LEAST 65536u         /* smaller memory is malloc's affair, */
-#define SPARE_MOST (4u << 20)      /* and so is larger */
-#define SPARE_KEPT_MAX (16u << 20) /* bytes kept in all */
+#define SPARE_MOST (17u << 20)     /* and so is larger */
+#define SPARE_KEPT_MAX (34u << 20) /* bytes kept in all */
 
 /* At least `size` bytes, not zeroed; NULL: out of memory. */
 void *spare_take(size_t size);
