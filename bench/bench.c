@@ -202,8 +202,8 @@ static void run_echo(farpool_pool *pool)
     printf("echo_mb_s %.0f\n", COUNT * (double)MIB / 1e6 / seconds);
 }
 
-/* The same bytes, but each result is consumed as it comes; and so are those of a shorter
- * stream before, whose time is not taken. */
+/* The same tasks, more of them, but each result is consumed as it comes; so it is in a
+ * shorter stream before, whose time is not taken. */
 static void run_echostream(farpool_pool *pool)
 {
     enum { COUNT = 2000, WARM = 200 };

@@ -28,8 +28,8 @@ struct transport_turn {
 struct transport_kind {
     const char *name;
     bool embedded;
-    bool lends;    /* payloads that a caller has lent may be sent: none is kept by what is
-                      not done when their tasks are */
+    bool lends;    /* takes payloads that a caller has lent, and lets go of each when its
+                      tasks have ended */
     bool threaded; /* any thread may drive; else only the one that opened the pool */
 
     /* NULL allowed. */

@@ -4,7 +4,8 @@
  *
  * A payload's own bytes lie behind its struct, in one allocation, aligned for any type. A
  * slice refers to the payload whose bytes they really are, never to another slice, so
- * cutting a slice again and again builds no chain. */
+ * cutting a slice again and again builds no chain. The memory of large ones is kept for
+ * the next (spare.c). */
 #include "common/base/payload.h"
 
 #include "common/base/mem.h"
