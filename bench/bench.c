@@ -6,6 +6,8 @@
  *
  *   farpool-bench WORKLOAD [processes]     coordinator from FARPOOL_COORDINATOR
  */
+#include "stream.h"
+
 #include <farpool.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -200,6 +202,16 @@ static void run_echo(farpool_pool *pool)
     printf("echo_mb_s %.0f\n", COUNT * (double)MIB / 1e6 / seconds);
 }
 
+/* The same tasks, more of them, but each result is consumed as it comes; so it is in a
+ * shorter stream before, whose time is not taken. */
+static void run_echostream(farpool_pool *pool)
+{
+    enum { COUNT = 2000, WARM = 200 };
+    stream_run(pool, FARPOOL_REF(echo), MIB, WARM);
+    double seconds = stream_run(pool, FARPOOL_REF(echo), MIB, COUNT);
+    printf("echostream_mb_s %.0f\n", COUNT * (double)MIB / 1e6 / seconds);
+}
+
 static int compare_double(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -332,8 +344,8 @@ int main(int argc, char **argv)
     farpool_init(&argc, &argv);
     if (argc < 2) {
         fprintf(stderr,
-                "usage: farpool-bench noop1|noop|async|apply|echo|eff1ms|eff100us|eff10us"
-                "|skew|skewend|kill|start|replace [processes]\n");
+                "usage: farpool-bench noop1|noop|async|apply|echo|echostream|eff1ms"
+                "|eff100us|eff10us|skew|skewend|kill|start|replace [processes]\n");
         return 2;
     }
     const char *workload = argv[1];
@@ -356,6 +368,8 @@ int main(int argc, char **argv)
         run_apply(pool);
     else if (strcmp(workload, "echo") == 0)
         run_echo(pool);
+    else if (strcmp(workload, "echostream") == 0)
+        run_echostream(pool);
     else if (strcmp(workload, "eff1ms") == 0)
         run_efficiency(pool, "eff1ms_pct", 2000, 1000, options.processes);
     else if (strcmp(workload, "eff100us") == 0)

@@ -482,6 +482,7 @@ static void close_transport(struct transport *transport)
 const struct transport_kind embedded_kind = {
     .name = "embedded",
     .embedded = true,
+    .lends = true,
     .threaded = true,
     .close = close_transport,
     .send = send_message,

@@ -295,6 +295,7 @@ static void destroy(farpool_iterator *iterator)
     }
     free_piece(iterator->current);
     failure_fini(&iterator->input_failure);
+    payload_unref(&iterator->large);
     mem_free(iterator->bytes);
     mem_free(iterator->sizes);
     mem_free(iterator);

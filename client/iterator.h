@@ -44,6 +44,7 @@ struct farpool_iterator {
     size_t bytes_size, bytes_capacity;
     uint32_t *sizes;
     size_t sizes_count, sizes_capacity;
+    struct payload *large; /* a large input behind these, or NULL */
 };
 
 /* Whether it is time to call iterator_pull. With the mutex, as all of these. */

@@ -4,7 +4,8 @@
  * farpool_next, without the mutex, one call at a time: each result that is read makes
  * room for more, so that is the moment when input is wanted. The core says how much
  * (CLIENT_INPUT_WANTED); it is pulled in pieces of about a millisecond, between which
- * results are looked at. */
+ * results are looked at. Small inputs are put together into one span; a large one gets a
+ * span of its own, so that it is copied once. */
 #include "client/iterator.h"
 #include "common/base/span.h"
 #include "common/sys/sys.h"
@@ -15,6 +16,7 @@
 #define PULL_NS 1000000
 #define PULL_TASKS 1024
 #define PULL_BYTES 1048576
+#define LARGE_BYTES 65536 /* an input from here on has a span of its own */
 
 bool iterator_wants_input(const farpool_iterator *iterator)
 {
@@ -48,6 +50,9 @@ static void keep(farpool_iterator *iterator, const farpool_bytes *item)
         snprintf(text, sizeof text, "it has %zu bytes, but may have %d", item->size,
                  BODY_BYTES_MAX);
         fail_input(iterator, text);
+    } else if (item->size >= LARGE_BYTES) {
+        if ((iterator->large = payload_copy(item->data, item->size)) == NULL)
+            iterator->input_ended = iterator->no_memory = true;
     } else if (!mem_reserve(&iterator->bytes, &iterator->bytes_capacity,
                             iterator->bytes_size + item->size, 1) ||
                !mem_reserve(&iterator->sizes, &iterator->sizes_capacity,
@@ -61,14 +66,14 @@ static void keep(farpool_iterator *iterator, const farpool_bytes *item)
     }
 }
 
-/* Calls the user for some input; without the mutex. */
+/* Calls the user for some input, up to a large one; without the mutex. */
 static void call_input(farpool_iterator *iterator, uint64_t tasks, uint64_t bytes)
 {
     uint64_t until_ns = sys_now_ns() + PULL_NS;
 
     iterator->bytes_size = iterator->sizes_count = 0;
-    while (!iterator->input_ended && iterator->sizes_count < tasks &&
-           iterator->bytes_size < bytes) {
+    while (!iterator->input_ended && iterator->large == NULL &&
+           iterator->sizes_count < tasks && iterator->bytes_size < bytes) {
         farpool_bytes item = {NULL, 0};
         char message[256] = "";
         int code = iterator->input(iterator->user, &item, message);
@@ -109,32 +114,53 @@ static int make_span(const farpool_iterator *iterator, struct msg_span *ret_span
     return 0;
 }
 
-static void submit(farpool_iterator *iterator)
+/* Hands a span to the core, or drops it. */
+static int submit_span(farpool_iterator *iterator, const struct msg_span *span)
 {
-    struct client_event input = {.kind = CLIENT_JOB_INPUT, .job = iterator->base.number};
-    struct client_event end = {.kind = CLIENT_JOB_INPUT_END,
-                               .job = iterator->base.number};
-    uint64_t count = iterator->sizes_count, bytes = iterator->bytes_size;
+    struct client_event input = {
+        .kind = CLIENT_JOB_INPUT, .job = iterator->base.number, .span = *span};
+    uint64_t count = span->count, bytes = span_bytes(span);
+    int code = pool_step(iterator->base.pool, &input);
+
+    span_fini(&input.span);
+    if (code == FARPOOL_ENOMEM)
+        return code;
+    iterator->pulled += count;
+    iterator->wanted_tasks -=
+        count < iterator->wanted_tasks ? count : iterator->wanted_tasks;
+    iterator->wanted_bytes -=
+        bytes < iterator->wanted_bytes ? bytes : iterator->wanted_bytes;
+    if (iterator->wanted_bytes == 0)
+        iterator->wanted_tasks = 0;
+    return 0;
+}
+
+/* What was pulled: the small inputs, then the large one behind them. */
+static int submit_spans(farpool_iterator *iterator)
+{
+    struct msg_span span = {0};
     int code = 0;
 
-    if (count > 0) {
-        code = make_span(iterator, &input.span);
-        if (code == 0)
-            code = pool_step(iterator->base.pool, &input);
-        span_fini(&input.span);
+    if (iterator->sizes_count > 0 && (code = make_span(iterator, &span)) == 0)
+        code = submit_span(iterator, &span);
+    if (code == 0 && iterator->large != NULL) {
+        span = (struct msg_span){
+            .first = iterator->pulled, .count = 1, .data = iterator->large};
+        iterator->large = NULL;
+        code = submit_span(iterator, &span);
     }
+    payload_unref(&iterator->large);
     iterator->sizes_count = 0;
-    if (code == FARPOOL_ENOMEM) {
+    return code;
+}
+
+static void submit(farpool_iterator *iterator)
+{
+    struct client_event end = {.kind = CLIENT_JOB_INPUT_END,
+                               .job = iterator->base.number};
+
+    if (submit_spans(iterator) == FARPOOL_ENOMEM)
         iterator->no_memory = true;
-    } else {
-        iterator->pulled += count;
-        iterator->wanted_tasks -=
-            count < iterator->wanted_tasks ? count : iterator->wanted_tasks;
-        iterator->wanted_bytes -=
-            bytes < iterator->wanted_bytes ? bytes : iterator->wanted_bytes;
-        if (iterator->wanted_bytes == 0)
-            iterator->wanted_tasks = 0;
-    }
     if ((iterator->input_ended || iterator->no_memory) &&
         pool_step(iterator->base.pool, &end) == FARPOOL_ENOMEM)
         iterator->no_memory = true;

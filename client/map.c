@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * map.c: the calls that submit a job whose inputs are all there: map, starmap and apply,
- * blocking and not. Inputs become spans. A blocking call on an embedded pool lends its
- * memory: the spans point into the caller's arrays, and the call ends only when nothing
- * points there any more. Every other call copies the inputs once, since a transport may
- * hold on to them for longer than the caller waits. */
+ * blocking and not. Inputs become spans. A blocking call lends its memory (not to a
+ * nested pool): the spans point into the caller's arrays, and the call ends only when
+ * nothing points there any more. Every other call copies the inputs once, since they are
+ * needed for longer than it lasts. */
 #include "client/calls.h"
 #include "client/list.h"
 #include "common/base/error.h"
@@ -45,8 +45,10 @@ static struct payload *take(farpool_job *job, bool borrow, const void *data, siz
 
     if (!borrow)
         return payload_copy(data, size);
-    payload = payload_wrap(data, size, release, job);
-    job->borrowed += payload != NULL;
+    if ((payload = payload_wrap(data, size, release, job)) == NULL)
+        return NULL;
+    payload->lent = true;
+    job->borrowed++;
     return payload;
 }
 
@@ -299,7 +301,7 @@ static int start(farpool_pool *pool, const char *call, const farpool_function *f
         (code = pool_enter(pool, call, error)) != 0)
         return code;
     inputs->waits = waits;
-    inputs->borrow = waits && pool->transport != NULL && pool->transport->kind->embedded;
+    inputs->borrow = waits && pool->transport != NULL && pool->transport->kind->lends;
     code = begin(pool, call, function, inputs, outputs, options, ret_job, error);
     if (code == 0 && waits)
         job_finish(*ret_job);

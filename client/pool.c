@@ -12,6 +12,7 @@
 #include "client/library.h"
 #include "client/process.h"
 #include "common/base/error.h"
+#include "common/base/spare.h"
 #include "common/sys/sys.h"
 
 #include <inttypes.h>
@@ -174,6 +175,7 @@ static void destroy(farpool_pool *pool)
     pthread_mutex_destroy(&pool->mutex);
     sys_here_destroy(pool->here);
     mem_free(pool);
+    spare_empty();
 }
 
 void pool_unref(farpool_pool *pool)

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define IDLE_MS 100 /* without work, before memory is given back */
+#define IDLE_MS 1000 /* without work, before memory is given back */
 #define TRIM_BYTES 8388608u
 
 struct process process_self;

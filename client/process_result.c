@@ -47,16 +47,31 @@ static void take_releases(struct process *self)
     atomic_store_explicit(&self->control->release_tail, head, memory_order_release);
 }
 
+/* A block of one part. The kernel provides what was never touched of it in one go: page
+ * by page, as the function writes, costs twice as much. Where it cannot, that is how it
+ * is done. */
+static int alloc_part(struct process *self, struct arena *part, uint64_t bytes,
+                      uint64_t *ret_block)
+{
+    int code;
+    const uint64_t touched = part->touched;
+    const uint64_t block = arena_alloc(part, bytes, &code);
+    if (code != 0)
+        return code;
+    const uint64_t fresh = block > touched ? block : touched;
+    if (part->touched > fresh)
+        madvise(process_block(self, fresh), part->touched - fresh, MADV_POPULATE_WRITE);
+    *ret_block = block;
+    return 0;
+}
+
 /* A block that is free now; EFULL, ENOMEM. */
 static int alloc_now(struct process *self, uint64_t bytes, uint64_t *ret_block)
 {
-    int code;
     take_releases(self);
-    uint64_t block = arena_alloc(&self->kept, bytes, &code);
+    int code = alloc_part(self, &self->kept, bytes, ret_block);
     if (code == FARPOOL_EFULL)
-        block = arena_alloc(&self->passing, bytes, &code);
-    if (code == 0)
-        *ret_block = block;
+        code = alloc_part(self, &self->passing, bytes, ret_block);
     return code;
 }
 

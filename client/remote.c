@@ -100,6 +100,25 @@ static bool move(struct transport *transport, const struct transport_turn *turn)
     return remote->happened;
 }
 
+/* ZeroMQ may hold on to bytes for longer than the caller waits who has lent them: they go
+ * as copies, made as the window lets them go, so never of all of a job at once. */
+static int copy_lent(struct message *message)
+{
+    if (message->kind != MSG_TASKS)
+        return 0;
+    for (size_t i = 0; i < message->tasks.spans_count; i++) {
+        struct payload **data = &message->tasks.spans[i].data, *copy;
+
+        if (*data == NULL || !(*data)->lent)
+            continue;
+        if ((copy = payload_copy((*data)->data, (*data)->size)) == NULL)
+            return FARPOOL_ENOMEM;
+        payload_unref(data);
+        *data = copy;
+    }
+    return 0;
+}
+
 static int send_message(struct transport *transport, struct message **message)
 {
     struct remote *remote = of(transport);
@@ -108,6 +127,8 @@ static int send_message(struct transport *transport, struct message **message)
         message_free(message); /* of a connection that is gone */
         return 0;
     }
+    if (copy_lent(*message) != 0)
+        return FARPOOL_ENOMEM;
     return queue_push(&remote->queue, remote->link, message);
 }
 
@@ -203,6 +224,7 @@ static void close_remote(struct transport *transport)
 
 static const struct transport_kind remote_kind = {
     .name = "remote",
+    .lends = true,
     .threaded = true,
     .close = close_remote,
     .send = send_message,

@@ -28,6 +28,8 @@ struct transport_turn {
 struct transport_kind {
     const char *name;
     bool embedded;
+    bool lends;    /* takes payloads that a caller has lent, and lets go of each when its
+                      tasks have ended */
     bool threaded; /* any thread may drive; else only the one that opened the pool */
 
     /* NULL allowed. */

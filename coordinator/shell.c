@@ -79,6 +79,8 @@ static int wait_ms(const struct shell *shell)
         deadline = notify_deadline(&shell->notify);
     if (gate_deadline(shell->gate) < deadline)
         deadline = gate_deadline(shell->gate);
+    if (memory_deadline(&shell->memory) < deadline)
+        deadline = memory_deadline(&shell->memory);
     if (deadline == UINT64_MAX)
         return -1;
     uint64_t now = sys_now_ms();
@@ -120,6 +122,7 @@ static void loop(struct shell *shell)
         if (gate_serve(shell->gate, shell->now_ms, shell_on_keys_done, shell))
             shell_flush(shell);
         coordinator_core_counts(shell->core, &counts);
+        memory_turn(&shell->memory, counts.waiting + counts.assigned > 0, shell->now_ms);
         end_if_idle(shell, &counts);
         tell_manager(shell, &counts);
     }
@@ -203,6 +206,7 @@ int coordinator_run(const struct coordinator_options *options)
 {
     struct shell shell = {
         .options = options, .notify = {.fd = -1}, .signals = -1, .stage = SERVING};
+    memory_open(&shell.memory);
     log_open("coordinator", options->level);
     shell.logs = logs_create(LOGS_OWN_BYTES, 0);
     log_keep(shell.logs);

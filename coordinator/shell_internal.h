@@ -8,6 +8,7 @@
 
 #include "common/base/mem.h"
 #include "common/net/net.h"
+#include "common/sys/memory.h"
 #include "common/sys/notify.h"
 #include "common/sys/sys.h"
 #include "coordinator/gate.h"
@@ -44,6 +45,7 @@ struct shell {
     const struct holder *relaying; /* whose RELAY is being read */
     struct peer *peers;
     struct notify notify;
+    struct memory memory;
     int signals; /* signalfd */
     enum stage stage;
     uint64_t now_ms;

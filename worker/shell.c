@@ -233,6 +233,8 @@ static int wait_ms(const struct shell *shell)
         deadline = notify_deadline(&shell->notify);
     if (shell_site_deadline(shell) < deadline)
         deadline = shell_site_deadline(shell);
+    if (memory_deadline(&shell->memory) < deadline)
+        deadline = memory_deadline(&shell->memory);
     uint64_t told = shell->dialled_ms + ABSENT_MS;
     if (shell->link == 0 && !shell->absence_told && told < deadline)
         deadline = told;
@@ -267,9 +269,12 @@ static void wait_for_events(struct shell *shell)
 
 static void loop(struct shell *shell)
 {
+    struct worker_counts counts;
     while (is_running(shell)) {
         wait_for_events(shell);
         run_batch(shell);
+        worker_core_counts(shell->core, &counts);
+        memory_turn(&shell->memory, counts.held + counts.unacked > 0, shell->now_ms);
         tell_absence(shell);
         tell_manager(shell);
     }
@@ -398,6 +403,7 @@ int worker_run(const struct worker_options *options)
         .options = options, .notify = {.fd = -1}, .signals = -1, .stage = SERVING};
     farpool_error error;
     STAILQ_INIT(&shell.answers);
+    memory_open(&shell.memory);
     log_open("worker", options->level);
     shell.logs = logs_create(LOGS_OWN_BYTES, LOGS_PRINTED_BYTES);
     log_keep(shell.logs);

@@ -11,6 +11,7 @@
 
 #include "common/base/mem.h"
 #include "common/net/net.h"
+#include "common/sys/memory.h"
 #include "common/sys/notify.h"
 #include "worker/cache.h"
 #include "worker/host.h"
@@ -59,6 +60,7 @@ struct shell {
     bool joined;             /* it is: to be dialled with, after this batch */
     bool join_ended;         /* by a token, or there was none */
     struct notify notify;
+    struct memory memory;
     int signals; /* signalfd */
     enum stage stage;
     uint64_t now_ms;

@@ -4,10 +4,12 @@
  *
  * A payload's own bytes lie behind its struct, in one allocation, aligned for any type. A
  * slice refers to the payload whose bytes they really are, never to another slice, so
- * cutting a slice again and again builds no chain. */
+ * cutting a slice again and again builds no chain. The memory of large ones is kept for
+ * the next (spare.c). */
 #include "common/base/payload.h"
 
 #include "common/base/mem.h"
+#include "common/base/spare.h"
 
 #include <assert.h>
 #include <stdalign.h>
@@ -31,7 +33,7 @@ struct payload *payload_create(size_t size)
     if (size > SIZE_MAX - sizeof(struct own_payload))
         return NULL;
     /* Not zeroed: the bytes are about to be written, and may be a gigabyte. */
-    struct own_payload *own = mem_realloc(NULL, sizeof *own + size);
+    struct own_payload *own = spare_take(sizeof *own + size);
     if (!own)
         return NULL;
     init(&own->payload, own->bytes, size);
@@ -72,9 +74,19 @@ struct payload *payload_slice(struct payload *payload, size_t offset, size_t siz
         return payload_ref(payload);
     const uint8_t *data = size ? payload->data + offset : NULL;
     struct payload *slice = payload_wrap(data, size, NULL, NULL);
+    if (slice)
+        slice->lent = payload->lent;
     if (slice && size)
         slice->parent = payload_ref(payload->parent ? payload->parent : payload);
     return slice;
+}
+
+static void free_last(struct payload *payload)
+{
+    if (payload->data == ((struct own_payload *)payload)->bytes)
+        spare_give(payload, sizeof(struct own_payload) + payload->size);
+    else
+        mem_free(payload);
 }
 
 void payload_drop(struct payload *last)
@@ -88,7 +100,7 @@ void payload_drop(struct payload *last)
         struct payload *parent = last->parent;
         if (last->release)
             last->release(last);
-        mem_free(last);
+        free_last(last);
         last = parent;
     }
 }

@@ -7,6 +7,7 @@
 #define FARPOOL_BASE_PAYLOAD_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,8 @@ struct payload {
     struct payload *parent;                   /* of a slice: whose bytes these are */
     void (*release)(struct payload *payload); /* of a foreign one: called before free */
     void *owner;                              /* for release */
+    bool lent; /* the bytes are a caller's who waits for the last reference: a transport
+                  that may keep them for longer sends a copy */
 };
 
 /* Bytes of its own (not zeroed), to be written through payload_bytes before it is shared.

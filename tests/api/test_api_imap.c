@@ -429,6 +429,64 @@ static void terminate_ends_an_endless_iteration(void **state)
     farpool_iterator_free(iterator);
 }
 
+#define MIXED 60
+#define MIXED_MAX (1536 << 10)
+
+/* Sizes among which small inputs are put together and large ones are alone. */
+static size_t mixed_size(uint64_t index)
+{
+    static const size_t sizes[] = {9,         65536,     0,     700,
+                                   MIXED_MAX, MIXED_MAX, 65535, 1 << 20};
+
+    return sizes[index % 8];
+}
+
+struct mixed {
+    uint64_t next;
+    uint8_t bytes[MIXED_MAX];
+};
+
+static int next_mixed(void *user, farpool_bytes *ret_item, char message[256])
+{
+    struct mixed *mixed = user;
+    size_t size = mixed_size(mixed->next);
+
+    (void)message;
+    if (mixed->next == MIXED)
+        return FARPOOL_END;
+    memset(mixed->bytes, (int)mixed->next++, size);
+    *ret_item = (farpool_bytes){mixed->bytes, size};
+    return 0;
+}
+
+/* Each result is its input's bytes, though the input's memory has been used again. */
+static void large_inputs_among_small_ones(void **state)
+{
+    farpool_pool *pool = fixture_open(NULL);
+    struct mixed *mixed = calloc(1, sizeof *mixed);
+    farpool_bytes output;
+    farpool_error error;
+    farpool_iterator *iterator;
+
+    (void)state;
+    assert_non_null(mixed);
+    iterator = farpool_imap(pool, FARPOOL_REF(echo), next_mixed, mixed, NULL, &error);
+    assert_non_null(iterator);
+    for (uint64_t i = 0; i < MIXED; i++) {
+        assert_code(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error), 0,
+                    &error);
+        assert_int_equal(output.size, mixed_size(i));
+        for (size_t k = 0; k < output.size; k++)
+            if (((const uint8_t *)output.data)[k] != i)
+                fail_msg("result %lu, byte %zu", (unsigned long)i, k);
+    }
+    assert_int_equal(farpool_next(iterator, DEADLINE_MS, &output, NULL, &error),
+                     FARPOOL_END);
+    farpool_iterator_free(iterator);
+    free(mixed);
+    fixture_close(pool);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(imap_order_end_and_failures_in_place),
     cmocka_unit_test(imap_chunk_size_100_loses_nothing),
@@ -443,5 +501,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(free_in_the_middle_and_go_on),
     cmocka_unit_test(two_iterators_in_turn),
     cmocka_unit_test(terminate_ends_an_endless_iteration),
+    cmocka_unit_test(large_inputs_among_small_ones),
 };
 FIXTURE_MAIN(tests)

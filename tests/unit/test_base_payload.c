@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_base_payload.c: who keeps whose bytes alive, and for how long. */
+ * test_base_payload.c: who keeps whose bytes alive, and for how long; and what becomes of
+ * the memory of large ones. */
 #include "common/base/mem.h"
 #include "common/base/payload.h"
+#include "common/base/spare.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdalign.h>
@@ -15,6 +18,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#define MIB 1048576u
 
 static void count_release(struct payload *payload)
 {
@@ -170,6 +175,101 @@ static void a_slice_must_be_within(void **state)
     payload_unref(&payload);
 }
 
+/* Makes and drops `count` payloads of that size, all alive at once; how many allocations
+ * that took. */
+static size_t pass(size_t count, size_t size)
+{
+    struct payload *payloads[64];
+    assert_true(count <= 64);
+    mem_fail_after(0);
+    for (size_t i = 0; i < count; i++) {
+        payloads[i] = payload_create(size);
+        payload_bytes(payloads[i])[size - 1] = (uint8_t)i;
+    }
+    const size_t made = mem_fail_after(0);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(payloads[i]->data[size - 1], i);
+        payload_unref(&payloads[i]);
+    }
+    return made;
+}
+
+static void large_memory_is_used_again(void **state)
+{
+    (void)state;
+    spare_empty();
+    assert_int_equal(pass(3, MIB), 3);
+    assert_int_equal(pass(3, MIB), 0);
+    assert_int_equal(pass(5, MIB + 4000), 2); /* nearly the same size */
+    assert_int_equal(pass(1, 2 * MIB), 1);
+    spare_empty();
+    assert_int_equal(pass(3, MIB), 3);
+    spare_empty();
+}
+
+static void small_and_huge_memory_is_not_kept(void **state)
+{
+    (void)state;
+    const size_t sizes[] = {SPARE_LEAST / 2, SPARE_MOST};
+    spare_empty();
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pass(2, sizes[i]), 2);
+        assert_int_equal(pass(2, sizes[i]), 2);
+    }
+}
+
+static void what_is_kept_is_bounded_and_of_late(void **state)
+{
+    (void)state;
+    const size_t most = SPARE_KEPT_MAX / (MIB + SPARE_LEAST);
+    spare_empty();
+    pass(40, MIB);
+    assert_int_equal(pass(40, MIB), 40 - most);
+    pass(64, MIB / 2); /* drives the others out */
+    assert_int_equal(pass(1, MIB), 1);
+    spare_empty();
+}
+
+static void *pass_often(void *failures)
+{
+    for (int i = 0; i < 2000; i++) {
+        struct payload *payload = payload_create(SPARE_LEAST + i % 3 * SPARE_LEAST);
+        memset(payload_bytes(payload), i, 64);
+        for (int k = 0; k < 64; k++)
+            *(int *)failures += payload->data[k] != (uint8_t)i;
+        payload_unref(&payload);
+    }
+    return NULL;
+}
+
+static void threads_do_not_share_memory(void **state)
+{
+    (void)state;
+    pthread_t threads[3];
+    int failures[3] = {0};
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, pass_often, &failures[i]), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(failures[i], 0);
+    }
+    spare_empty();
+}
+
+static void a_part_of_what_is_lent_is_lent(void **state)
+{
+    (void)state;
+    struct payload *lent = payload_wrap("abc", 3, NULL, NULL), *part;
+    lent->lent = true;
+    part = payload_slice(lent, 1, 1);
+    assert_true(part->lent);
+    payload_unref(&part);
+    payload_unref(&lent);
+    lent = payload_copy("abc", 3);
+    assert_false(lent->lent);
+    payload_unref(&lent);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +282,11 @@ int main(void)
         cmocka_unit_test(a_slice_of_nothing_keeps_nothing),
         cmocka_unit_test(a_slice_must_be_within),
         cmocka_unit_test(no_memory_leaves_references_alone),
+        cmocka_unit_test(large_memory_is_used_again),
+        cmocka_unit_test(small_and_huge_memory_is_not_kept),
+        cmocka_unit_test(what_is_kept_is_bounded_and_of_late),
+        cmocka_unit_test(threads_do_not_share_memory),
+        cmocka_unit_test(a_part_of_what_is_lent_is_lent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

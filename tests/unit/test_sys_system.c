@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the shells ask of the system: cgroup limits in made-up trees, sizes, the limit of
- * open files, identities, and the log's lines. */
+ * open files, identities, the log's lines, and what becomes of a daemon's free memory. */
 #include "common/sys/affinity.h"
 #include "common/sys/cores.h"
 #include "common/sys/log.h"
+#include "common/sys/memory.h"
 #include "common/sys/sys.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -359,6 +361,28 @@ static void a_full_log_is_not_waited_for(void **state)
     assert_non_null(strstr(text, "tester info last"));
 }
 
+static void free_memory_is_kept_while_there_are_tasks(void **state)
+{
+    (void)state;
+    struct memory memory;
+    memory_open(&memory);
+    assert_int_equal(memory_deadline(&memory), UINT64_MAX);
+    memory_turn(&memory, false, 1000);
+    assert_int_equal(memory_deadline(&memory), UINT64_MAX);
+    const size_t mapped = mallinfo2().hblks;
+    void *large = malloc(1 << 20);
+    assert_non_null(large);
+    assert_int_equal(mallinfo2().hblks, mapped); /* not a mapping that goes when freed */
+    free(large);
+    memory_turn(&memory, true, 2000);
+    assert_int_equal(memory_deadline(&memory), 4000);
+    memory_turn(&memory, true, 3000);
+    memory_turn(&memory, false, 4999);
+    assert_int_equal(memory_deadline(&memory), 5000);
+    memory_turn(&memory, false, 5000);
+    assert_int_equal(memory_deadline(&memory), UINT64_MAX);
+}
+
 int main(void)
 {
 #define TREE(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
@@ -376,6 +400,7 @@ int main(void)
         cmocka_unit_test(a_log_line_is_one_line),
         cmocka_unit_test(log_lines_are_kept),
         cmocka_unit_test(a_full_log_is_not_waited_for),
+        cmocka_unit_test(free_memory_is_kept_while_there_are_tasks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
