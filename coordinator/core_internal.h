@@ -245,6 +245,7 @@ struct member {
     enum member_place place;
     uint32_t share, told_share; /* processes, of a pool that has a limit */
     uint64_t units;             /* sum over its placements */
+    uint64_t given;             /* core->next_given, when it was given something last */
     uint64_t idle, surplus;     /* of a pool with a limit: share less units, or more */
     bool announce;              /* in core->announced: POOL_OPEN is due */
     bool candidate_full;        /* place among the candidates */
@@ -471,7 +472,7 @@ struct coordinator_core {
     struct pool *pools;
     struct kpool_list opened; /* RUNNING, in order of opening */
     struct kpool_list expected_pools, closing;
-    uint64_t jobs_count, next_job, next_stamp, next_turn, next_client;
+    uint64_t jobs_count, next_job, next_stamp, next_turn, next_client, next_given;
     struct kjob_list expected_jobs, settling;
     bool settled;
 
