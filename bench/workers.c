@@ -117,6 +117,10 @@ static void answer_to(struct worker *worker, const struct message *message)
     case MSG_TASKS:
         take_tasks(worker, message);
         return;
+    case MSG_HEARTBEAT: /* as worker/core_link.c */
+        if (sys_now_ms() >= worker->spoke_ms + beat_ms / 4)
+            dial_say(worker->link, message_create(MSG_HEARTBEAT));
+        return;
     case MSG_RECALL: /* it has nothing that has not ended */
         answer = dial_need(message_create(MSG_RETURNED));
         answer->returned.pool = message->recall.pool;

@@ -85,6 +85,7 @@
 #define KEPT_MAX 65536     /* results of one worker kept while settling */
 #define NESTED_RANK 4096   /* above every priority */
 #define BLOCKED_PER_SLOT 8 /* tasks that wait for nested jobs and do not count */
+#define HEARTBEAT_WAVES 8  /* times a period in which links are told that it is here */
 #define WISHES_MAX 1024    /* of workers and jobs that are not here */
 #define WISH_MS 600000
 #define FRESH_LINKS_MAX 4096 /* links beyond those that clients and workers may have */

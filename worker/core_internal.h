@@ -342,6 +342,7 @@ struct worker_core {
     enum link_state link;
     struct id coordinator; /* the one served last */
     uint64_t heard_ms, sent_ms, heartbeats;
+    bool heartbeat_came; /* in this batch */
     uint64_t heartbeat_ms, silence_ms, body_bytes_max, result_window;
     uint64_t cut_ms; /* when a coordinator was heard of last on a link that was up */
     bool drain_told;

@@ -20,7 +20,7 @@
 
 #define SECOND_US UINT64_C(1000000)
 
-enum { PROBERS = 10, PROBES_MIN = 100, UP_WITHIN_S = 300 };
+enum { PROBERS = 20, PROBES_MIN = 100, UP_WITHIN_S = 300 };
 
 /* Enough for some twenty turns of each client in virtual time, in a test's time. */
 static uint32_t clients = 1000, jobs = 100, tasks = 5, task_ms = 200, seconds = 20;
