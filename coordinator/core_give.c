@@ -48,6 +48,21 @@ static uint64_t pool_room(const struct job *job, const struct member *member,
     return larger(least, most_ns / kjob_unit_ns(job));
 }
 
+/* Chunks that the pool may have at a worker whose slots are all in use, beyond what it
+ * has there: its even part of all that it has given and this job's that wait. A pool has
+ * a turn at a worker's slots only while it has tasks there; so many pools are served
+ * alike only if each is at every worker, however small its jobs are. */
+static uint64_t even_room(const struct coordinator_core *core, const struct job *job,
+                          const struct member *member, uint32_t slots)
+{
+    const struct pool *pool = job->pool;
+    const uint64_t all = larger(kpool_slots(core, pool), slots);
+    const uint64_t waiting = span_set_tasks(job->waiting);
+    const uint64_t units = pool->units + waiting / job->unit + (waiting % job->unit != 0);
+    const uint64_t part = units / all * slots + (units % all * slots + all - 1) / all;
+    return subtract_saturated(part, member ? member->units : 0);
+}
+
 /* Chunks of the job that the worker may have in all; UINT64_MAX: no limit. */
 static uint64_t fair_part(const struct coordinator_core *core, const struct job *job,
                           uint32_t slots)
@@ -278,7 +293,9 @@ static enum give find_room(struct coordinator_core *core, const struct job *job,
         return GIVE_NO;
     const struct placement *placement = kplacement_find(job, worker);
     const uint32_t slots = kmember_slots(job->pool, worker, member);
-    const uint64_t units = pool_room(job, member, slots);
+    uint64_t units = pool_room(job, member, slots);
+    if (worker->full)
+        units = smaller(units, even_room(core, job, member, slots));
     if (!units)
         return GIVE_NO;
     *ret_units = smaller(units, job_room(core, job, placement, slots));
@@ -294,6 +311,7 @@ static enum give give_units(struct coordinator_core *core, struct job *job,
     struct placement *placement = kplacement_get(job, worker);
     if (!placement)
         return GIVE_NOMEM;
+    placement->member->given = ++core->next_given;
     return give_tasks(core, placement, smaller(tasks, left), false);
 }
 

@@ -86,6 +86,7 @@
 #define KEPT_MAX 65536     /* results of one worker kept while settling */
 #define NESTED_RANK 4096   /* above every priority */
 #define BLOCKED_PER_SLOT 8 /* tasks that wait for nested jobs and do not count */
+#define HEARTBEAT_WAVES 8  /* times a period in which links are told that it is here */
 #define WISHES_MAX 1024    /* of workers and jobs that are not here */
 #define WISH_MS 600000
 #define FRESH_LINKS_MAX 4096 /* links beyond those that clients and workers may have */
@@ -246,6 +247,7 @@ struct member {
     enum member_place place;
     uint32_t share, told_share; /* processes, of a pool that has a limit */
     uint64_t units;             /* sum over its placements */
+    uint64_t given;             /* core->next_given, when it was given something last */
     uint64_t idle, surplus;     /* of a pool with a limit: share less units, or more */
     bool announce;              /* in core->announced: POOL_OPEN is due */
     bool candidate_full;        /* place among the candidates */
@@ -472,7 +474,7 @@ struct coordinator_core {
     struct pool *pools;
     struct kpool_list opened; /* RUNNING, in order of opening */
     struct kpool_list expected_pools, closing;
-    uint64_t jobs_count, next_job, next_stamp, next_turn, next_client;
+    uint64_t jobs_count, next_job, next_stamp, next_turn, next_client, next_given;
     struct kjob_list expected_jobs, settling;
     bool settled;
 

@@ -373,9 +373,14 @@ int klink_flush_silence(struct coordinator_core *core)
     return error;
 }
 
+/* With those that are due goes who will be soon, so that links come to beat together: ten
+ * thousand then take some wake-ups a period, here and (their answers) on the way back. */
 int klink_flush_heartbeats(struct coordinator_core *core)
 {
-    while (core->now_ms >= heartbeat_due(core)) {
+    const uint64_t soon_ms = core->config.heartbeat_ms / HEARTBEAT_WAVES;
+    if (core->now_ms < heartbeat_due(core))
+        return 0;
+    while (add_saturated(core->now_ms, soon_ms) >= heartbeat_due(core)) {
         struct link *link = TAILQ_FIRST(&core->spoke);
         struct message *message = message_create(MSG_HEARTBEAT);
         if (message)

@@ -17,6 +17,8 @@
  * runs in the end. */
 #include "coordinator/core_internal.h"
 
+#define TURN_LOOK 16 /* full workers that are compared for a small job */
+
 static int candidate_compare(const struct member *a, const struct member *b)
 {
     if (a->candidate_full != b->candidate_full)
@@ -146,10 +148,37 @@ static int walk_candidates(struct coordinator_core *core, struct pool *pool)
     return 0;
 }
 
+/* Where a pool that has less than a chunk a node goes when no slot is idle: of some of
+ * the least loaded workers the one that it was given something at longest ago. A worker
+ * gives its slots to pools in turn, and so serves at once whom it has not served for a
+ * round; so small jobs do not wait behind each other's turn. NULL: it is not such a pool.
+ */
+static struct worker *next_in_turn(struct coordinator_core *core, const struct pool *pool)
+{
+    struct worker *worker = RB_MIN(kload_tree, &core->load), *best = NULL;
+    uint64_t best_given = UINT64_MAX;
+    if (!worker || !worker->full || pool->units >= core->nodes)
+        return NULL;
+    for (int i = 0; i < TURN_LOOK && worker && best_given; i++) {
+        const struct member *member = kmember_find(pool, worker);
+        const uint64_t given = member ? member->given : 0;
+        if (kpool_usable(pool, worker, member) && !(member && member->units) &&
+            given < best_given) {
+            best = worker;
+            best_given = given;
+        }
+        worker = RB_NEXT(kload_tree, &core->load, worker);
+    }
+    return best;
+}
+
 static int walk_workers(struct coordinator_core *core, struct pool *pool)
 {
-    struct worker *worker = RB_MIN(kload_tree, &core->load);
-    struct job *job;
+    struct worker *worker = next_in_turn(core, pool);
+    struct job *job = first_job(pool);
+    if (worker && job && kgive(core, job, worker) == GIVE_NOMEM)
+        return FARPOOL_ENOMEM;
+    worker = RB_MIN(kload_tree, &core->load);
     while (worker && (job = first_job(pool))) {
         struct worker *next = RB_NEXT(kload_tree, &core->load, worker);
         const enum give gave = kgive(core, job, worker);

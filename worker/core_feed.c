@@ -365,6 +365,7 @@ static void yield_slots(struct worker_core *core)
     struct pool *pool;
     if (slot_is_free(core))
         return;
+    struct pool *from = most_running(core);
     TAILQ_FOREACH (pool, &core->pools, link) {
         if (pool->queued_tasks == 0 || !worker_pool_usable(core, pool))
             continue;
@@ -376,32 +377,46 @@ static void yield_slots(struct worker_core *core)
                 yielding--;
                 continue;
             }
-            struct pool *from = most_running(core);
             if (from == pool || from->counts[PROCESS_RUNNING] <= share)
                 break;
             yield_one(core, from);
+            from = most_running(core);
         }
     }
 }
 
 /* ---------------------------------------------------------------------- starting */
 
-/* How many processes a pool should have idle or starting now. */
-static uint64_t wanted_idle(const struct worker_core *core, const struct pool *pool)
+/* Processes that a pool without a number of its own is started, so that a thousand pools
+ * with tasks do not have one for each slot each: all of them together PROCESSES_PER_SLOT
+ * a slot, and one each in any case, which is enough for its turns. */
+static uint32_t crowded_most(const struct worker_core *core)
 {
-    const uint32_t most = worker_running_max(core, pool);
-    const uint32_t busy = running(pool);
-    if (pool->eager)
-        return most > busy ? most - busy : 0;
-    return busy < most ? least(pool->queued_tasks, most - busy) : 0;
+    uint32_t pools = 0;
+    const struct pool *pool;
+    TAILQ_FOREACH (pool, &core->pools, link)
+        pools += pool->queued_tasks > 0 || running(pool) > 0;
+    const uint64_t all = (uint64_t)PROCESSES_PER_SLOT * core->config.slots;
+    return pools < all ? (uint32_t)(all / (pools > 0 ? pools : 1)) : 1;
 }
 
-static int start_processes(struct worker_core *core, struct pool *pool)
+/* How many processes a pool should have idle or starting now. */
+static uint64_t wanted_idle(const struct worker_core *core, const struct pool *pool,
+                            uint32_t crowded)
+{
+    const uint32_t share = worker_running_max(core, pool), busy = running(pool);
+    const uint32_t most = pool->share > 0 ? share : (uint32_t)least(share, crowded);
+    if (busy >= most)
+        return 0;
+    return pool->eager ? most - busy : least(pool->queued_tasks, most - busy);
+}
+
+static int start_processes(struct worker_core *core, struct pool *pool, uint32_t crowded)
 {
     if (!worker_pool_usable(core, pool) || core->now_ms < pool->start_after_ms)
         return 0;
     while (pool->counts[PROCESS_IDLE] + pool->counts[PROCESS_STARTING] <
-               wanted_idle(core, pool) &&
+               wanted_idle(core, pool, crowded) &&
            pool->total < worker_processes_allowed(core, pool))
         if (worker_process_start(core, pool) == NULL)
             return FARPOOL_ENOMEM;
@@ -411,9 +426,10 @@ static int start_processes(struct worker_core *core, struct pool *pool)
 
 int worker_flush_feed(struct worker_core *core)
 {
+    const uint32_t crowded = crowded_most(core);
     struct pool *pool;
     TAILQ_FOREACH (pool, &core->pools, link)
-        if (start_processes(core, pool) != 0)
+        if (start_processes(core, pool, crowded) != 0)
             return FARPOOL_ENOMEM;
     if (core->state != CORE_WORKING || worker_results_full(core))
         return 0;

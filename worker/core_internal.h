@@ -53,11 +53,12 @@
 #define AHEAD_ONE_NS 5000000  /* tasks shorter than this have one waiting behind them */
 #define CLAIM_NS 200000       /* work that a process claims at a time */
 #define CLAIM_MAX 1024
-#define PUBLISH_NS 1000000  /* results that it publishes at a time, unless it idles */
-#define PIECES_AHEAD_MAX 64 /* pieces given to one process */
-#define WEIGHT_MAX 4096     /* tasks in the fading average of a job's task time */
-#define OUTLIER 8           /* one record counts at most so many times the average */
-#define BLOCKED_PER_SLOT 8  /* further processes for blocked ones, in each pool */
+#define PUBLISH_NS 1000000   /* results that it publishes at a time, unless it idles */
+#define PIECES_AHEAD_MAX 64  /* pieces given to one process */
+#define WEIGHT_MAX 4096      /* tasks in the fading average of a job's task time */
+#define OUTLIER 8            /* one record counts at most so many times the average */
+#define BLOCKED_PER_SLOT 8   /* further processes for blocked ones, in each pool */
+#define PROCESSES_PER_SLOT 8 /* started for tasks, of all pools, where these are many */
 #define POOLS_MAX 4096
 #define JOBS_MAX 1048576    /* of all pools */
 #define BATCH_BYTES 1048576 /* bodies of one DONE message, unless one is larger */
@@ -341,6 +342,7 @@ struct worker_core {
     enum link_state link;
     struct id coordinator; /* the one served last */
     uint64_t heard_ms, sent_ms, heartbeats;
+    bool heartbeat_came; /* in this batch */
     uint64_t heartbeat_ms, silence_ms, body_bytes_max, result_window;
     uint64_t cut_ms; /* when a coordinator was heard of last on a link that was up */
     bool drain_told;

@@ -164,6 +164,8 @@ static int link_is_up(struct worker_core *core, struct message *message)
 {
     switch (message->kind) {
     case MSG_HEARTBEAT:
+        core->heartbeat_came = true;
+        return 0;
     case MSG_RELAY: /* passed between processes and coordinator by the shell */
         return 0;
     case MSG_REFUSED:
@@ -401,10 +403,14 @@ int worker_flush_link_first(struct worker_core *core)
     return 0;
 }
 
+/* The coordinator's own are answered, unless something was sent just before: it tells
+ * many links at a time that it is there, and so hears of them all at a time. */
 int worker_flush_link_last(struct worker_core *core)
 {
-    if (core->link != LINK_UP ||
-        core->now_ms < worker_after(core->sent_ms, core->heartbeat_ms))
+    const uint32_t wait_ms =
+        core->heartbeat_came ? core->heartbeat_ms / 4 : core->heartbeat_ms;
+    core->heartbeat_came = false;
+    if (core->link != LINK_UP || core->now_ms < worker_after(core->sent_ms, wait_ms))
         return 0;
     struct message *message = worker_message(core, MSG_HEARTBEAT);
     if (message == NULL)

@@ -110,6 +110,28 @@ static void test_heartbeat(void **state)
     assert_int_equal(script_take(script, worker, MSG_HEARTBEAT)->heartbeat.count, 1);
 }
 
+/* Who would be due soon is told with the first, and then they stay together. */
+static void test_heartbeats_in_waves(void **state)
+{
+    struct script *script = *state;
+    const uint64_t early = add_worker(script, 1, 1);
+    script_flush(script);
+    script_pass(script, 200);
+    const uint64_t soon = add_worker(script, 2, 1);
+    script_flush(script);
+    script_pass(script, 200);
+    const uint64_t late = add_worker(script, 3, 1);
+    script_flush(script);
+    script_forget(script);
+    script_pass(script, 1600);
+    script_take(script, early, MSG_HEARTBEAT);
+    script_take(script, soon, MSG_HEARTBEAT);
+    script_quiet(script);
+    script_pass(script, 400);
+    script_take(script, late, MSG_HEARTBEAT);
+    script_quiet(script);
+}
+
 static void test_silence(void **state)
 {
     struct script *script = *state;
@@ -450,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_limits),
         SCRIPT_TEST(test_first_word),
         SCRIPT_TEST(test_heartbeat),
+        SCRIPT_TEST(test_heartbeats_in_waves),
         SCRIPT_TEST(test_silence),
         SCRIPT_TEST(test_silence_that_was_not),
         SCRIPT_TEST(test_silent_stranger),

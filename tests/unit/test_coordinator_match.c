@@ -225,6 +225,52 @@ static void test_newcomer(void **state)
     assert_int_equal(script_given(script, worker), 1);
 }
 
+/* Where all slots are in use, a pool's small jobs are spread by what it has at each
+ * worker, not by what others have there. */
+static void test_small_jobs_everywhere(void **state)
+{
+    struct script *script = *state;
+    uint64_t workers[2] = {add_worker(script, 10, 2), 0};
+    script_say_last(script, add_pool(script, 1, 1), tasks(1, 1, 0, 4));
+    assert_int_equal(script_given(script, workers[0]), 4);
+    workers[1] = add_worker(script, 11, 2);
+    script_say_last(script, add_pool(script, 3, 1), tasks(3, 1, 0, 2));
+    assert_int_equal(script_given(script, workers[1]), 2);
+    script_forget(script);
+    const uint64_t client = add_pool(script, 2, 8);
+    for (uint64_t job = 1; job <= 8; job++)
+        script_say(script, client, tasks(2, job, 0, 1));
+    script_flush(script);
+    assert_int_equal(script_given(script, workers[0]), 4);
+    assert_int_equal(script_given(script, workers[1]), 4);
+}
+
+/* One small job after the other goes to each worker in turn, since a worker serves at
+ * once whom it has not served for long. */
+static void test_small_jobs_in_turn(void **state)
+{
+    struct script *script = *state;
+    uint64_t workers[3], turns[3] = {0, 0, 0};
+    for (uint8_t i = 0; i < 3; i++)
+        workers[i] = add_worker(script, (uint8_t)(10 + i), 1);
+    script_say_last(script, add_pool(script, 1, 1), tasks(1, 1, 0, 6));
+    for (int i = 0; i < 3; i++)
+        script_given(script, workers[i]);
+    const uint64_t client = add_pool(script, 2, 12);
+    for (uint64_t job = 1; job <= 12; job++) {
+        script_say_last(script, client, tasks(2, job, 0, 1));
+        for (uint8_t i = 0; i < 3; i++)
+            if (script_given(script, workers[i])) {
+                assert_int_equal(turns[i]++, (job - 1) / 3);
+                script_say(script, workers[i],
+                           done(script, (uint8_t)(10 + i), 2, job, 0, 1, 20 * MS));
+            }
+        script_flush(script);
+        script_forget(script);
+    }
+    assert_int_equal(turns[0] + turns[1] + turns[2], 12);
+}
+
 static void test_priority(void **state)
 {
     struct script *script = *state;
@@ -379,14 +425,23 @@ static void test_message_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        SCRIPT_TEST(test_ramp),           SCRIPT_TEST(test_long_tasks),
-        SCRIPT_TEST(test_even_end),       SCRIPT_TEST(test_least_loaded),
-        SCRIPT_TEST(test_chunks),         cmocka_unit_test(test_fair_pools),
-        cmocka_unit_test(test_fair_work), SCRIPT_TEST(test_newcomer),
-        SCRIPT_TEST(test_priority),       cmocka_unit_test(test_client_window),
-        SCRIPT_TEST(test_worker_window),  SCRIPT_TEST(test_oversize),
-        SCRIPT_TEST(test_tasks_window),   SCRIPT_TEST(test_one_message),
+        SCRIPT_TEST(test_ramp),
+        SCRIPT_TEST(test_long_tasks),
+        SCRIPT_TEST(test_even_end),
+        SCRIPT_TEST(test_least_loaded),
+        SCRIPT_TEST(test_chunks),
+        cmocka_unit_test(test_fair_pools),
+        cmocka_unit_test(test_fair_work),
+        SCRIPT_TEST(test_newcomer),
+        SCRIPT_TEST(test_priority),
+        cmocka_unit_test(test_client_window),
+        SCRIPT_TEST(test_worker_window),
+        SCRIPT_TEST(test_oversize),
+        SCRIPT_TEST(test_tasks_window),
+        SCRIPT_TEST(test_one_message),
         SCRIPT_TEST(test_message_bytes),
+        SCRIPT_TEST(test_small_jobs_everywhere),
+        SCRIPT_TEST(test_small_jobs_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

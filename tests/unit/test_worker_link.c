@@ -220,6 +220,23 @@ static void a_silent_coordinator_is_dropped_and_heartbeats_go_out(void **state)
     assert_true(worker_core_deadline(f->core) == UINT64_MAX);
 }
 
+/* ... unless the worker has just sent something. */
+static void a_heartbeat_is_answered(void **state)
+{
+    struct fake *f = *state;
+    fake_start(f, 1);
+    f->now += 100;
+    fake_message(f, message_create(MSG_HEARTBEAT));
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_HEARTBEAT), 0);
+    f->now += 600;
+    fake_message(f, message_create(MSG_HEARTBEAT));
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_HEARTBEAT), 1);
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_HEARTBEAT), 1);
+}
+
 static void refused(void **state)
 {
     struct fake *f = *state;
@@ -360,6 +377,7 @@ int main(void)
         FAKE_TEST(cut_off_for_ever_with_no_limit),
         FAKE_TEST(held_and_finished_tasks_that_come_again),
         FAKE_TEST(a_silent_coordinator_is_dropped_and_heartbeats_go_out),
+        FAKE_TEST(a_heartbeat_is_answered),
         FAKE_TEST(refused),
         FAKE_TEST(no_task_begins_while_results_are_over_the_window),
         FAKE_TEST(results_of_a_job_go_out_together),

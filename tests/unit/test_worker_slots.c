@@ -69,6 +69,21 @@ static void two_pools_never_run_in_one_slot(void **state)
     assert_int_equal(fake_alive(f), 8);
 }
 
+/* Many pools at once have some processes a slot in all, not one a slot each. */
+static void many_pools_have_few_processes(void **state)
+{
+    struct fake *f = *state;
+    fake_start(f, 2);
+    for (uint8_t pool = 2; pool <= 30; pool++) {
+        fake_message(f, fake_pool_open(pool, 0));
+        fake_message(f, fake_job_open(pool, pool));
+        fake_tasks(f, pool, pool, 0, 10);
+    }
+    fake_settle(f);
+    fake_ready_all(f);
+    assert_in_range(fake_alive(f), 29, 2 * 8 + 29);
+}
+
 /* What runs while a task is blocked has that one's slot, which it does not hold. */
 static void a_blocked_process_lends_its_slot(void **state)
 {
@@ -88,6 +103,7 @@ int main(void)
         FAKE_TEST(a_pools_processes_have_different_slots),
         FAKE_TEST(a_new_process_has_the_slot_of_the_one_that_ended),
         FAKE_TEST(two_pools_never_run_in_one_slot),
+        FAKE_TEST(many_pools_have_few_processes),
         FAKE_TEST(a_blocked_process_lends_its_slot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
