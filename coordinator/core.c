@@ -58,6 +58,7 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     TAILQ_INIT(&core->dirty_pools);
     TAILQ_INIT(&core->uneven);
     TAILQ_INIT(&core->announced);
+    TAILQ_INIT(&core->spreading);
     TAILQ_INIT(&core->batches);
     TAILQ_INIT(&core->dirty_jobs);
     TAILQ_INIT(&core->wishes);
@@ -103,6 +104,8 @@ static int flush_part(struct coordinator_core *core)
     if (!error)
         error = kmatch_flush(core);
     kgive_flush(core);
+    if (!error)
+        error = kspread_flush(core);
     if (!error)
         error = krecall_flush(core);
     if (!error)

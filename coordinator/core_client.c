@@ -149,6 +149,10 @@ static const struct id *pool_of(const struct message *message)
         return &message->cancel.pool;
     case MSG_BLOB:
         return &message->blob.pool;
+    case MSG_SHARE:
+        return &message->share.pool;
+    case MSG_UNSHARE:
+        return &message->unshare.pool;
     default:
         return NULL;
     }
@@ -160,6 +164,9 @@ static int blob(struct coordinator_core *core, const struct client *client,
     if (client->state != CLIENT_OWNER)
         return klink_drop(core, client->link, FARPOOL_EPROTOCOL,
                           "BLOB from a client that did not open the pool");
+    if (!id_is_zero(&(*message)->blob.source))
+        return klink_drop(core, client->link, FARPOOL_EPROTOCOL,
+                          "BLOB of a client in a worker's name");
     const struct worker *worker = kworker_find(core, &(*message)->blob.worker);
     return worker ? kforward(core, worker->link, message) : 0;
 }
@@ -190,6 +197,10 @@ static int pool_message(struct coordinator_core *core, struct client *client,
         return 0;
     case MSG_TASKS:
         return ktasks(core, client, *message);
+    case MSG_SHARE:
+        return kshare(core, client, message);
+    case MSG_UNSHARE:
+        return kunshare(core, client, *message);
     default:
         return kjob_cancel(core, client, *message);
     }

@@ -10,6 +10,8 @@
  *   core_pool.c      pools: opening, joining, closing, failing on a node
  *   core_member.c    a pool on a worker
  *   core_share.c     how many processes of a pool each worker may have
+ *   core_shared.c    shared inputs: who is told, what each worker has
+ *   core_spread.c    which piece of one goes from where to where
  *   core_job.c       jobs: opening, closing, cancelling; what is known of their duration
  *   core_placement.c what a worker has of a job, and every sum over it
  *   core_tasks.c     TASKS, RETURNED, LOST
@@ -41,6 +43,7 @@
 #define FARPOOL_COORDINATOR_CORE_INTERNAL_H
 
 #include "common/base/mem.h"
+#include "common/base/shared.h"
 #include "common/base/span.h"
 #include "coordinator/core.h"
 
@@ -237,6 +240,66 @@ struct level {
 
 SLIST_HEAD(klevel_list, level);
 
+/*   HOLDING_ASKED -- PULLED --> HOLDING_FILLING --> HOLDING_WHOLE
+ *         `--------------------------`-- given up --> HOLDING_GIVEN_UP */
+enum holding_state {
+    HOLDING_ASKED, /* it was sent SHARE */
+    HOLDING_FILLING,
+    HOLDING_WHOLE,
+    HOLDING_GIVEN_UP, /* its node has no room, or the client cannot give it */
+};
+
+/* A piece that was asked for with PULL. */
+struct kpull {
+    uint32_t piece;
+    struct holding *source; /* NULL: the client, unless */
+    bool again;             /* its source has gone, and it is to be asked elsewhere */
+};
+
+/* A shared input on a worker. */
+struct holding {
+    struct shared *shared;
+    struct member *member;
+    enum holding_state state;
+    uint8_t *have;   /* a bit a piece */
+    uint32_t count;  /* of them */
+    uint32_t cursor; /* in shared->order: it has all before */
+    struct kpull pulls[SHARED_PULLS_MAX];
+    uint32_t pulls_count, client_pulls; /* client_pulls: those of the client */
+    uint32_t given;                     /* pulls of others from here */
+    uint64_t client_turn;               /* when it was last given one of the client's */
+    bool distrusted;                    /* nobody is sent to it */
+    TAILQ_ENTRY(holding) entry;
+    SLIST_ENTRY(holding) member_entry;
+};
+TAILQ_HEAD(kholding_list, holding);
+SLIST_HEAD(kmember_holdings, holding);
+
+struct spread {
+    uint32_t copies; /* at workers that are trusted */
+    bool asked;      /* under way from the client */
+    bool ordered;    /* in shared->order */
+};
+
+/* A shared input of a pool. */
+struct shared {
+    struct pool *pool;
+    uint64_t number;
+    struct message *message; /* its SHARE */
+    uint32_t pieces;
+    struct spread *spread; /* a piece each */
+    uint32_t *order;       /* pieces, as they first came to a worker */
+    uint32_t ordered;      /* how many */
+    uint32_t fresh;        /* those before it are at a worker, or under way to one */
+    uint32_t client_pulls;
+    uint64_t client_turn;
+    struct kholding_list holdings;
+    struct holding *source_next; /* where to look for a source first; NULL: anywhere */
+    bool touched;                /* in core->spreading: something may be pulled */
+    TAILQ_ENTRY(shared) entry, spreading_entry;
+};
+TAILQ_HEAD(kshared_list, shared);
+
 /* A pool on a worker. */
 struct member {
     struct pool *pool;
@@ -252,6 +315,7 @@ struct member {
     struct message *failure; /* POOL_FAILED that came before the pool's client */
     char *reason;            /* why it FAILED, for people */
     struct klevel_list levels;
+    struct kmember_holdings holdings;
     RB_ENTRY(member) pool_entry, candidate_entry;
     TAILQ_ENTRY(member) worker_entry, starved_entry, announce_entry;
 };
@@ -305,6 +369,9 @@ struct pool {
     uint64_t units, work_ns; /* sums over placements */
     uint64_t done;
     uint64_t alive, started; /* processes */
+    struct kshared_list shared;
+    uint32_t shared_count, shared_pieces;
+    uint64_t shared_last; /* number of the latest */
     struct recent recents[RECENT_FUNCTIONS];
     uint32_t recent_next;
 
@@ -477,6 +544,7 @@ struct coordinator_core {
 
     struct kpool_list matching, dirty_pools, uneven;
     struct kmember_list announced;
+    struct kshared_list spreading;
     struct kplacement_list batches;
     struct kjob_list dirty_jobs;
     struct kwish_list wishes; /* the oldest first */
@@ -649,6 +717,36 @@ bool kpool_usable(const struct pool *pool, const struct worker *worker,
 uint32_t kmember_slots(const struct pool *pool, const struct worker *worker,
                        const struct member *member);
 int kshare_flush(struct coordinator_core *core);
+
+/* core_shared.c */
+int kshare(struct coordinator_core *core, struct client *client,
+           struct message **message);
+int kunshare(struct coordinator_core *core, struct client *client,
+             const struct message *message);
+int kpulled(struct coordinator_core *core, struct worker *worker,
+            const struct message *message);
+/* A FETCH or BLOB between two workers. */
+int kshared_fetch(struct coordinator_core *core, struct worker *worker,
+                  struct message **message);
+int kshared_blob(struct coordinator_core *core, struct worker *worker,
+                 struct message **message);
+/* All that its pool shares, to a worker that was just told of the pool. */
+int kshared_tell(struct coordinator_core *core, struct member *member);
+void kshared_forget_member(struct coordinator_core *core, struct member *member);
+void kshared_forget_all(struct coordinator_core *core, struct pool *pool);
+
+/* core_spread.c */
+int kspread_init(struct shared *shared); /* ENOMEM */
+void kspread_fini(struct coordinator_core *core, struct shared *shared);
+/* PULLED: of all that there is, or of one PULL. */
+void kspread_answer(struct coordinator_core *core, struct holding *holding,
+                    const uint8_t *have);
+void kspread_pulled(struct coordinator_core *core, struct holding *holding,
+                    uint32_t piece, int code);
+void kspread_give_up(struct coordinator_core *core, struct holding *holding);
+void kspread_leave(struct coordinator_core *core, struct holding *holding);
+int kspread_flush(struct coordinator_core *core);
+void kspread_check(const struct shared *shared);
 
 /* core_job.c */
 int kjob_compare(const struct job *a, const struct job *b);

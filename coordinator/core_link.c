@@ -244,6 +244,8 @@ static int fetch(struct coordinator_core *core, struct worker *worker,
     if (!id_equal(&(*message)->fetch.worker, &worker->id))
         return klink_drop(core, worker->link, FARPOOL_EPROTOCOL,
                           "FETCH in another worker's name");
+    if (!id_is_zero(&(*message)->fetch.source))
+        return kshared_fetch(core, worker, message);
     if (!pool)
         return kpool_disown(core, worker, &(*message)->fetch.pool);
     /* A client that is still to come: the worker asks again. */
@@ -284,6 +286,10 @@ static int worker_message(struct coordinator_core *core, struct worker *worker,
         return kpool_closed(core, worker, *message);
     case MSG_FETCH:
         return fetch(core, worker, message);
+    case MSG_BLOB:
+        return kshared_blob(core, worker, message);
+    case MSG_PULLED:
+        return kpulled(core, worker, *message);
     case MSG_OUTPUT:
         return koutput(core, worker, message);
     case MSG_LOGS:

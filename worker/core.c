@@ -139,12 +139,12 @@ void worker_core_destroy(struct worker_core *core)
 static void flush(struct worker_core *core)
 {
     static int (*const parts[])(struct worker_core *) = {
-        worker_flush_link_first, worker_flush_orphaned, worker_flush_gates,
-        worker_flush_processes,  worker_flush_watch,    worker_flush_output,
-        worker_flush_results,    worker_flush_programs, worker_flush_pools,
-        worker_flush_returns,    worker_flush_feed,     worker_flush_take_back,
-        worker_flush_pool_ends,  worker_flush_drain,    worker_flush_load,
-        worker_flush_link_last,
+        worker_flush_link_first, worker_flush_orphaned,  worker_flush_gates,
+        worker_flush_processes,  worker_flush_watch,     worker_flush_output,
+        worker_flush_results,    worker_flush_programs,  worker_flush_shared,
+        worker_flush_pools,      worker_flush_returns,   worker_flush_feed,
+        worker_flush_take_back,  worker_flush_pool_ends, worker_flush_drain,
+        worker_flush_load,       worker_flush_link_last,
     };
     core->again = false;
     if (core->state == CORE_STOPPED)
@@ -171,6 +171,9 @@ static int dispatch(struct worker_core *core, struct worker_event *event)
     case WORKER_PROGRAM_READY:
     case WORKER_PROGRAM_FAILED:
         return worker_program_event(core, event);
+    case WORKER_SHARED_OPENED:
+    case WORKER_SHARED_WROTE:
+        return worker_shared_event(core, event);
     case WORKER_PROCESS_READY:
     case WORKER_PROCESS_DONE:
     case WORKER_PROCESS_FAILED:
@@ -225,6 +228,7 @@ uint64_t worker_core_deadline(const struct worker_core *core)
         return core->now_ms;
     uint64_t deadline = worker_link_deadline(core);
     deadline = earliest(deadline, worker_programs_deadline(core));
+    deadline = earliest(deadline, worker_shared_deadline(core));
     deadline = earliest(deadline, worker_processes_deadline(core));
     deadline = earliest(deadline, worker_watch_deadline(core));
     deadline = earliest(deadline, worker_results_deadline(core));

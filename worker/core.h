@@ -47,6 +47,10 @@ enum worker_event_kind {
     WORKER_PROGRAM_NEEDS,   /* program, file (its place in the list), offset: fetch */
     WORKER_PROGRAM_READY,   /* program: it can be started */
     WORKER_PROGRAM_FAILED,  /* program, code, text */
+    WORKER_SHARED_OPENED,   /* program (of a content), whole: all of it is there; or code,
+                               text: there is no room for it */
+    WORKER_SHARED_WROTE,    /* program, offset (its piece), code, text: 0; EPROTOCOL: it
+                               is not what its hash says; or it cannot be kept here */
     WORKER_PROCESS_READY,   /* process, pid: attached, initializer done */
     WORKER_PROCESS_DONE,    /* process, give, first, count, elapsed_ns, sizes, data */
     WORKER_PROCESS_FAILED,  /* process, give, first (one task), code, text, backtrace */
@@ -79,6 +83,7 @@ struct worker_event {
     struct hash program;
     uint32_t file;
     uint64_t offset;
+    bool whole;
     uint64_t process; /* the core's number */
     uint64_t give;
     uint64_t first;
@@ -107,11 +112,21 @@ enum worker_effect_kind {
     WORKER_PROGRAM_WRITE, /* program, file, offset, data, code: a piece came (code != 0:
                              the client could not read it); answered likewise */
     WORKER_PROGRAM_CLOSE, /* program: no pool here uses it any more */
-    WORKER_PROCESS_START, /* process, slot, pool, program, initializer, data (its
-                             argument) */
-    WORKER_PROCESS_GIVE,  /* process, give, span, and of its job: job, function,
-                             timeout_ms, limited, memory_bytes, claim, publish,
-                             quiet_before */
+    WORKER_SHARED_OPEN,   /* program (of a content), offset (its bytes), data (the hashes
+                             of its pieces; NULL: nothing is to come): make room; answered
+                             by SHARED_OPENED */
+    WORKER_SHARED_WRITE, /* program, offset (the piece), data: answered by SHARED_WROTE */
+    WORKER_SHARED_READ,  /* pool, worker, program, offset (bytes), count: answer with a
+                            BLOB message that the shell makes and sends itself */
+    WORKER_SHARED_CLOSE, /* program: no pool here shares it any more */
+    WORKER_SHARED_MAP,   /* pool, shared, serial, program: processes of the pool may have
+                            that content under this number; or code, text: why not */
+    WORKER_SHARED_UNMAP, /* pool, serial: they may not any more */
+    WORKER_PROCESS_START,     /* process, slot, pool, program, initializer, data (its
+                                 argument) */
+    WORKER_PROCESS_GIVE,      /* process, give, span, and of its job: job, function,
+                                 timeout_ms, limited, memory_bytes, claim, publish,
+                                 quiet_before */
     WORKER_PROCESS_TAKE_BACK, /* process, count: take back up to so many tasks not begun,
                                  the last first */
     WORKER_PROCESS_CANCEL,    /* process, give, first, count: if one of these runs, make
@@ -133,7 +148,8 @@ struct worker_effect {
     uint64_t offset;
     int code;
     struct payload *data; /* a reference, the shell takes it over */
-    struct id pool;
+    struct id pool, worker;
+    uint64_t shared, serial;
     uint64_t process, give, job;
     uint32_t slot;        /* below config.slots: the process's number for its life */
     struct msg_span span; /* references, the shell takes them over */

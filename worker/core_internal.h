@@ -6,6 +6,8 @@
  *   core_link.c     hello, welcome, heartbeat, HELD, drain and stop
  *   core_pool.c     pools and jobs: open, close, fail, forget
  *   core_program.c  programs: opened, fetched, ready
+ *   core_shared.c   shared inputs: begun, whole, mapped, ended
+ *   core_pull.c     their pieces on the way here and to other workers
  *   core_piece.c    tasks held here: where each is, splitting and moving
  *   core_tasks.c    TASKS and CANCEL
  *   core_return.c   RECALL and giving back
@@ -29,6 +31,7 @@
 #define FARPOOL_WORKER_CORE_INTERNAL_H
 
 #include "common/base/mem.h"
+#include "common/base/shared.h"
 #include "common/base/span.h"
 #include "worker/core.h"
 #include "worker/core_slot.h"
@@ -40,6 +43,10 @@
 #define LOAD_PERIOD_MS 200
 #define FETCH_AGAIN_MS 5000 /* a piece of a program that has not come is asked again */
 #define FETCH_BYTES 1048576
+#define SHARED_WAIT_MS 30000 /* for a piece of a shared input, then ask elsewhere */
+#define SHARED_REFUSED_MAX 3 /* pieces that the client cannot give, or gives wrong */
+#define SHARED_RELEASE_EFFECTS 2
+#define SHARED_CLAIM_MS 1000  /* until another coordinator has said SHARE or UNSHARE */
 #define ACK_WAIT_MS 10000     /* for the last ACKs of a drain */
 #define CLOSE_TIMEOUT_MS 5000 /* a process that was told to end is killed then */
 #define SURPLUS_IDLE_MS 1000  /* how long an idle process beyond the share may stay */
@@ -211,6 +218,64 @@ TAILQ_HEAD(process_list, process);
 
 TAILQ_HEAD(pool_list, pool);
 
+/*   OPENED -> FILLING -> READY
+ *      `---------+-----> FAILED */
+enum content_state {
+    CONTENT_OPENED, /* the shell makes room for it */
+    CONTENT_FILLING,
+    CONTENT_READY,
+    CONTENT_FAILED, /* no room, or the client cannot give it: its functions are told */
+};
+
+TAILQ_HEAD(shared_list, shared);
+
+/* The bytes of shared inputs, once on the node for all pools that share them. */
+struct content {
+    struct hash hash;
+    enum content_state state;
+    uint64_t size;
+    uint32_t pieces, left; /* left: not there yet */
+    uint8_t *have;         /* a bit a piece */
+    int code;              /* FAILED: why */
+    char text[256];
+    struct shared_list shared; /* whose it is; never empty */
+    RB_ENTRY(content) by_hash;
+};
+RB_HEAD(worker_contents, content);
+
+/*   FREE -- PULL --> WANTED -- FETCH --> ASKED -- BLOB --> WRITING --> OVER -- PULLED -->
+ * FREE
+ *                      `------------------'---------------------------^ */
+enum pull_state {
+    PULL_FREE,
+    PULL_WANTED,
+    PULL_ASKED,
+    PULL_WRITING,
+    PULL_OVER, /* PULLED is due */
+};
+
+struct pull {
+    enum pull_state state;
+    uint32_t piece;
+    struct id source; /* zero: the client */
+    uint64_t asked_ms;
+    int code; /* OVER: 0, or why it did not come */
+};
+
+/* A content that a pool shares. */
+struct shared {
+    struct pool *pool;
+    struct content *content;
+    uint64_t number;   /* in its pool */
+    uint64_t serial;   /* tells it from one of the same number of a forgotten pool */
+    bool tell;         /* PULLED with all that is there is due */
+    uint64_t claim_ms; /* when it is next told to a coordinator that has not said SHARE;
+                          UINT64_MAX: it has */
+    uint32_t refused;  /* pieces that the client could not give */
+    struct pull pulls[SHARED_PULLS_MAX];
+    TAILQ_ENTRY(shared) in_pool, in_content;
+};
+
 enum program_state {
     PROGRAM_OPENED,   /* the shell looks into its cache */
     PROGRAM_FETCHING, /* a piece is wanted from the client */
@@ -277,6 +342,8 @@ struct pool {
     uint32_t share; /* 0: every slot */
     uint64_t tasks_per_process;
     bool eager; /* start processes before tasks come */
+    struct shared_list shared;
+    uint32_t shared_count, shared_waiting; /* of them: neither here nor given up */
     struct worker_jobs jobs;
     struct worker_turns waiting;
     struct job_list closed;
@@ -353,6 +420,8 @@ struct worker_core {
     uint64_t next_seq; /* beyond every result's number: where a pool opened now begins, so
                           that a late ACK for an earlier opening of it frees nothing */
     struct worker_programs programs;
+    struct worker_contents contents;
+    uint64_t next_shared;
 
     struct worker_processes processes;
     uint32_t counts[PROCESS_STATES], total;
@@ -381,6 +450,7 @@ RB_PROTOTYPE(worker_jobs, job, by_number, worker_job_compare)
 RB_PROTOTYPE(worker_turns, job, by_turn, worker_turn_compare)
 RB_PROTOTYPE(worker_processes, process, by_number, worker_process_compare)
 RB_PROTOTYPE(worker_programs, program, by_hash, worker_program_compare)
+RB_PROTOTYPE(worker_contents, content, by_hash, worker_content_compare)
 RB_PROTOTYPE(worker_pools, pool, by_id, worker_pool_compare)
 RB_PROTOTYPE(worker_results, result, by_seq, worker_seq_compare)
 RB_PROTOTYPE(worker_done_tasks, result, by_task, worker_done_compare)
@@ -422,6 +492,8 @@ void worker_pool_fail(struct worker_core *core, struct pool *pool, int code, boo
 void worker_pool_drop(struct worker_core *core, struct pool *pool, enum pool_state state);
 void worker_pool_free(struct worker_core *core, struct pool *pool);
 bool worker_pool_usable(const struct worker_core *core, const struct pool *pool);
+/* The same, now: what it shares is here. */
+bool worker_pool_feedable(const struct worker_core *core, const struct pool *pool);
 int worker_flush_pools(struct worker_core *core);
 int worker_flush_pool_ends(struct worker_core *core);
 
@@ -434,6 +506,40 @@ int worker_program_blob(struct worker_core *core, struct message *message);
 int worker_flush_programs(struct worker_core *core);
 void worker_programs_relinked(struct worker_core *core);
 uint64_t worker_programs_deadline(const struct worker_core *core);
+
+/* core_shared.c */
+int worker_share(struct worker_core *core, const struct message *message);
+int worker_unshare(struct worker_core *core, const struct message *message);
+int worker_shared_event(struct worker_core *core, const struct worker_event *event);
+/* SHARED_RELEASE_EFFECTS for each of them must be reserved. */
+void worker_shared_release_all(struct worker_core *core, struct pool *pool);
+struct shared *worker_shared_find(const struct pool *pool, uint64_t number);
+/* How many share a content: effects to be reserved where it may be settled. */
+uint32_t worker_shared_count(const struct content *content);
+/* The client could not give a piece, or gave a wrong one; after some the content has
+ * FAILED. */
+void worker_shared_refuse(struct worker_core *core, struct shared *shared, int code);
+void worker_shared_check(const struct worker_core *core);
+static inline bool worker_has_piece(const struct content *content, uint32_t piece)
+{
+    return (content->have[piece / 8] & 1u << piece % 8) != 0;
+}
+
+/* core_pull.c */
+int worker_pull(struct worker_core *core, const struct message *message);
+int worker_shared_fetch(struct worker_core *core, const struct message *message);
+/* Whether a BLOB is of a shared input of its pool, and not of the program. */
+bool worker_shared_is_content(struct worker_core *core, const struct message *blob);
+int worker_shared_blob(struct worker_core *core, struct message *message);
+/* The shell has written a piece, or (code) not. */
+void worker_pulls_written(struct worker_core *core, struct content *content,
+                          uint32_t piece, int code);
+void worker_pulls_forget(struct shared *shared);
+void worker_shared_link_down(struct worker_core *core);
+/* Another coordinator: its client may have unshared some meanwhile. */
+void worker_shared_relinked(struct worker_core *core, struct pool *pool);
+int worker_flush_shared(struct worker_core *core);
+uint64_t worker_shared_deadline(const struct worker_core *core);
 
 /* core_piece.c */
 struct piece *worker_piece_create(struct job *job, const struct msg_span *span);

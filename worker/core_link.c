@@ -59,6 +59,7 @@ void worker_link_down(struct worker_core *core)
     core->link = LINK_DOWN;
     core->drain_told = false;
     worker_gates_free(core);
+    worker_shared_link_down(core);
     struct pool *pool;
     TAILQ_FOREACH (pool, &core->pools, link) {
         struct job *job;
@@ -108,6 +109,7 @@ static void tell_again(struct worker_core *core)
         RB_FOREACH (job, worker_jobs, &pool->jobs)
             job->announce = job->queued_tasks + job->given_tasks > 0;
         worker_results_resend(core, pool);
+        worker_shared_relinked(core, pool);
     }
     worker_programs_relinked(core);
 }
@@ -190,7 +192,17 @@ static int link_is_up(struct worker_core *core, struct message *message)
         worker_go(core, message);
         return 0;
     case MSG_BLOB:
-        return worker_program_blob(core, message);
+        return worker_shared_is_content(core, message)
+                   ? worker_shared_blob(core, message)
+                   : worker_program_blob(core, message);
+    case MSG_FETCH:
+        return worker_shared_fetch(core, message);
+    case MSG_SHARE:
+        return worker_share(core, message);
+    case MSG_UNSHARE:
+        return worker_unshare(core, message);
+    case MSG_PULL:
+        return worker_pull(core, message);
     case MSG_DRAIN: /* an operator asked for it */
         return worker_drain(core);
     case MSG_LOGS_GET:

@@ -72,6 +72,11 @@ bool worker_pool_usable(const struct worker_core *core, const struct pool *pool)
            pool->program != NULL && pool->program->state == PROGRAM_READY;
 }
 
+bool worker_pool_feedable(const struct worker_core *core, const struct pool *pool)
+{
+    return pool->shared_waiting == 0 && worker_pool_usable(core, pool);
+}
+
 /* ----------------------------------------------------------------------- opening */
 
 static struct pool *create_pool(const struct worker_core *core,
@@ -87,6 +92,7 @@ static struct pool *create_pool(const struct worker_core *core,
     pool->eager = true;
     worker_output_init(core, pool, message->pool_open.output);
     TAILQ_INIT(&pool->closed);
+    TAILQ_INIT(&pool->shared);
     for (int state = 0; state < PROCESS_STATES; state++)
         TAILQ_INIT(&pool->processes[state]);
     return pool;
@@ -319,6 +325,7 @@ void worker_pool_free(struct worker_core *core, struct pool *pool)
 {
     empty_pool(core, pool);
     worker_program_detach(core, pool);
+    worker_shared_release_all(core, pool);
     if (pool->state != POOL_FORGOTTEN)
         RB_REMOVE(worker_pools, &core->pools_by_id, pool);
     TAILQ_REMOVE(&core->pools, pool, link);
@@ -435,7 +442,8 @@ int worker_flush_pools(struct worker_core *core)
 
 static int end_pool(struct worker_core *core, struct pool *pool)
 {
-    if (worker_reserve(core, 2) != 0) /* POOL_CLOSED, PROGRAM_CLOSE */
+    /* POOL_CLOSED, PROGRAM_CLOSE, and: */
+    if (worker_reserve(core, 2 + SHARED_RELEASE_EFFECTS * pool->shared_count) != 0)
         return FARPOOL_ENOMEM;
     if (pool->state != POOL_FORGOTTEN && core->link == LINK_UP) {
         struct message *message = message_create(MSG_POOL_CLOSED);

@@ -43,6 +43,8 @@ static const char help[] =
     "      --cache-size BYTES     what it may grow to; K, M, G, T: powers of 1024;\n"
     "                             programs used longest ago are removed, those in\n"
     "                             use never; 0: no limit (default: 8G)\n"
+    "      --share-max BYTES      memory that shared inputs may take; K, M, G, T;\n"
+    "                             0: none is taken (default: half of --memory)\n"
     "\n"
     "When it drains by itself, as at SIGTERM:\n"
     "      --until TIME           at 2030-12-31T23:59:00, +SECONDS from now, or so\n"
@@ -95,6 +97,7 @@ enum {
     OPTION_MEMORY,
     OPTION_CACHE,
     OPTION_CACHE_SIZE,
+    OPTION_SHARE_MAX,
     OPTION_SCRATCH,
     OPTION_PASS,
     OPTION_SET,
@@ -116,6 +119,7 @@ static const struct option table[] = {
     {"memory", required_argument, NULL, OPTION_MEMORY},
     {"cache", required_argument, NULL, OPTION_CACHE},
     {"cache-size", required_argument, NULL, OPTION_CACHE_SIZE},
+    {"share-max", required_argument, NULL, OPTION_SHARE_MAX},
     {"scratch", required_argument, NULL, OPTION_SCRATCH},
     {"pass", required_argument, NULL, OPTION_PASS},
     {"set", required_argument, NULL, OPTION_SET},
@@ -232,6 +236,12 @@ static int read_option(int option, struct worker_options *options)
                    ? -1
                    : worker_wrong_option("cache-size", optarg,
                                          "a number of bytes is wanted, or 0");
+    case OPTION_SHARE_MAX:
+        return sys_parse_size(optarg, &options->share_bytes) &&
+                       options->share_bytes != UINT64_MAX
+                   ? -1
+                   : worker_wrong_option("share-max", optarg,
+                                         "a number of bytes is wanted, or 0");
     case OPTION_SCRATCH:
         return worker_read_scratch(optarg, &options->place);
     case OPTION_PASS:
@@ -269,8 +279,10 @@ static void fill_defaults(struct worker_options *options)
 {
     const char *address = getenv("FARPOOL_COORDINATOR");
     const char *key = getenv("FARPOOL_KEY"), *join = getenv("FARPOOL_JOIN");
-    *options = (struct worker_options){
-        .address = WORKER_ADDRESS, .level = LOG_INFO, .cache_bytes = CACHE_BYTES};
+    *options = (struct worker_options){.address = WORKER_ADDRESS,
+                                       .level = LOG_INFO,
+                                       .cache_bytes = CACHE_BYTES,
+                                       .share_bytes = UINT64_MAX};
     if (address != NULL && address[0] != '\0')
         options->address = address;
     if (join != NULL && join[0] != '\0')
@@ -317,6 +329,8 @@ int worker_read_options(int argc, char **argv, struct worker_options *ret_option
         fprintf(stderr, PROGRAM ": --coordinator: %s\n", error.text);
         return EXIT_USAGE;
     }
+    if (options.share_bytes == UINT64_MAX)
+        options.share_bytes = options.core.memory_bytes / 2;
     *ret_options = options;
     return -1;
 }

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define FILES_BESIDES_PROCESSES 128 /* a program that is open has one too */
-#define FILES_OF_A_PROCESS 7
+#define FILES_OF_A_PROCESS 8
 #define ABSENT_MS 1000 /* not answering for so long is worth a line in the log */
 #define LINGER_MS 1000
 
@@ -188,6 +188,7 @@ static void run_batch(struct shell *shell)
     shell_reap_orphans(shell);
     shell_work_on_cache(shell);
     shell_step_answers(shell);
+    shell_step_shared(shell);
     shell_look_at_site(shell);
     struct worker_event flush = {.kind = WORKER_FLUSH, .now_ms = shell->now_ms};
     shell_step(shell, &flush);
@@ -245,8 +246,8 @@ static int wait_ms(const struct shell *shell)
 
 static void wait_for_events(struct shell *shell)
 {
-    bool sleep = STAILQ_EMPTY(&shell->answers) && !cache_is_busy(shell->cache) &&
-                 host_sleep(shell->host);
+    bool sleep = STAILQ_EMPTY(&shell->answers) && STAILQ_EMPTY(&shell->shared_answers) &&
+                 !cache_is_busy(shell->cache) && host_sleep(shell->host);
     int timeout_ms = sleep ? wait_ms(shell) : 0;
     struct pollfd fds[NET_WAIT_FDS + 2];
     nfds_t count = (nfds_t)net_wait_begin(shell->net, fds, &timeout_ms);
@@ -311,6 +312,7 @@ static int open_shell(struct shell *shell, farpool_error *error)
     if (notify_open(&shell->notify, shell->now_ms, error) != 0)
         log_event(LOG_WARNING, "notify", "reason=\"%s\"", error->text);
     sys_random_id(&config.worker);
+    shell->id = config.worker;
     config.logs = shell->logs;
     int result = shell->logs != NULL ? sys_need_files(files, error)
                                      : error_set(error, FARPOOL_ENOMEM, "out of memory");
@@ -319,6 +321,9 @@ static int open_shell(struct shell *shell, farpool_error *error)
     if (result == 0)
         result = cache_open(options->cache, config.node, options->cache_bytes,
                             &shell->cache, error);
+    shell->store = store_create(options->core.node, options->share_bytes);
+    if (result == 0 && shell->store == NULL)
+        result = error_set(error, FARPOOL_ENOMEM, "out of memory");
     if (result == 0)
         result = open_host(shell, error);
     if (result == 0 && worker_core_create(&config, shell->now_ms, &shell->core) != 0)
@@ -338,6 +343,7 @@ static void close_shell(struct shell *shell)
     worker_effects_fini(&shell->effects);
     host_destroy(shell->host);
     shell_relay_fini(shell);
+    shell_shared_fini(shell);
     while ((answer = STAILQ_FIRST(&shell->answers)) != NULL) {
         STAILQ_REMOVE_HEAD(&shell->answers, entry);
         mem_free(answer);
@@ -398,6 +404,7 @@ int worker_run(const struct worker_options *options)
         .options = options, .notify = {.fd = -1}, .signals = -1, .stage = SERVING};
     farpool_error error;
     STAILQ_INIT(&shell.answers);
+    STAILQ_INIT(&shell.shared_answers);
     log_open("worker", options->level);
     shell.logs = logs_create(LOGS_OWN_BYTES, LOGS_PRINTED_BYTES);
     log_keep(shell.logs);

@@ -66,6 +66,7 @@ struct worker_options {
     struct token *join; /* to be used, and then wiped; NULL: none, or the key is there */
     const char *cache;  /* folder, NULL: the user's; borrowed */
     uint64_t cache_bytes; /* at most, but for what is open; 0: no bound */
+    uint64_t share_bytes; /* of shared inputs, at most */
     struct worker_place place;
     struct worker_site site;
     enum log_level level;

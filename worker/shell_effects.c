@@ -82,7 +82,7 @@ void shell_work_on_cache(struct shell *shell)
                       cache_work(shell->cache, &answer->program, &answer->cache));
 }
 
-static void send_message(struct shell *shell, struct message **message)
+void shell_send(struct shell *shell, struct message **message)
 {
     if (shell->link == 0)
         return; /* the core will hear of the end of its link, and knows what to repeat */
@@ -105,7 +105,7 @@ static void carry_out(struct shell *shell, struct worker_effect *effect)
 {
     switch (effect->kind) {
     case WORKER_SEND:
-        send_message(shell, &effect->message);
+        shell_send(shell, &effect->message);
         break;
     case WORKER_ORPHANED:
         log_event(LOG_WARNING, "orphaned", "%s note=\"--orphan-after is over\"",
@@ -128,7 +128,8 @@ static void carry_out(struct shell *shell, struct worker_effect *effect)
         shell->stage = ENDED;
         break;
     default:
-        host_apply(shell->host, effect);
+        if (!shell_carry_out_shared(shell, effect))
+            host_apply(shell->host, effect);
         break;
     }
 }

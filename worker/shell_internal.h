@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * shell_internal.h: what the files of the worker's shell share: shell.c is the loop and
- * its start and end, shell_effects.c carries out effects, shell_relay.c passes on
+ * its start and end, shell_effects.c carries out effects, shell_shared.c those about
+ * shared inputs, shell_relay.c passes on
  * messages of clients inside processes, shell_signals.c hears signals and reaps orphans,
  * shell_join.c dials: with the worker's key, or first with a join token; shell_site.c
  * drains by itself, at a time or when there is nothing to do.
@@ -15,6 +16,7 @@
 #include "worker/cache.h"
 #include "worker/host.h"
 #include "worker/shell.h"
+#include "worker/store.h"
 
 #define HASH_NONFATAL_OOM 1
 #define uthash_malloc(size) mem_alloc(size)
@@ -33,6 +35,17 @@ struct answer {
 };
 STAILQ_HEAD(answer_list, answer);
 
+/* The same of the store. */
+struct shared_answer {
+    STAILQ_ENTRY(shared_answer) entry;
+    enum worker_event_kind kind;
+    struct hash content;
+    uint64_t offset;
+    int code;
+    char text[256];
+};
+STAILQ_HEAD(shared_answer_list, shared_answer);
+
 /* A process in which a client has spoken. */
 struct relayer {
     uint64_t process;
@@ -46,8 +59,11 @@ struct shell {
     struct net *net;
     struct host *host;
     struct cache *cache;
+    struct store *store;
+    struct id id;      /* of this worker */
     struct logs *logs; /* the last lines, of this daemon and its processes */
     struct answer_list answers;
+    struct shared_answer_list shared_answers;
     struct relayer *relayers;
     uint64_t link;     /* to the coordinator; 0: none */
     uint64_t welcomed; /* the last link on which it took this node in */
@@ -73,6 +89,12 @@ void shell_trace(const char *event, const struct message *message);
 void shell_carry_out(struct shell *shell);
 void shell_work_on_cache(struct shell *shell); /* a little, if there is something */
 void shell_step_answers(struct shell *shell);
+void shell_send(struct shell *shell, struct message **message); /* to the coordinator */
+
+/* shell_shared.c */
+bool shell_carry_out_shared(struct shell *shell, const struct worker_effect *effect);
+void shell_step_shared(struct shell *shell);
+void shell_shared_fini(struct shell *shell); /* the store too */
 
 /* shell_relay.c */
 void shell_relay_send(void *user, uint64_t process, struct frames *frames); /* on_relay */
