@@ -112,6 +112,8 @@ void kmember_unannounce(struct coordinator_core *core, struct member *member)
 int kmember_send_open(struct coordinator_core *core, struct member *member)
 {
     struct pool *pool = member->pool;
+    if (pool->owner->lanes && klane_want(core, pool->owner->link, member->worker, pool))
+        return FARPOOL_ENOMEM;
     struct message *message = message_copy(pool->open);
     if (message)
         message->pool_open.processes = pool->processes ? member->share : 0;
