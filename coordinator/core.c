@@ -63,6 +63,7 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     TAILQ_INIT(&core->dirty_jobs);
     TAILQ_INIT(&core->wishes);
     TAILQ_INIT(&core->askings);
+    TAILQ_INIT(&core->lanes_wanted);
     *ret_core = core;
     return 0;
 }
@@ -116,6 +117,8 @@ static int flush_part(struct coordinator_core *core)
         error = kstate_flush(core);
     if (!error)
         error = klogs_flush(core);
+    if (!error)
+        error = klane_flush(core);
     if (!error)
         error = klink_flush_heartbeats(core);
     return error;

@@ -434,6 +434,7 @@ void coordinator_core_check(const struct coordinator_core *core)
     check_totals(core);
     check_wishes(core);
     klogs_check(core);
+    klane_check(core);
     TAILQ_FOREACH (pool, &core->opened, entry) {
         assert(pool->state == POOL_RUNNING);
         if (core->flushed) {

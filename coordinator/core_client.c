@@ -29,6 +29,7 @@ static struct client *create(struct coordinator_core *core, struct link *link,
     client->serial = ++core->next_client;
     memcpy(client->host, message->hello_client.host, sizeof client->host);
     client->pid = message->hello_client.pid;
+    client->lanes = message->hello_client.lanes && link->holder.role != HOLDER_RELAYED;
     TAILQ_INIT(&client->jobs);
     TAILQ_INIT(&client->askings);
     HASH_ADD(hh, core->clients, id, sizeof client->id, client);
@@ -78,9 +79,9 @@ int kclient_hello(struct coordinator_core *core, struct link *link,
 
 int kclient_tell_gone(struct coordinator_core *core, const struct client *client)
 {
-    if (client->state == CLIENT_OWNER)
-        return kpool_tell_gone(core, client->pool);
-    int error = 0;
+    int error = klane_tell_gone(core, client->link);
+    if (error || client->state == CLIENT_OWNER)
+        return error ? error : kpool_tell_gone(core, client->pool);
     struct job *job;
     TAILQ_FOREACH (job, &client->jobs, client_entry)
         if (!error)
@@ -258,6 +259,8 @@ int kclient_message(struct coordinator_core *core, struct client *client,
         return kkeys_ask(core, client, *message);
     case MSG_LOGS_GET:
         return klogs_get(core, client, *message);
+    case MSG_LANE:
+        return klane_told(core, client->link, *message);
     case MSG_SUBMIT:
     case MSG_SUBMIT_TASKS:
     case MSG_SUBMIT_END:

@@ -30,6 +30,7 @@
  *   core_wish.c      the same again, when the link was lost before it was heard of
  *   core_keys.c      join tokens: ENROL, TOKEN_MAKE, TOKEN_REVOKE
  *   core_logs.c      LOGS_GET and LOGS
+ *   core_lane.c      introductions: who may dial which worker
  *   core_check.c     every invariant
  *
  * Globals begin with k, the protocol's letter for the coordinator (messages.def): the
@@ -90,8 +91,10 @@
 #define BLOCKED_PER_SLOT 8 /* tasks that wait for nested jobs and do not count */
 #define WISHES_MAX 1024    /* of workers and jobs that are not here */
 #define WISH_MS 600000
-#define FRESH_LINKS_MAX 4096 /* links beyond those that clients and workers may have */
-#define ENDED_POOLS 256      /* whose keys are remembered, for LOGS_GET */
+#define FRESH_LINKS_MAX 4096  /* links beyond those that clients and workers may have */
+#define LANES_HOSTED_MAX 1024 /* of one worker */
+#define LANE_WAIT_MS 5000     /* for who was introduced to come */
+#define ENDED_POOLS 256       /* whose keys are remembered, for LOGS_GET */
 
 /*   LINK_FRESH -- hello --> LINK_CLIENT, LINK_WORKER
  *        |  `-- ENROL --> LINK_ENROLLING  |
@@ -105,6 +108,8 @@ enum link_state {
     LINK_DROPPED, /* what else came from it in this batch is ignored */
 };
 
+TAILQ_HEAD(klane_list, lane);
+
 struct link {
     uint64_t number;
     enum link_state state;
@@ -112,6 +117,7 @@ struct link {
     struct worker *worker;
     struct holder holder;
     uint64_t heard_ms, spoke_ms, heartbeats;
+    struct klane_list dialled;     /* by this peer, or to be dialled */
     TAILQ_ENTRY(link) heard_entry; /* in core->heard, or, dropped, in core->dropped */
     TAILQ_ENTRY(link) spoke_entry; /* in core->spoke: clients and workers */
     UT_hash_handle hh;
@@ -134,6 +140,7 @@ struct client {
     enum client_state state;
     char host[NODE_NAME_MAX + 1];
     uint32_t pid;
+    bool lanes;            /* it dials workers that it is introduced to */
     struct id pool_id;     /* but for CLIENT_IDLE */
     struct pool *pool;     /* of an owner or attached one */
     uint64_t serial;       /* order of coming */
@@ -181,6 +188,9 @@ struct worker {
     struct link *link;
     enum worker_state state;
     char node[NODE_NAME_MAX + 1], machine[32], labels[256];
+    char lanes[ADDRESS_MAX + 1]; /* where it may be dialled; empty: nowhere */
+    struct klane_list hosted;
+    uint32_t hosted_count;
     uint32_t slots;
     uint64_t memory_bytes, tasks_max, bytes_max;
     bool resumed;       /* served another coordinator before: may tell what it holds */
@@ -269,6 +279,7 @@ struct holding {
     uint32_t given;                     /* pulls of others from here */
     uint64_t client_turn;               /* when it was last given one of the client's */
     bool distrusted;                    /* nobody is sent to it */
+    bool linked;                        /* lanes to others are wanted, or were */
     TAILQ_ENTRY(holding) entry;
     SLIST_ENTRY(holding) member_entry;
 };
@@ -352,9 +363,10 @@ struct pool {
     struct client *owner;
     struct hash key;             /* the owner's, once it has one */
     struct kclient_list clients; /* attached */
-    struct message *open;        /* its POOL_OPEN */
-    uint32_t processes;          /* at most so many; 0: every slot */
-    uint64_t expires_ms;         /* EXPECTED */
+    struct klane_list lanes;
+    struct message *open; /* its POOL_OPEN */
+    uint32_t processes;   /* at most so many; 0: every slot */
+    uint64_t expires_ms;  /* EXPECTED */
     struct kmember_tree members;
     struct kjob_tree jobs;
     struct kready_tree ready;   /* jobs with tasks to be given: rank, then age */
@@ -502,6 +514,26 @@ struct placement {
     TAILQ_ENTRY(placement) worker_entry, batch_entry;
 };
 
+/*   LANE_WANTED -- INTRODUCE --> LANE_ASKED -- EXPECTED, INTRODUCED --> LANE_OFFERED
+ *   -- LANE.up --> LANE_UP, each of which ends with the lane. */
+enum lane_state {
+    LANE_WANTED,  /* in core->lanes_wanted */
+    LANE_ASKED,   /* the host was told whom to let in */
+    LANE_OFFERED, /* the dialer was told where to go */
+    LANE_UP,
+};
+
+/* A link from a client or worker to a worker, past the coordinator. */
+struct lane {
+    struct id ticket;
+    enum lane_state state;
+    struct link *dialer; /* of its own to the coordinator */
+    struct worker *host;
+    struct pool *pool;
+    TAILQ_ENTRY(lane) dialer_entry, host_entry, pool_entry, wanted_entry;
+    UT_hash_handle hh;
+};
+
 /* A worker that went, for who asks what happened. */
 struct gone {
     char node[NODE_NAME_MAX + 1], why[128];
@@ -557,6 +589,9 @@ struct coordinator_core {
     uint64_t mark;
     uint64_t waiting, assigned, done; /* tasks of all jobs; ever */
 
+    struct lane *lanes;
+    struct klane_list lanes_wanted;
+    uint64_t last_ticket;
     struct kasking_list askings; /* in the order in which they time out */
     uint64_t askings_count, next_asking;
     struct ended_pool {
@@ -734,6 +769,8 @@ int kshared_blob(struct coordinator_core *core, struct worker *worker,
 int kshared_tell(struct coordinator_core *core, struct member *member);
 void kshared_forget_member(struct coordinator_core *core, struct member *member);
 void kshared_forget_all(struct coordinator_core *core, struct pool *pool);
+/* Lanes between its workers have changed. */
+void kshared_touch(struct coordinator_core *core, struct pool *pool);
 
 /* core_spread.c */
 int kspread_init(struct shared *shared); /* ENOMEM */
@@ -745,6 +782,7 @@ void kspread_pulled(struct coordinator_core *core, struct holding *holding,
                     uint32_t piece, int code);
 void kspread_give_up(struct coordinator_core *core, struct holding *holding);
 void kspread_leave(struct coordinator_core *core, struct holding *holding);
+void kspread_touch(struct coordinator_core *core, struct shared *shared);
 int kspread_flush(struct coordinator_core *core);
 void kspread_check(const struct shared *shared);
 
@@ -968,5 +1006,27 @@ void klogs_forget_worker(struct coordinator_core *core, struct worker *worker);
 int klogs_flush(struct coordinator_core *core);
 uint64_t klogs_deadline(const struct coordinator_core *core);
 void klogs_check(const struct coordinator_core *core);
+
+/* core_lane.c */
+/* The next FLUSH introduces the two, for this pool, unless the host takes no lanes or
+ * they have been. ENOMEM: nothing has changed. */
+int klane_want(struct coordinator_core *core, struct link *dialer, struct worker *host,
+               struct pool *pool);
+/* The same between two workers, unless they have one; whichever of them dials. */
+int klane_want_between(struct coordinator_core *core, struct worker *a, struct worker *b,
+                       struct pool *pool);
+bool klane_is_up(const struct worker *a, const struct worker *b, const struct pool *pool);
+/* Whether a worker has a lane to or from any other, or is about to. */
+bool klane_is_any(const struct worker *worker, const struct pool *pool);
+int klane_flush(struct coordinator_core *core);
+int klane_expected(struct coordinator_core *core, const struct worker *worker,
+                   const struct message *expected);
+int klane_told(struct coordinator_core *core, const struct link *link,
+               const struct message *told);
+/* The link ends, and with it the lanes that its peer has dialled or is the host of. */
+int klane_tell_gone(struct coordinator_core *core, const struct link *link);
+void klane_forget_link(struct coordinator_core *core, struct link *link);
+void klane_forget_pool(struct coordinator_core *core, struct pool *pool);
+void klane_check(const struct coordinator_core *core);
 
 #endif

@@ -114,6 +114,8 @@ int kmember_send_open(struct coordinator_core *core, struct member *member)
 {
     struct pool *pool = member->pool;
     const size_t mark = core->effects->count;
+    if (pool->owner->lanes && klane_want(core, pool->owner->link, member->worker, pool))
+        return FARPOOL_ENOMEM;
     struct message *message = message_copy(pool->open);
     if (message)
         message->pool_open.processes = pool->processes ? member->share : 0;

@@ -61,6 +61,7 @@ int kpool_expect(struct coordinator_core *core, const struct id *id,
     }
     TAILQ_INIT(&pool->clients);
     TAILQ_INIT(&pool->hungry);
+    TAILQ_INIT(&pool->lanes);
     TAILQ_INIT(&pool->shared);
     pool->scan = true;
     pool->expires_ms = add_saturated(core->now_ms, (uint64_t)2 * core->config.settle_ms);
@@ -257,6 +258,7 @@ static void end_clients_and_jobs(struct coordinator_core *core, struct pool *poo
     while ((job = RB_ROOT(&pool->jobs)))
         kjob_destroy(core, job);
     kworker_unreserve(core, pool);
+    klane_forget_pool(core, pool);
 }
 
 void kpool_destroy(struct coordinator_core *core, struct pool *pool)

@@ -190,6 +190,13 @@ int kunshare(struct coordinator_core *core, struct client *client,
     return 0;
 }
 
+void kshared_touch(struct coordinator_core *core, struct pool *pool)
+{
+    struct shared *shared;
+    TAILQ_FOREACH (shared, &pool->shared, entry)
+        kspread_touch(core, shared);
+}
+
 /* ------------------------------------------------------------------- PULLED */
 
 static struct holding *find_holding(const struct coordinator_core *core,

@@ -4,8 +4,10 @@
  * to many workers in about the time of one transfer. The client gives each piece once, to
  * whichever worker has the fewest of the client's under way; from there on the workers
  * give it to each other, several at a time at each, the earliest piece first, each from
- * the source with the least to do. A worker that goes, or whose piece was wrong, is no
- * source any more: what only it had is the client's to give again.
+ * the source with the least to do. They do so over lanes: each worker is introduced to
+ * some that came before it. Where a worker has none, or nothing comes over those that it
+ * has, pieces pass through the coordinator. A worker that goes, or whose piece was wrong,
+ * is no source any more: what only it had is the client's to give again.
  *
  * Always: copies counts the trusted holdings that have a piece; a piece with none is
  * under way from the client, or is not below `fresh`. Each pull is counted at whoever
@@ -20,13 +22,15 @@
 #define GIVEN_MAX 8         /* of one worker at a time */
 #define PIECES_LOOK 64      /* pieces looked at for one pull */
 #define SOURCES_LOOK 64     /* and holdings for one piece */
+#define LANES_EACH 8   /* others that a worker is introduced to, who came before it */
+#define LANES_PIECES 4 /* less is not worth a lane */
 
 static bool has(const struct holding *holding, uint32_t piece)
 {
     return (holding->have[piece / 8] & 1u << piece % 8) != 0;
 }
 
-static void touch(struct coordinator_core *core, struct shared *shared)
+void kspread_touch(struct coordinator_core *core, struct shared *shared)
 {
     if (!shared->touched)
         TAILQ_INSERT_TAIL(&core->spreading, shared, spreading_entry);
@@ -132,7 +136,7 @@ void kspread_leave(struct coordinator_core *core, struct holding *holding)
     distrust(holding);
     if (holding->shared->source_next == holding)
         holding->shared->source_next = NULL;
-    touch(core, holding->shared);
+    kspread_touch(core, holding->shared);
 }
 
 void kspread_give_up(struct coordinator_core *core, struct holding *holding)
@@ -157,7 +161,7 @@ void kspread_answer(struct coordinator_core *core, struct holding *holding,
             add_piece(holding, piece);
     holding->state = HOLDING_FILLING;
     look_whether_whole(holding);
-    touch(core, holding->shared);
+    kspread_touch(core, holding->shared);
 }
 
 static uint32_t find_pull(const struct holding *holding, uint32_t piece)
@@ -181,7 +185,7 @@ void kspread_pulled(struct coordinator_core *core, struct holding *holding,
     if (code != 0 && source)
         distrust(source);
     look_whether_whole(holding);
-    touch(core, holding->shared);
+    kspread_touch(core, holding->shared);
 }
 
 /* --------------------------------------------------------------- what next */
@@ -277,21 +281,36 @@ static int pull_from_client(struct coordinator_core *core, struct shared *shared
     return 0;
 }
 
-/* The source with the least to do; not the same ones are looked at each time. */
-static struct holding *find_source(struct shared *shared, uint32_t piece)
+static bool has_lane(const struct holding *a, const struct holding *b)
 {
-    struct holding *best = NULL, *holding = shared->source_next;
+    return klane_is_up(a->member->worker, b->member->worker, a->shared->pool);
+}
+
+/* Whether it may be given pieces through the coordinator too. */
+static bool may_relay(const struct holding *holding)
+{
+    return holding->pulls_count == 0 ||
+           !klane_is_any(holding->member->worker, holding->shared->pool);
+}
+
+/* The source with the least to do; not the same ones are looked at each time. */
+static struct holding *find_source(const struct holding *holding, uint32_t piece)
+{
+    struct shared *shared = holding->shared;
+    struct holding *best = NULL, *source = shared->source_next;
+    const bool relay = may_relay(holding);
     for (int look = 0; look < SOURCES_LOOK; look++) {
-        if (!holding)
-            holding = TAILQ_FIRST(&shared->holdings);
-        if (look > 0 && holding == shared->source_next)
+        if (!source)
+            source = TAILQ_FIRST(&shared->holdings);
+        if (look > 0 && source == shared->source_next)
             break;
-        if (!holding->distrusted && holding->given < GIVEN_MAX && has(holding, piece) &&
-            (!best || holding->given < best->given))
-            best = holding;
-        holding = TAILQ_NEXT(holding, entry);
+        if (!source->distrusted && source->given < GIVEN_MAX && has(source, piece) &&
+            (!best || source->given < best->given) &&
+            (relay || has_lane(holding, source)))
+            best = source;
+        source = TAILQ_NEXT(source, entry);
     }
-    shared->source_next = holding;
+    shared->source_next = source;
     return best;
 }
 
@@ -308,7 +327,7 @@ static int pull_from_peer(struct coordinator_core *core, struct holding *holding
         const uint32_t piece = shared->order[at];
         if (has(holding, piece) || find_pull(holding, piece) < holding->pulls_count)
             continue;
-        struct holding *source = find_source(shared, piece);
+        struct holding *source = find_source(holding, piece);
         if (!source)
             continue;
         *pulled = true;
@@ -327,7 +346,7 @@ static int pull_again(struct coordinator_core *core, struct holding *holding)
         struct holding *source = NULL;
         if (!holding->pulls[place].again)
             continue;
-        if (spread->copies ? !(source = find_source(shared, piece)) : spread->asked)
+        if (spread->copies ? !(source = find_source(holding, piece)) : spread->asked)
             continue;
         if (send_pull(core, holding, place, piece, source))
             return FARPOOL_ENOMEM;
@@ -345,19 +364,46 @@ static int pull_from_peers(struct coordinator_core *core, struct holding *holdin
     return 0;
 }
 
+/* Lanes to some of those that were told of it before. */
+static int want_lanes(struct coordinator_core *core, struct holding *holding)
+{
+    const struct shared *shared = holding->shared;
+    struct holding *other = holding;
+    if (holding->linked || holding->state == HOLDING_ASKED ||
+        shared->pieces < LANES_PIECES)
+        return 0;
+    for (int i = 0; i < LANES_EACH; i++) {
+        other = TAILQ_PREV(other, kholding_list, entry);
+        if (!other)
+            break;
+        if (klane_want_between(core, holding->member->worker, other->member->worker,
+                               shared->pool))
+            return FARPOOL_ENOMEM;
+    }
+    holding->linked = true;
+    return 0;
+}
+
+static int spread(struct coordinator_core *core, struct shared *shared)
+{
+    struct holding *holding;
+    TAILQ_FOREACH (holding, &shared->holdings, entry)
+        if (want_lanes(core, holding) || pull_again(core, holding))
+            return FARPOOL_ENOMEM;
+    if (pull_from_client(core, shared))
+        return FARPOOL_ENOMEM;
+    TAILQ_FOREACH (holding, &shared->holdings, entry)
+        if (pull_from_peers(core, holding))
+            return FARPOOL_ENOMEM;
+    return 0;
+}
+
 int kspread_flush(struct coordinator_core *core)
 {
     struct shared *shared;
-    struct holding *holding;
     while ((shared = TAILQ_FIRST(&core->spreading))) {
-        TAILQ_FOREACH (holding, &shared->holdings, entry)
-            if (pull_again(core, holding))
-                return FARPOOL_ENOMEM;
-        if (pull_from_client(core, shared))
+        if (spread(core, shared))
             return FARPOOL_ENOMEM;
-        TAILQ_FOREACH (holding, &shared->holdings, entry)
-            if (pull_from_peers(core, holding))
-                return FARPOOL_ENOMEM;
         TAILQ_REMOVE(&core->spreading, shared, spreading_entry);
         shared->touched = false;
     }

@@ -20,6 +20,7 @@
  *   core_watch.c    task timeouts, cancelled tasks that run, LOAD
  *   core_output.c   what processes print
  *   core_result.c   results until they are ACKed
+ *   core_lane.c     lanes: who may dial this worker, and whom it dials
  *   core_logs.c     LOGS_GET
  *   core_check.c    every invariant
  *
@@ -258,6 +259,7 @@ struct pull {
     enum pull_state state;
     uint32_t piece;
     struct id source; /* zero: the client */
+    uint64_t lane;    /* ASKED: over it; 0: through the coordinator */
     uint64_t asked_ms;
     int code; /* OVER: 0, or why it did not come */
 };
@@ -398,6 +400,37 @@ struct result {
 };
 TAILQ_HEAD(result_list, result);
 
+/*   LANE_EXPECTED ---------- HELLO_LANE --------> LANE_UP
+ *   LANE_DIALLED -- LINK_UP --> LANE_GREETED -- WELCOME_LANE --> LANE_UP
+ * and each of them ends as LANE_OVER, until the FLUSH. */
+enum lane_state {
+    LANE_EXPECTED, /* introduced, and not come yet */
+    LANE_DIALLED,
+    LANE_GREETED, /* HELLO_LANE is sent */
+    LANE_UP,
+    LANE_OVER,
+};
+
+/* A link of a client or another worker to this one, or of this one to another. */
+struct lane {
+    enum lane_state state;
+    struct id ticket;
+    struct id peer;
+    bool worker;       /* that is one; else a client */
+    bool dialled;      /* by this worker */
+    struct hash key;   /* of the peer; zero: no keys are in use */
+    struct pool *pool; /* OVER: NULL */
+    uint64_t number;   /* the shell's, or for what is dialled ours; 0: EXPECTED */
+    uint64_t until_ms; /* then it has to be up; UINT64_MAX: it is, or OVER */
+    uint64_t heard_ms, sent_ms, heartbeats, heartbeat_ms, silence_ms;
+    bool withdrawn; /* OVER: the coordinator said so */
+    bool cut;       /* OVER: its connection has ended */
+    char text[256]; /* OVER: why */
+    RB_ENTRY(lane) by_ticket, by_number;
+};
+RB_HEAD(worker_tickets, lane);
+RB_HEAD(worker_lanes, lane);
+
 struct worker_core {
     struct worker_config config;
     enum core_state state;
@@ -438,6 +471,13 @@ struct worker_core {
     uint64_t output_bytes;  /* held, of all pools */
     uint64_t output_due_ms; /* not later than the earliest of them; UINT64_MAX: none */
 
+    struct worker_tickets tickets;
+    struct worker_lanes lanes; /* those with a number */
+    uint32_t lanes_count;
+    uint64_t last_dial;
+    bool lanes_over;       /* some are */
+    uint64_t lanes_due_ms; /* none is to be looked at before; UINT64_MAX: nor then */
+
     bool load_changed;
     bool load_urgent; /* what is blocked has changed: others wait for that */
     bool load_asked;  /* how far the long tasks are, for the LOAD that is due */
@@ -454,6 +494,8 @@ RB_PROTOTYPE(worker_contents, content, by_hash, worker_content_compare)
 RB_PROTOTYPE(worker_pools, pool, by_id, worker_pool_compare)
 RB_PROTOTYPE(worker_results, result, by_seq, worker_seq_compare)
 RB_PROTOTYPE(worker_done_tasks, result, by_task, worker_done_compare)
+RB_PROTOTYPE(worker_tickets, lane, by_ticket, worker_ticket_compare)
+RB_PROTOTYPE(worker_lanes, lane, by_number, worker_lane_compare)
 
 /* core.c: effects. Reserve first (ENOMEM), then add, which cannot fail. */
 int worker_reserve(struct worker_core *core, size_t count);
@@ -464,7 +506,7 @@ void worker_send(struct worker_core *core, struct message *message);
 uint64_t worker_after(uint64_t ms, uint64_t delay_ms); /* saturating sum */
 
 /* core_link.c */
-int worker_link_up(struct worker_core *core);
+int worker_link_up(struct worker_core *core, const char *address);
 void worker_link_down(struct worker_core *core);
 int worker_link_message(struct worker_core *core, struct message *message);
 /* The peer broke the protocol, or is silent: an effect, and the link is down. */
@@ -527,7 +569,11 @@ static inline bool worker_has_piece(const struct content *content, uint32_t piec
 
 /* core_pull.c */
 int worker_pull(struct worker_core *core, const struct message *message);
-int worker_shared_fetch(struct worker_core *core, const struct message *message);
+/* From another worker: over a lane, or through the coordinator (NULL). */
+int worker_shared_fetch(struct worker_core *core, struct lane *lane,
+                        const struct message *message);
+/* A lane of that number, for this pool, is no more. */
+void worker_pulls_lane_over(struct pool *pool, uint64_t lane);
 /* Whether a BLOB is of a shared input of its pool, and not of the program. */
 bool worker_shared_is_content(struct worker_core *core, const struct message *blob);
 int worker_shared_blob(struct worker_core *core, struct message *message);
@@ -670,6 +716,27 @@ void worker_output_take(struct worker_core *core, struct process *process,
 int worker_flush_output(struct worker_core *core);
 uint64_t worker_output_deadline(const struct worker_core *core);
 void worker_output_fini(struct worker_core *core, struct pool *pool);
+
+/* core_lane.c */
+int worker_introduce(struct worker_core *core, const struct message *message);
+int worker_introduced(struct worker_core *core, const struct message *message);
+void worker_withdraw(struct worker_core *core, const struct message *message);
+/* Of the lane with that number: it is connected; it is gone; its peer has spoken. */
+int worker_lane_up(struct worker_core *core, uint64_t number);
+void worker_lane_down(struct worker_core *core, uint64_t number, const char *text);
+int worker_lane_heard(struct worker_core *core, const struct worker_event *event);
+/* Sends on a lane that is up; the effect must be reserved (worker_message). */
+void worker_lane_send(struct worker_core *core, struct lane *lane,
+                      struct message *message);
+/* One that is up, to that worker; NULL: there is none. */
+struct lane *worker_lane_find(struct worker_core *core, const struct pool *pool,
+                              const struct id *peer);
+void worker_lanes_pool_over(struct worker_core *core, const struct pool *pool);
+void worker_lanes_welcomed(struct worker_core *core); /* by another coordinator */
+void worker_lanes_free(struct worker_core *core);
+int worker_flush_lanes(struct worker_core *core);
+uint64_t worker_lanes_deadline(const struct worker_core *core);
+void worker_lanes_check(const struct worker_core *core);
 
 /* core_logs.c */
 int worker_logs(struct worker_core *core, const struct message *get);

@@ -49,7 +49,7 @@ struct job *worker_job_find(struct pool *pool, uint64_t number)
     return RB_FIND(worker_jobs, &pool->jobs, &key);
 }
 
-static void move_pool(struct pool *pool, enum pool_state state)
+static void move_pool(struct worker_core *core, struct pool *pool, enum pool_state state)
 {
     static const bool allowed[POOL_STATES][POOL_STATES] = {
         [POOL_OPEN] = {[POOL_CLOSING] = true,
@@ -61,6 +61,8 @@ static void move_pool(struct pool *pool, enum pool_state state)
         [POOL_ENDING] = {[POOL_FORGOTTEN] = true},
     };
     assert(allowed[pool->state][state]);
+    if (pool->state == POOL_OPEN)
+        worker_lanes_pool_over(core, pool);
     pool->state = state;
 }
 
@@ -167,7 +169,7 @@ static int reopen(struct worker_core *core, struct pool *old, struct message *me
         message_free(&closed);
         return FARPOOL_ENOMEM;
     }
-    move_pool(old, POOL_FORGOTTEN);
+    move_pool(core, old, POOL_FORGOTTEN);
     worker_send(core, closed);
     return 0;
 }
@@ -345,7 +347,7 @@ void worker_pool_drop(struct worker_core *core, struct pool *pool, enum pool_sta
         while ((process = TAILQ_FIRST(&pool->processes[from])) != NULL)
             worker_process_kill(core, process, KILL_END);
     }
-    move_pool(pool, state);
+    move_pool(core, pool, state);
     pool->announce = false;
     pool->tell_failed = false;
     if (state == POOL_FORGOTTEN)
@@ -363,7 +365,7 @@ static void begin_closing(struct worker_core *core, struct pool *pool)
         close_job(core, job);
     }
     worker_results_drop(core, pool);
-    move_pool(pool, POOL_CLOSING);
+    move_pool(core, pool, POOL_CLOSING);
     pool->announce = false;
     pool->eager = false;
 }
@@ -397,12 +399,11 @@ int worker_pool_close(struct worker_core *core, const struct message *message)
 void worker_pool_fail(struct worker_core *core, struct pool *pool, int code, bool fatal,
                       const char *text)
 {
-    (void)core;
     /* One that closes needs nothing any more that could fail, and ends by itself: the
      * coordinator waits for that, and would not end a failed one a second time. */
     if (pool->state != POOL_OPEN)
         return;
-    move_pool(pool, POOL_FAILED);
+    move_pool(core, pool, POOL_FAILED);
     pool->failed_code = code;
     pool->failed_fatal = fatal;
     pool->tell_failed = true;

@@ -128,7 +128,17 @@ void worker_pulls_written(struct worker_core *core, struct content *content,
 
 /* ------------------------------------------------------------- for other workers */
 
-static int refuse_fetch(struct worker_core *core, const struct message *message)
+/* To another worker over a lane; or, NULL, through the coordinator, or to the client. */
+static void say(struct worker_core *core, struct lane *lane, struct message *message)
+{
+    if (lane != NULL)
+        worker_lane_send(core, lane, message);
+    else
+        worker_send(core, message);
+}
+
+static int refuse_fetch(struct worker_core *core, struct lane *lane,
+                        const struct message *message)
 {
     struct message *blob = worker_message(core, MSG_BLOB);
     if (blob == NULL)
@@ -139,11 +149,12 @@ static int refuse_fetch(struct worker_core *core, const struct message *message)
     blob->blob.content = message->fetch.content;
     blob->blob.offset = message->fetch.offset;
     blob->blob.code = FARPOOL_ENOTREADY;
-    worker_send(core, blob);
+    say(core, lane, blob);
     return 0;
 }
 
-int worker_shared_fetch(struct worker_core *core, const struct message *message)
+int worker_shared_fetch(struct worker_core *core, struct lane *lane,
+                        const struct message *message)
 {
     struct pool *pool = worker_pool_find(core, &message->fetch.pool);
     const struct shared *shared =
@@ -152,12 +163,13 @@ int worker_shared_fetch(struct worker_core *core, const struct message *message)
     if (shared == NULL || message->fetch.offset % SHARED_PIECE_BYTES != 0 ||
         piece >= shared->content->pieces ||
         !worker_has_piece(shared->content, (uint32_t)piece))
-        return refuse_fetch(core, message);
+        return refuse_fetch(core, lane, message);
     if (worker_reserve(core, 1) != 0)
         return FARPOOL_ENOMEM;
     struct worker_effect *effect = worker_add(core, WORKER_SHARED_READ);
     effect->pool = pool->id;
     effect->worker = message->fetch.worker;
+    effect->lane = lane ? lane->number : 0;
     effect->program = message->fetch.content;
     effect->offset = message->fetch.offset;
     effect->count = shared_piece_bytes(shared->content->size, (uint32_t)piece);
@@ -210,6 +222,9 @@ static int tell_one(struct worker_core *core, const struct shared *shared,
 
 static int ask(struct worker_core *core, const struct shared *shared, struct pull *pull)
 {
+    struct lane *lane = id_is_zero(&pull->source)
+                            ? NULL
+                            : worker_lane_find(core, shared->pool, &pull->source);
     struct message *message = worker_message(core, MSG_FETCH);
     if (message == NULL)
         return FARPOOL_ENOMEM;
@@ -219,8 +234,9 @@ static int ask(struct worker_core *core, const struct shared *shared, struct pul
     message->fetch.content = shared->content->hash;
     message->fetch.offset = (uint64_t)pull->piece * SHARED_PIECE_BYTES;
     message->fetch.bytes = shared_piece_bytes(shared->content->size, pull->piece);
-    worker_send(core, message);
+    say(core, lane, message);
     pull->state = PULL_ASKED;
+    pull->lane = lane ? lane->number : 0;
     pull->asked_ms = core->now_ms;
     return 0;
 }
@@ -266,6 +282,17 @@ int worker_flush_shared(struct worker_core *core)
                 return FARPOOL_ENOMEM;
     }
     return 0;
+}
+
+/* What was asked there is asked through the coordinator. */
+void worker_pulls_lane_over(struct pool *pool, uint64_t lane)
+{
+    struct shared *shared;
+    TAILQ_FOREACH (shared, &pool->shared, in_pool)
+        for (int i = 0; i < SHARED_PULLS_MAX; i++)
+            if (shared->pulls[i].state == PULL_ASKED && shared->pulls[i].lane == lane &&
+                lane != 0)
+                shared->pulls[i].state = PULL_WANTED;
 }
 
 void worker_pulls_forget(struct shared *shared)

@@ -38,6 +38,12 @@ static const char help[] =
     "      --memory BYTES         memory of the node, as told to clients; K, M, G\n"
     "                             or T may follow (default: what this process may\n"
     "                             use)\n"
+    "      --lanes ADDRESS|none   where clients and other workers may dial this one,\n"
+    "                             once the coordinator has introduced them, so that\n"
+    "                             work need not pass it: tcp://HOST:PORT, PORT may be\n"
+    "                             *; none: nowhere (default: any port, on loopback or\n"
+    "                             with --key on the side of this machine where the\n"
+    "                             coordinator is)\n"
     "      --cache FOLDER         where programs are kept (default: farpool in\n"
     "                             XDG_CACHE_HOME or ~/.cache)\n"
     "      --cache-size BYTES     what it may grow to; K, M, G, T: powers of 1024;\n"
@@ -95,6 +101,7 @@ static const char help[] =
 enum {
     OPTION_LABELS = 256,
     OPTION_MEMORY,
+    OPTION_LANES,
     OPTION_CACHE,
     OPTION_CACHE_SIZE,
     OPTION_SHARE_MAX,
@@ -117,6 +124,7 @@ static const struct option table[] = {
     {"name", required_argument, NULL, 'n'},
     {"labels", required_argument, NULL, OPTION_LABELS},
     {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"lanes", required_argument, NULL, OPTION_LANES},
     {"cache", required_argument, NULL, OPTION_CACHE},
     {"cache-size", required_argument, NULL, OPTION_CACHE_SIZE},
     {"share-max", required_argument, NULL, OPTION_SHARE_MAX},
@@ -226,6 +234,9 @@ static int read_option(int option, struct worker_options *options)
         return read_labels(&options->core);
     case OPTION_MEMORY:
         return read_memory(&options->core);
+    case OPTION_LANES:
+        options->lanes = optarg;
+        return -1;
     case OPTION_CACHE:
         options->cache = optarg;
         return optarg[0] != '\0'
@@ -327,6 +338,11 @@ int worker_read_options(int argc, char **argv, struct worker_options *ret_option
     const bool keyed = options.key != NULL || options.join != NULL;
     if (net_check_address(options.address, false, keyed, &error) != 0) {
         fprintf(stderr, PROGRAM ": --coordinator: %s\n", error.text);
+        return EXIT_USAGE;
+    }
+    if (options.lanes != NULL && strcmp(options.lanes, "none") != 0 &&
+        net_check_address(options.lanes, true, keyed, &error) != 0) {
+        fprintf(stderr, PROGRAM ": --lanes: %s\n", error.text);
         return EXIT_USAGE;
     }
     if (options.share_bytes == UINT64_MAX)

@@ -71,7 +71,7 @@ static void read_shared(struct shell *shell, const struct worker_effect *effect)
     blob->blob.offset = effect->offset;
     blob->blob.data = store_read(shell->store, &effect->program, effect->offset,
                                  effect->count, &blob->blob.code);
-    shell_send(shell, &blob);
+    shell_send(shell, effect->lane, &blob);
     message_free(&blob);
 }
 
