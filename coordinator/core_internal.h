@@ -304,6 +304,8 @@ struct shared {
     uint32_t fresh;        /* those before it are at a worker, or under way to one */
     uint32_t client_pulls;
     uint64_t client_turn;
+    uint64_t pace_ms;         /* when the present stretch of time began, */
+    uint32_t came, came_last; /* and pieces of the client that came in it and the last */
     struct kholding_list holdings;
     struct holding *source_next; /* where to look for a source first; NULL: anywhere */
     bool touched;                /* in core->spreading: something may be pulled */

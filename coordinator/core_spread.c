@@ -16,10 +16,14 @@
 
 #include <string.h>
 
-#define CLIENT_PULLS_MAX 12 /* of the client: enough for its link never to be idle */
+#define CLIENT_PULLS_MAX 16 /* of the client, and at least: */
+#define CLIENT_PULLS_LEAST 4
+#define PACE_MS                                                                          \
+    100 /* and what comes of it in so long, so that its link is never idle, and          \
+           what is to be said is not behind much else where links are slow */
 #define CLIENT_PULLS_EACH 8 /* of those to one worker */
 #define PEER_PULLS_MAX 8    /* to one worker, from others */
-#define GIVEN_MAX 8         /* of one worker at a time */
+#define GIVEN_MAX 4         /* of one worker at a time */
 #define PIECES_LOOK 64      /* pieces looked at for one pull */
 #define SOURCES_LOOK 64     /* and holdings for one piece */
 #define LANES_EACH 8   /* others that a worker is introduced to, who came before it */
@@ -181,6 +185,8 @@ void kspread_pulled(struct coordinator_core *core, struct holding *holding,
     struct holding *source = holding->pulls[place].source;
     if (code == 0)
         add_piece(holding, piece);
+    if (code == 0 && !source)
+        holding->shared->came++;
     end_pull(holding, place);
     if (code != 0 && source)
         distrust(source);
@@ -251,10 +257,26 @@ static struct holding *next_for_client(const struct shared *shared, uint32_t pie
     return best;
 }
 
+static void keep_pace(const struct coordinator_core *core, struct shared *shared)
+{
+    const uint64_t passed_ms = core->now_ms - shared->pace_ms;
+    if (passed_ms < PACE_MS)
+        return;
+    shared->came_last = passed_ms < (uint64_t)2 * PACE_MS ? shared->came : 0;
+    shared->came = 0;
+    shared->pace_ms = core->now_ms;
+}
+
+static uint32_t client_window(const struct shared *shared)
+{
+    const uint64_t came = larger(shared->came, shared->came_last);
+    return (uint32_t)smaller(CLIENT_PULLS_LEAST + came, CLIENT_PULLS_MAX);
+}
+
 static bool wants_from_client(const struct shared *shared)
 {
     const struct holding *holding;
-    if (shared->client_pulls >= CLIENT_PULLS_MAX)
+    if (shared->client_pulls >= client_window(shared))
         return false;
     TAILQ_FOREACH (holding, &shared->holdings, entry)
         if (may_pull_from_client(holding))
@@ -269,6 +291,7 @@ static bool is_fresh(const struct spread *spread)
 
 static int pull_from_client(struct coordinator_core *core, struct shared *shared)
 {
+    keep_pace(core, shared);
     while (shared->fresh < shared->pieces && !is_fresh(&shared->spread[shared->fresh]))
         shared->fresh++;
     for (uint32_t piece = shared->fresh;
