@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * shared_program.c: shares an input with a pool, step by step, as its standard input says:
+ * shared_program.c: shares an input with a pool, step by step, as its standard input
+ * says:
  *
  *     shared_program BYTES TASKS
  *
- * It opens a pool and has TASKS tasks run, so that every node has processes ("open"); then
- * for each line it reads it takes the next step, and says what it has done: shares BYTES
- * bytes ("shared, in N ms"), has TASKS tasks look at them, in all of their pages ("looked,
- * N right, in N ms"), unshares them ("unshared"), and ends. */
+ * It opens a pool and has TASKS tasks run, so that every node has processes ("open");
+ * then for each line it reads it takes the next step, and says what it has done: shares
+ * BYTES bytes ("shared, in N ms"), has TASKS tasks look at them, in all of their pages
+ * ("looked, N right, in N ms"), unshares them ("unshared"), and ends. */
 #include "farpool.h"
 
 #include <inttypes.h>
