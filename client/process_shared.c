@@ -92,31 +92,36 @@ static int hear(struct channel_shared_answer *ret_answer)
     return -1;
 }
 
-static int map(struct process *self, uint64_t number, struct mapped **ret_mapped,
-               farpool_error *error)
+/* NULL: error tells why not, and so does *ret_code. */
+static struct mapped *map(struct process *self, uint64_t number, int *ret_code,
+                          farpool_error *error)
 {
     struct channel_shared_answer answer = {.code = 0};
     struct mapped *mapped = mem_alloc(sizeof *mapped);
-    if (mapped == NULL)
-        return error_set(error, FARPOOL_ENOMEM, "shared_get: out of memory");
+    if (mapped == NULL) {
+        *ret_code = error_set(error, FARPOOL_ENOMEM, "shared_get: out of memory");
+        return NULL;
+    }
     ask(self, number);
     const int fd = hear(&answer);
     if (fd < 0) {
         mem_free(mapped);
-        return error_set(error, answer.code, "shared_get: %s", answer.text);
+        *ret_code = error_set(error, answer.code, "shared_get: %s", answer.text);
+        return NULL;
     }
     mapped->base = mmap(NULL, answer.size, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     if (mapped->base == MAP_FAILED) {
         mem_free(mapped);
-        return error_set(error, FARPOOL_ENOMEM, "shared_get: mmap of %llu bytes: %s",
-                         (unsigned long long)answer.size, strerror(errno));
+        *ret_code = error_set(error, FARPOOL_ENOMEM, "shared_get: mmap of %llu bytes: %s",
+                              (unsigned long long)answer.size, strerror(errno));
+        return NULL;
     }
     mapped->number = number;
     mapped->size = answer.size;
     mapped->next = all;
-    *ret_mapped = all = mapped;
-    return 0;
+    all = mapped;
+    return mapped;
 }
 
 static int check(const farpool_shared *shared, const farpool_bytes *ret_bytes,
@@ -144,10 +149,10 @@ int farpool_shared_get(const farpool_shared *shared, farpool_bytes *ret_bytes,
     int code = check(shared, ret_bytes, error);
     if (code != 0)
         return code;
-    struct mapped *mapped = find(shared->number);
+    const struct mapped *mapped = find(shared->number);
     if (mapped == NULL)
-        code = map(&process_self, shared->number, &mapped, error);
-    if (code == 0)
+        mapped = map(&process_self, shared->number, &code, error);
+    if (mapped != NULL)
         *ret_bytes = (farpool_bytes){mapped->base, mapped->size};
     return code;
 }

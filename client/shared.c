@@ -276,13 +276,14 @@ int farpool_share(farpool_pool *pool, const void *data, size_t size,
     bool embedded = false;
     int fd = -1, code = check_pool(pool, "share", &embedded, error);
 
-    if (code == 0 && (data == NULL || ret_shared == NULL))
-        code = error_set(error, FARPOOL_EINVAL, "share: an argument is NULL");
-    if (code == 0)
-        code = check_size(size, error);
-    if (code == 0)
-        code = copy_memory(data, size, &fd, error);
-    return code == 0 ? share(pool, fd, size, embedded, ret_shared, error) : code;
+    if (code != 0)
+        return code;
+    if (data == NULL || ret_shared == NULL)
+        return error_set(error, FARPOOL_EINVAL, "share: an argument is NULL");
+    if ((code = check_size(size, error)) != 0 ||
+        (code = copy_memory(data, size, &fd, error)) != 0)
+        return code;
+    return share(pool, fd, size, embedded, ret_shared, error);
 }
 
 int farpool_share_file(farpool_pool *pool, const char *path, farpool_shared *ret_shared,
@@ -292,13 +293,16 @@ int farpool_share_file(farpool_pool *pool, const char *path, farpool_shared *ret
     uint64_t size = 0;
     int fd = -1, code = check_pool(pool, "share", &embedded, error);
 
-    if (code == 0 && (path == NULL || ret_shared == NULL))
-        code = error_set(error, FARPOOL_EINVAL, "share: an argument is NULL");
-    if (code == 0)
-        code = open_file(path, &fd, &size, error);
-    if (code == 0 && (code = check_size(size, error)) != 0)
-        close(fd);
-    return code == 0 ? share(pool, fd, size, embedded, ret_shared, error) : code;
+    if (code != 0)
+        return code;
+    if (path == NULL || ret_shared == NULL)
+        return error_set(error, FARPOOL_EINVAL, "share: an argument is NULL");
+    if ((code = open_file(path, &fd, &size, error)) != 0)
+        return code;
+    if ((code = check_size(size, error)) == 0)
+        return share(pool, fd, size, embedded, ret_shared, error);
+    close(fd);
+    return code;
 }
 
 /* ------------------------------------------------------------------ unsharing */

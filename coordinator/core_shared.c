@@ -22,6 +22,15 @@ static struct shared *find(const struct pool *pool, uint64_t number)
 
 /* ----------------------------------------------------------------- holdings */
 
+static struct holding *find_holding(const struct member *member, uint64_t number)
+{
+    struct holding *holding;
+    SLIST_FOREACH(holding, &member->holdings, member_entry)
+    if (holding->shared->number == number)
+        return holding;
+    return NULL;
+}
+
 static struct holding *create_holding(struct shared *shared, struct member *member)
 {
     struct holding *holding = mem_alloc(sizeof *holding);
@@ -68,7 +77,7 @@ int kshared_tell(struct coordinator_core *core, struct member *member)
 {
     struct shared *shared;
     TAILQ_FOREACH (shared, &member->pool->shared, entry) {
-        if (!tell_member(core, shared, member))
+        if (find_holding(member, shared->number) || !tell_member(core, shared, member))
             continue;
         kshared_forget_member(core, member);
         return FARPOOL_ENOMEM;
@@ -199,21 +208,6 @@ void kshared_touch(struct coordinator_core *core, struct pool *pool)
 
 /* ------------------------------------------------------------------- PULLED */
 
-static struct holding *find_holding(const struct coordinator_core *core,
-                                    const struct worker *worker, const struct id *id,
-                                    uint64_t number)
-{
-    const struct pool *pool = kpool_find(core, id);
-    const struct member *member = pool ? kmember_find(pool, worker) : NULL;
-    struct holding *holding;
-    if (!member)
-        return NULL;
-    SLIST_FOREACH(holding, &member->holdings, member_entry)
-    if (holding->shared->number == number)
-        return holding;
-    return NULL;
-}
-
 static int answer(struct coordinator_core *core, struct holding *holding,
                   const struct message *message)
 {
@@ -228,31 +222,35 @@ static int answer(struct coordinator_core *core, struct holding *holding,
     return 0;
 }
 
-/* What a worker has from an earlier coordinator's time, and the client has unshared
- * meanwhile: it has told all that it shares once it has RESUMED. The worker tells of it
- * again until it knows. */
-static int disown(struct coordinator_core *core, struct worker *worker,
-                  const struct message *message)
+/* What a worker has from an earlier coordinator's time: it tells of it until it hears
+ * SHARE, also where it is not opened the pool again (it may have tasks of it all the
+ * same), or UNSHARE: the client has told all that it shares once it has RESUMED. */
+static int claim(struct coordinator_core *core, struct member *member, uint64_t number)
 {
-    const struct pool *pool = kpool_find(core, &message->pulled.pool);
-    if (!message->pulled.answer || !pool || pool->state != POOL_RUNNING ||
-        !pool->owner->resumed || find(pool, message->pulled.number))
+    struct pool *pool = member->pool;
+    struct shared *shared = find(pool, number);
+    if (shared && (member->state == MEMBER_HELD || member->state == MEMBER_OPEN))
+        return tell_member(core, shared, member);
+    if (shared || pool->state != POOL_RUNNING || !pool->owner->resumed)
         return 0;
     struct message *unshare = message_create(MSG_UNSHARE);
     if (unshare) {
         unshare->unshare.pool = pool->id;
-        unshare->unshare.number = message->pulled.number;
+        unshare->unshare.number = number;
     }
-    return ksend(core, worker->link, &unshare);
+    return ksend(core, member->worker->link, &unshare);
 }
 
 int kpulled(struct coordinator_core *core, struct worker *worker,
             const struct message *message)
 {
-    struct holding *holding =
-        find_holding(core, worker, &message->pulled.pool, message->pulled.number);
+    const struct pool *pool = kpool_find(core, &message->pulled.pool);
+    struct member *member = pool ? kmember_find(pool, worker) : NULL;
+    if (!member)
+        return 0; /* of what has ended */
+    struct holding *holding = find_holding(member, message->pulled.number);
     if (!holding)
-        return disown(core, worker, message);
+        return message->pulled.answer ? claim(core, member, message->pulled.number) : 0;
     if (message->pulled.answer)
         return answer(core, holding, message);
     kspread_pulled(core, holding, message->pulled.piece, message->pulled.code);

@@ -16,14 +16,14 @@
 
 #include <string.h>
 
-#define CLIENT_PULLS_MAX 16 /* of the client, and at least: */
+/* Of the client: so many at least, and as many more as came in PACE_MS. So a fast link is
+ * never idle, and on a slow one what is to be said is not behind much else. */
 #define CLIENT_PULLS_LEAST 4
-#define PACE_MS                                                                          \
-    100 /* and what comes of it in so long, so that its link is never idle, and          \
-           what is to be said is not behind much else where links are slow */
+#define CLIENT_PULLS_MAX 24
+#define PACE_MS 500
 #define CLIENT_PULLS_EACH 8 /* of those to one worker */
 #define PEER_PULLS_MAX 8    /* to one worker, from others */
-#define GIVEN_MAX 4         /* of one worker at a time */
+#define GIVEN_MAX 6         /* of one worker, which sends them while it is told of more */
 #define PIECES_LOOK 64      /* pieces looked at for one pull */
 #define SOURCES_LOOK 64     /* and holdings for one piece */
 #define LANES_EACH 8   /* others that a worker is introduced to, who came before it */

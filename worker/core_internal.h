@@ -556,8 +556,8 @@ int worker_shared_event(struct worker_core *core, const struct worker_event *eve
 /* SHARED_RELEASE_EFFECTS for each of them must be reserved. */
 void worker_shared_release_all(struct worker_core *core, struct pool *pool);
 struct shared *worker_shared_find(const struct pool *pool, uint64_t number);
-/* How many share a content: effects to be reserved where it may be settled. */
-uint32_t worker_shared_count(const struct content *content);
+/* The effects that a content may have when it is settled. */
+int worker_shared_reserve(struct worker_core *core, const struct content *content);
 /* The client could not give a piece, or gave a wrong one; after some the content has
  * FAILED. */
 void worker_shared_refuse(struct worker_core *core, struct shared *shared, int code);

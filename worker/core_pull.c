@@ -11,7 +11,8 @@ static struct shared *find_content(const struct pool *pool, const struct hash *h
 {
     struct shared *shared;
     TAILQ_FOREACH (shared, &pool->shared, in_pool)
-        if (hash_equal(&shared->content->hash, hash))
+        if (shared->content->state != CONTENT_FAILED &&
+            hash_equal(&shared->content->hash, hash))
             return shared;
     return NULL;
 }
@@ -77,7 +78,7 @@ static int take_piece(struct worker_core *core, struct shared *shared, struct pu
         pull->state = PULL_WRITING;
         return 0;
     }
-    if (worker_reserve(core, worker_shared_count(content)) != 0)
+    if (worker_shared_reserve(core, content) != 0)
         return FARPOOL_ENOMEM;
     pull->state = PULL_OVER;
     pull->code = message->blob.code != 0 ? message->blob.code : FARPOOL_EPROTOCOL;

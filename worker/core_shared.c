@@ -147,9 +147,11 @@ static void release(struct worker_core *core, struct shared *shared)
     mem_free(shared);
     if (!TAILQ_EMPTY(&content->shared))
         return;
-    if (core->effects != NULL)
-        worker_add(core, WORKER_SHARED_CLOSE)->program = content->hash;
-    RB_REMOVE(worker_contents, &core->contents, content);
+    if (content->state != CONTENT_FAILED) {
+        if (core->effects != NULL)
+            worker_add(core, WORKER_SHARED_CLOSE)->program = content->hash;
+        RB_REMOVE(worker_contents, &core->contents, content);
+    }
     mem_free(content->have);
     mem_free(content);
 }
@@ -176,13 +178,18 @@ void worker_shared_release_all(struct worker_core *core, struct pool *pool)
 
 /* ------------------------------------------------------- what the shell has of it */
 
-uint32_t worker_shared_count(const struct content *content)
+static uint32_t count_shared(const struct content *content)
 {
     const struct shared *shared;
     uint32_t count = 0;
     TAILQ_FOREACH (shared, &content->shared, in_content)
         count++;
     return count;
+}
+
+int worker_shared_reserve(struct worker_core *core, const struct content *content)
+{
+    return worker_reserve(core, count_shared(content) + 1);
 }
 
 /* READY or FAILED; an effect for each that shares it must be reserved. */
@@ -201,13 +208,18 @@ static void settle(struct worker_core *core, struct content *content,
     }
 }
 
+/* Its memory is free at once, and who shares the same later begins anew. */
 static void fail(struct worker_core *core, struct content *content, int code,
                  const char *text)
 {
     content->code = code;
     snprintf(content->text, sizeof content->text, "%s",
              text != NULL ? text : farpool_error_text(code));
+    memset(content->have, 0, (content->pieces + 7) / 8);
+    content->left = content->pieces;
     settle(core, content, CONTENT_FAILED);
+    worker_add(core, WORKER_SHARED_CLOSE)->program = content->hash;
+    RB_REMOVE(worker_contents, &core->contents, content);
 }
 
 static void opened(struct worker_core *core, struct content *content,
@@ -264,7 +276,7 @@ int worker_shared_event(struct worker_core *core, const struct worker_event *eve
     struct content *content = find_content(core, &event->program);
     if (content == NULL || core->state >= CORE_STOPPING)
         return 0;
-    if (worker_reserve(core, worker_shared_count(content)) != 0)
+    if (worker_shared_reserve(core, content) != 0)
         return FARPOOL_ENOMEM;
     if (event->kind == WORKER_SHARED_OPENED)
         opened(core, content, event);
@@ -289,8 +301,8 @@ void worker_shared_check(const struct worker_core *core)
             left -= worker_has_piece(content, piece);
         assert(left == content->left && !TAILQ_EMPTY(&content->shared));
         assert((content->state == CONTENT_READY) == (left == 0));
-        assert((content->state == CONTENT_FAILED) == (content->code != 0));
-        in_contents += worker_shared_count(content);
+        assert(content->state != CONTENT_FAILED && content->code == 0);
+        in_contents += count_shared(content);
     }
     TAILQ_FOREACH (pool, &core->pools, link) {
         uint32_t count = 0, waiting = 0;
@@ -298,10 +310,10 @@ void worker_shared_check(const struct worker_core *core)
             assert(shared->pool == pool);
             count++;
             waiting += !is_settled(shared->content);
+            in_pools += shared->content->state != CONTENT_FAILED;
         }
         assert(count == pool->shared_count && waiting == pool->shared_waiting);
         assert(count <= SHARED_MAX);
-        in_pools += count;
     }
     assert(in_pools == in_contents);
 }

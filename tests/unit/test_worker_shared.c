@@ -204,6 +204,14 @@ static void without_room_tasks_are_told(void **state)
     assert_string_equal(map->text, "no room on node n");
     assert_true(last_answer(f)->pulled.given_up);
     assert_int_equal(fake_running(f), 1);
+    assert_int_equal(fake_logged(f, WORKER_SHARED_CLOSE), 1);
+    share_of(f, 1, 2, 9); /* once more: there may be room by now */
+    assert_int_equal(fake_logged(f, WORKER_SHARED_OPEN), 2);
+    opened(f, 9, 0, true);
+    assert_int_equal(fake_effect(f, WORKER_SHARED_MAP, 1)->code, 0);
+    unshare(f, 1);
+    unshare(f, 2);
+    assert_int_equal(fake_logged(f, WORKER_SHARED_CLOSE), 2);
 }
 
 static void a_wrong_piece_is_asked_for_elsewhere(void **state)
