@@ -38,6 +38,7 @@ void client_core_destroy(struct client_core *core)
         client_job_destroy(core, core->jobs);
     span_set_destroy(core->ended);
     span_set_destroy(core->again);
+    client_shared_fini(core);
     mem_free(core->acks);
     mem_free(core);
 }
@@ -105,6 +106,10 @@ static int take_event(struct client_core *core, struct client_event *event,
         return client_job_cancel(core, event, effects);
     case CLIENT_JOB_FREE:
         return client_job_free(core, event, effects);
+    case CLIENT_SHARE:
+        return client_shared_add(core, event, effects);
+    case CLIENT_UNSHARE:
+        return client_shared_remove(core, event->shared, effects);
     case CLIENT_CLOSE:
         client_pool_close(core);
         return 0;

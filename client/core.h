@@ -69,6 +69,9 @@ enum client_event_kind {
                           were cancelled: their CLIENT_FAILED effects tell which */
     CLIENT_JOB_FREE,   /* job, kill: nobody wants it; what is under way is cancelled. No
                           effect names the job any more */
+    CLIENT_SHARE,      /* *message: SHARE of a shared input with the next number, without
+                          the pool (taken over). ECLOSED */
+    CLIENT_UNSHARE,    /* shared: its number. EINVAL: there is none */
     CLIENT_CLOSE,      /* no new jobs; when all have ended: POOL_CLOSE */
     CLIENT_TERMINATE,  /* end now: every unfinished task fails with ETERMINATED */
     CLIENT_FAIL,       /* code, text: the shell cannot go on; every unfinished task fails
@@ -87,6 +90,7 @@ struct client_event {
     struct msg_span span; /* attempt is ignored, but of JOB_AGAIN */
     uint64_t first, count, bytes;
     uint64_t losses, failures;
+    uint64_t shared;
     bool under_way;
     bool kill;
     int code;
@@ -116,8 +120,9 @@ enum client_effect_kind {
                            the next FLUSH */
     CLIENT_WARNING,     /* code, text, node: one node cannot run it, others can */
     CLIENT_OUTPUT,      /* message: an OUTPUT, what processes of the pool printed */
-    CLIENT_READ_FILE,   /* worker, content, offset, count: answer with a BLOB message that
-                           the shell makes and sends itself */
+    CLIENT_READ_FILE,   /* worker, content (of a file or a shared input), offset, count:
+                           answer with a BLOB message that the shell makes and sends
+                           itself */
     CLIENT_POOL_ENDED,  /* after CLOSE or TERMINATE: the processes have ended */
 };
 

@@ -11,6 +11,7 @@
  *   core_results.c  DONE, FAILED and LOST: what is taken, tried again, given up
  *   core_ack.c      which results were taken, and the ACKs for them
  *   core_input.c    how much input a lazy job pulls
+ *   core_shared.c   shared inputs
  *   core_check.c    every invariant
  *
  * How a step is all or nothing: sets are first cut where they will be (which changes no
@@ -139,6 +140,9 @@ struct client_core {
     uint64_t tasks_max, bytes_max, body_bytes_max;
     uint64_t retry_ms; /* UINT64_MAX: the last FLUSH had the memory it needed */
 
+    struct message **shared; /* SHARE of each shared input, by number */
+    size_t shared_count, shared_capacity;
+
     struct job *jobs;      /* by number; in order of their numbers */
     uint64_t jobs_opened;  /* ever */
     struct job_tree ready; /* priority, then age */
@@ -253,6 +257,14 @@ void client_average_add(struct average *average, uint64_t count, uint64_t sum);
 uint64_t client_average_mean(const struct average *average);
 int client_input_consumed(struct client_core *core, const struct client_event *event);
 int client_input_flush(struct client_core *core, struct client_effects *effects);
+
+/* core_shared.c */
+int client_shared_add(struct client_core *core, struct client_event *event,
+                      struct client_effects *effects);
+int client_shared_remove(struct client_core *core, uint64_t number,
+                         struct client_effects *effects);
+int client_shared_tell(const struct client_core *core, struct client_effects *effects);
+void client_shared_fini(struct client_core *core);
 uint64_t client_input_limit(const struct client_core *core, const struct job *job);
 
 #define DOUBT (UINT64_C(1) << 32)

@@ -112,7 +112,7 @@ static int welcome(struct client_core *core, const struct message *message,
                  message->welcome.version, message->welcome.protocol, PROTOCOL_VERSION);
         return refuse(core, effects, FARPOOL_EVERSION, text);
     }
-    if (send_opening(core, effects))
+    if (send_opening(core, effects) || client_shared_tell(core, effects))
         return FARPOOL_ENOMEM;
     if (!core->ready_told && !client_effects_add(effects, CLIENT_READY))
         return FARPOOL_ENOMEM;

@@ -37,13 +37,19 @@ static bool is_cut_off(const farpool_pool *pool)
     return !counts.connected;
 }
 
+/* Nodes may ask for a piece of what it shares at any time. */
+static bool gives_pieces(const farpool_pool *pool)
+{
+    return pool->shared.first != NULL && !pool->transport->kind->embedded;
+}
+
 /* Whether somebody has to run the loop. */
 bool driver_has_work(const farpool_pool *pool)
 {
     if (pool->transport == NULL || pool->ended)
         return false;
     return pool->jobs != NULL || pool->left || pool->state != POOL_RUNNING ||
-           is_cut_off(pool);
+           gives_pieces(pool) || is_cut_off(pool);
 }
 
 bool driver_has_starts(const farpool_pool *pool)

@@ -13,6 +13,7 @@
  * Out of memory in a core or between them breaks the pool: nothing is moved any more, and
  * soon it lets go of all (embedded_end): there is no host then, and no link. */
 #include "client/embedded.h"
+#include "client/shared.h"
 #include "common/sys/sys.h"
 
 #include <poll.h>
@@ -235,6 +236,29 @@ static void open_program(struct embedded *embedded, const struct worker_effect *
     step_worker(embedded, &event);
 }
 
+static void open_shared(struct embedded *embedded, const struct worker_effect *effect)
+{
+    struct worker_event event = {
+        .kind = WORKER_SHARED_OPENED, .program = effect->program, .whole = true};
+
+    step_worker(embedded, &event);
+}
+
+/* Processes map what the client has, unless it was unshared meanwhile: that is told too.
+ */
+static void map_shared(struct embedded *embedded, const struct worker_effect *effect)
+{
+    const struct shared_input *input =
+        shared_find(embedded->transport.shared, &effect->program);
+    struct host_shared_about about = {
+        .pool = effect->pool, .number = effect->shared, .serial = effect->serial};
+
+    if (input == NULL)
+        return;
+    about.size = input->size;
+    break_down(embedded, host_set_shared(embedded->host, &about, input->fd, NULL));
+}
+
 static void carry_out_worker(struct embedded *embedded)
 {
     struct worker_effects batch = embedded->worker_effects;
@@ -256,6 +280,18 @@ static void carry_out_worker(struct embedded *embedded)
         case WORKER_PROGRAM_OPEN:
             open_program(embedded, effect);
             break;
+        case WORKER_SHARED_OPEN:
+            open_shared(embedded, effect);
+            break;
+        case WORKER_SHARED_MAP:
+            map_shared(embedded, effect);
+            break;
+        case WORKER_SHARED_UNMAP:
+            host_unset_shared(embedded->host, &effect->pool, effect->serial);
+            break;
+        case WORKER_SHARED_WRITE: /* never: all of it is here */
+        case WORKER_SHARED_READ:
+        case WORKER_SHARED_CLOSE:
         case WORKER_PROGRAM_WRITE:
         case WORKER_PROGRAM_CLOSE:
         case WORKER_ORPHANED: /* never: see orphan_after_ms */

@@ -81,7 +81,7 @@ static void receive(struct embedded *embedded, uint64_t process, struct frames *
     struct message *message = NULL;
     const char *reason;
     bool over, bad = message_decode(frames, &message, &reason) != 0 ||
-                     !message_allowed(message->kind, 'C');
+                     !message_allowed(message->kind, 'C', 'K');
 
     if (relay != NULL && (bad || message->kind == MSG_HELLO_CLIENT)) {
         end(embedded, relay, bad ? "sent nonsense" : "begins again");

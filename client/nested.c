@@ -52,7 +52,7 @@ static bool receive(struct nested *nested, const struct transport_turn *turn)
         return false;
     if (frames.header == NULL || frames.header->size == 0 ||
         message_decode(&frames, &event.message, &reason) != 0 ||
-        !message_allowed(event.message->kind, 'K')) {
+        !message_allowed(event.message->kind, 'K', 'C')) {
         message_free(&event.message);
         connect_again(nested, turn);
     } else {

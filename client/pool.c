@@ -165,6 +165,7 @@ static void finish(farpool_pool *pool)
     message_free(&pool->open);
     output_fini(pool);
     program_fini(&pool->program);
+    shared_fini(&pool->shared);
     pthread_mutex_unlock(&pool->mutex);
 }
 
@@ -223,6 +224,7 @@ static int say_hello(farpool_pool *pool, const char *address, farpool_error *err
     int code = 0;
 
     pthread_mutex_lock(&pool->mutex);
+    pool->transport->shared = &pool->shared;
     if ((code = create_core(pool, error)) == 0 &&
         (code = driver_start(pool, error)) == 0 &&
         driver_wait(pool, has_opened, pool, until_ms) != 0)

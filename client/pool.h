@@ -11,6 +11,7 @@
 #include "client/failure.h"
 #include "client/options.h"
 #include "client/program.h"
+#include "client/shared.h"
 #include "client/transport.h"
 #include "common/base/mem.h"
 #include "farpool.h"
@@ -87,6 +88,7 @@ struct farpool_pool {
     struct pool_settings settings;
     struct program program;
     struct message *open; /* POOL_OPEN, lent to the core */
+    struct shared_inputs shared;
     struct client_core *core;
     struct client_effects effects;
     struct transport *transport;       /* NULL: closed */

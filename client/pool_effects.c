@@ -18,10 +18,27 @@ static void send_message(farpool_pool *pool, struct message **message)
     pool->lost = true;
 }
 
+/* A piece of a shared input, as an answer to FETCH. NULL: out of memory. */
+static struct message *read_shared(const struct shared_input *input,
+                                   const struct client_effect *effect)
+{
+    struct message *blob = message_create(MSG_BLOB);
+
+    if (blob == NULL)
+        return NULL;
+    blob->blob.content = effect->content;
+    blob->blob.offset = effect->offset;
+    blob->blob.data =
+        program_read_piece(input->fd, effect->offset, effect->count, &blob->blob.code);
+    return blob;
+}
+
 static void read_file(farpool_pool *pool, const struct client_effect *effect)
 {
-    struct message *blob =
-        program_read(&pool->program, &effect->content, effect->offset, effect->count);
+    const struct shared_input *input = shared_find(&pool->shared, &effect->content);
+    struct message *blob = input != NULL ? read_shared(input, effect)
+                                         : program_read(&pool->program, &effect->content,
+                                                        effect->offset, effect->count);
 
     /* Without memory the node asks again. */
     if (blob == NULL)

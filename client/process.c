@@ -113,6 +113,7 @@ static void attach(struct process *self)
     self->bell = start.bell;
     fcntl(self->memory, F_SETFD, FD_CLOEXEC);
     fcntl(self->bell, F_SETFD, FD_CLOEXEC);
+    fcntl(CHANNEL_FD_ANSWERS, F_SETFD, FD_CLOEXEC);
     uint16_t generation = (uint16_t)start.generation;
     ring_init(&self->in, &self->control->in, self->base + self->at.in, CHANNEL_RING_BYTES,
               generation);
@@ -178,7 +179,8 @@ static void initialise(struct process *self)
 static bool work_ready(struct process *self)
 {
     return ring_ready(&self->in) || ring_ready(&self->relay) ||
-           atomic_load_explicit(&self->control->closing, memory_order_acquire) != 0;
+           atomic_load_explicit(&self->control->closing, memory_order_acquire) != 0 ||
+           process_shared_changed(self);
 }
 
 static void write_plain(struct process *self, uint16_t kind)
@@ -231,6 +233,7 @@ static bool serve_one(struct process *self)
 {
     struct ring_record record;
     process_relay_discard(self);
+    process_shared_look(self);
     /* The order matters: what was given before the host closed is seen. */
     bool closing = atomic_load_explicit(&self->control->closing, memory_order_acquire);
     int there = ring_peek(&self->in, &record);

@@ -8,6 +8,7 @@
  *   process_output.c  which task printed what
  *   process_result.c  results and failures on their way out; the out arena
  *   process_relay.c   messages of a client in this process
+ *   process_shared.c  shared inputs
  *   process_crash.c   crashes and forks
  *   task.c            the calls that a function makes
  *   args.c            functions of several values
@@ -189,6 +190,12 @@ int process_call_args(farpool_task *task);
 
 /* Drops what came for a client that is gone. */
 void process_relay_discard(struct process *self);
+
+/* process_shared.c ----------------------------------------------------------------- */
+
+/* Something was unshared; then, between two tasks, what is mapped is let go of. */
+bool process_shared_changed(const struct process *self);
+void process_shared_look(struct process *self);
 
 /* process_output.c ----------------------------------------------------------------- */
 

@@ -207,28 +207,40 @@ struct msg_file *program_list(const struct program *program)
     return list;
 }
 
-/* Reads what is there of a piece; NULL with *ret_code when nothing can be read. */
-static struct payload *read_piece(const char *path, uint64_t offset, uint64_t bytes,
-                                  int *ret_code)
+struct payload *program_read_piece(int fd, uint64_t offset, uint64_t bytes, int *ret_code)
 {
     size_t size = bytes < PIECE_BYTES_MAX ? (size_t)bytes : PIECE_BYTES_MAX, have = 0;
-    uint8_t *buffer = mem_alloc(size);
-    struct payload *piece = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = 0;
+    struct payload *piece = payload_create(size), *whole = piece;
+    ssize_t got = 1;
 
-    *ret_code = fd < 0 ? FARPOOL_ESYSTEM : FARPOOL_ENOMEM;
-    if (buffer != NULL && fd >= 0) {
-        while (have < size &&
-               (got = pread(fd, buffer + have, size - have, (off_t)(offset + have))) > 0)
-            have += (size_t)got;
-        *ret_code = got < 0 ? FARPOOL_ESYSTEM : FARPOOL_ENOMEM;
-        if (got >= 0 && (piece = payload_copy(buffer, have)) != NULL)
-            *ret_code = 0;
+    while (piece != NULL && have < size && got > 0) {
+        got = pread(fd, payload_bytes(piece) + have, size - have, (off_t)(offset + have));
+        have += got > 0 ? (size_t)got : 0;
     }
-    if (fd >= 0)
-        close(fd);
-    mem_free(buffer);
+    if (piece != NULL && got < 0) {
+        payload_unref(&piece);
+        *ret_code = FARPOOL_ESYSTEM;
+        return NULL;
+    }
+    if (piece != NULL && have < size) {
+        piece = payload_slice(whole, 0, have);
+        payload_unref(&whole);
+    }
+    *ret_code = piece != NULL ? 0 : FARPOOL_ENOMEM;
+    return piece;
+}
+
+static struct payload *read_file(const char *path, uint64_t offset, uint64_t bytes,
+                                 int *ret_code)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct payload *piece;
+
+    *ret_code = FARPOOL_ESYSTEM;
+    if (fd < 0)
+        return NULL;
+    piece = program_read_piece(fd, offset, bytes, ret_code);
+    close(fd);
     return piece;
 }
 
@@ -244,7 +256,7 @@ struct message *program_read(const struct program *program, const struct hash *c
     blob->blob.offset = offset;
     for (uint32_t i = 0; i < program->count; i++)
         if (hash_equal(&program->files[i].about.content, content)) {
-            blob->blob.data = read_piece(program->files[i].path, offset, bytes, &code);
+            blob->blob.data = read_file(program->files[i].path, offset, bytes, &code);
             break;
         }
     blob->blob.code = code;

@@ -29,6 +29,10 @@ void program_fini(struct program *program);
 /* The list for POOL_OPEN; from mem_alloc. NULL: out of memory. */
 struct msg_file *program_list(const struct program *program);
 
+/* What there is of a piece of a file; NULL: *ret_code tells why. */
+struct payload *program_read_piece(int fd, uint64_t offset, uint64_t bytes,
+                                   int *ret_code);
+
 /* A piece of a file, as an answer to FETCH; the BLOB's code says if it cannot be read.
  * NULL: out of memory. */
 struct message *program_read(const struct program *program, const struct hash *content,

@@ -76,6 +76,7 @@ struct transport_kind {
 
 struct transport {
     const struct transport_kind *kind;
+    const struct shared_inputs *shared; /* what the pool shares, borrowed */
     struct hash key; /* the public key that it dials with; zero: none */
 };
 

@@ -58,10 +58,12 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     TAILQ_INIT(&core->dirty_pools);
     TAILQ_INIT(&core->uneven);
     TAILQ_INIT(&core->announced);
+    TAILQ_INIT(&core->spreading);
     TAILQ_INIT(&core->batches);
     TAILQ_INIT(&core->dirty_jobs);
     TAILQ_INIT(&core->wishes);
     TAILQ_INIT(&core->askings);
+    TAILQ_INIT(&core->lanes_wanted);
     *ret_core = core;
     return 0;
 }
@@ -104,6 +106,8 @@ static int flush_part(struct coordinator_core *core)
         error = kmatch_flush(core);
     kgive_flush(core);
     if (!error)
+        error = kspread_flush(core);
+    if (!error)
         error = krecall_flush(core);
     if (!error)
         error = ktwin_flush(core);
@@ -113,6 +117,8 @@ static int flush_part(struct coordinator_core *core)
         error = kstate_flush(core);
     if (!error)
         error = klogs_flush(core);
+    if (!error)
+        error = klane_flush(core);
     if (!error)
         error = klink_flush_heartbeats(core);
     return error;

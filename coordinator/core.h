@@ -37,6 +37,10 @@ struct coordinator_config {
      * since it hashes. NULL: who has a key opens no pool. */
     void (*pool_id)(const struct hash *key, const struct id *seed, struct id *ret_pool);
     const struct logs *logs; /* the daemon's own lines, borrowed; NULL: none */
+    /* The ticket of an introduction, which nobody can guess without the secret: a pure
+     * function, as pool_id. NULL: nobody is introduced. */
+    void (*ticket)(const struct hash *secret, uint64_t number, struct id *ret_ticket);
+    struct hash secret; /* made at random by the shell at each start */
 };
 
 /* Fills every limit with its default; the id stays zero. */

@@ -223,6 +223,21 @@ static void check_members(struct pool *pool)
     assert(shares <= pool->processes);
 }
 
+static void check_shared(const struct pool *pool)
+{
+    const struct shared *shared;
+    uint32_t count = 0, pieces = 0;
+    TAILQ_FOREACH (shared, &pool->shared, entry) {
+        assert(shared->pool == pool && shared->number <= pool->shared_last);
+        kspread_check(shared);
+        count++;
+        pieces += shared->pieces;
+    }
+    assert(count == pool->shared_count && pieces == pool->shared_pieces);
+    assert(count <= SHARED_MAX && pieces <= SHARED_PIECES_MAX);
+    assert(!count || pool->state == POOL_RUNNING);
+}
+
 static void check_pool(struct pool *pool)
 {
     struct job *job;
@@ -241,6 +256,7 @@ static void check_pool(struct pool *pool)
         in_ready++;
     }
     check_members(pool);
+    check_shared(pool);
     assert(jobs == pool->jobs_count && ready == in_ready);
     assert(sums.units == pool->units && sums.work_ns == pool->work_ns);
     assert((pool->state == POOL_EXPECTED) == (pool->owner == NULL));
@@ -418,6 +434,7 @@ void coordinator_core_check(const struct coordinator_core *core)
     check_totals(core);
     check_wishes(core);
     klogs_check(core);
+    klane_check(core);
     TAILQ_FOREACH (pool, &core->opened, entry) {
         assert(pool->state == POOL_RUNNING);
         if (core->flushed) {

@@ -29,6 +29,7 @@ static struct client *create(struct coordinator_core *core, struct link *link,
     client->serial = ++core->next_client;
     memcpy(client->host, message->hello_client.host, sizeof client->host);
     client->pid = message->hello_client.pid;
+    client->lanes = message->hello_client.lanes && link->holder.role != HOLDER_RELAYED;
     TAILQ_INIT(&client->jobs);
     TAILQ_INIT(&client->askings);
     HASH_ADD(hh, core->clients, id, sizeof client->id, client);
@@ -78,9 +79,9 @@ int kclient_hello(struct coordinator_core *core, struct link *link,
 
 int kclient_tell_gone(struct coordinator_core *core, const struct client *client)
 {
-    if (client->state == CLIENT_OWNER)
-        return kpool_tell_gone(core, client->pool);
-    int error = 0;
+    int error = klane_tell_gone(core, client->link);
+    if (error || client->state == CLIENT_OWNER)
+        return error ? error : kpool_tell_gone(core, client->pool);
     struct job *job;
     TAILQ_FOREACH (job, &client->jobs, client_entry)
         if (!error)
@@ -149,6 +150,10 @@ static const struct id *pool_of(const struct message *message)
         return &message->cancel.pool;
     case MSG_BLOB:
         return &message->blob.pool;
+    case MSG_SHARE:
+        return &message->share.pool;
+    case MSG_UNSHARE:
+        return &message->unshare.pool;
     default:
         return NULL;
     }
@@ -160,6 +165,9 @@ static int blob(struct coordinator_core *core, const struct client *client,
     if (client->state != CLIENT_OWNER)
         return klink_drop(core, client->link, FARPOOL_EPROTOCOL,
                           "BLOB from a client that did not open the pool");
+    if (!id_is_zero(&(*message)->blob.source))
+        return klink_drop(core, client->link, FARPOOL_EPROTOCOL,
+                          "BLOB of a client in a worker's name");
     const struct worker *worker = kworker_find(core, &(*message)->blob.worker);
     return worker ? kforward(core, worker->link, message) : 0;
 }
@@ -190,6 +198,10 @@ static int pool_message(struct coordinator_core *core, struct client *client,
         return 0;
     case MSG_TASKS:
         return ktasks(core, client, *message);
+    case MSG_SHARE:
+        return kshare(core, client, message);
+    case MSG_UNSHARE:
+        return kunshare(core, client, *message);
     default:
         return kjob_cancel(core, client, *message);
     }
@@ -247,6 +259,8 @@ int kclient_message(struct coordinator_core *core, struct client *client,
         return kkeys_ask(core, client, *message);
     case MSG_LOGS_GET:
         return klogs_get(core, client, *message);
+    case MSG_LANE:
+        return klane_told(core, client->link, *message);
     case MSG_SUBMIT:
     case MSG_SUBMIT_TASKS:
     case MSG_SUBMIT_END:

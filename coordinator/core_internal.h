@@ -10,6 +10,8 @@
  *   core_pool.c      pools: opening, joining, closing, failing on a node
  *   core_member.c    a pool on a worker
  *   core_share.c     how many processes of a pool each worker may have
+ *   core_shared.c    shared inputs: who is told, what each worker has
+ *   core_spread.c    which piece of one goes from where to where
  *   core_job.c       jobs: opening, closing, cancelling; what is known of their duration
  *   core_placement.c what a worker has of a job, and every sum over it
  *   core_tasks.c     TASKS, RETURNED, LOST
@@ -28,6 +30,7 @@
  *   core_wish.c      the same again, when the link was lost before it was heard of
  *   core_keys.c      join tokens: ENROL, TOKEN_MAKE, TOKEN_REVOKE
  *   core_logs.c      LOGS_GET and LOGS
+ *   core_lane.c      introductions: who may dial which worker
  *   core_check.c     every invariant
  *
  * Globals begin with k, the protocol's letter for the coordinator (messages.def): the
@@ -41,6 +44,7 @@
 #define FARPOOL_COORDINATOR_CORE_INTERNAL_H
 
 #include "common/base/mem.h"
+#include "common/base/shared.h"
 #include "common/base/span.h"
 #include "coordinator/core.h"
 
@@ -89,8 +93,10 @@
 #define HEARTBEAT_WAVES 8  /* times a period in which links are told that it is here */
 #define WISHES_MAX 1024    /* of workers and jobs that are not here */
 #define WISH_MS 600000
-#define FRESH_LINKS_MAX 4096 /* links beyond those that clients and workers may have */
-#define ENDED_POOLS 256      /* whose keys are remembered, for LOGS_GET */
+#define FRESH_LINKS_MAX 4096  /* links beyond those that clients and workers may have */
+#define LANES_HOSTED_MAX 1024 /* of one worker */
+#define LANE_WAIT_MS 5000     /* for who was introduced to come */
+#define ENDED_POOLS 256       /* whose keys are remembered, for LOGS_GET */
 
 /*   LINK_FRESH -- hello --> LINK_CLIENT, LINK_WORKER
  *        |  `-- ENROL --> LINK_ENROLLING  |
@@ -104,6 +110,8 @@ enum link_state {
     LINK_DROPPED, /* what else came from it in this batch is ignored */
 };
 
+TAILQ_HEAD(klane_list, lane);
+
 struct link {
     uint64_t number;
     enum link_state state;
@@ -111,6 +119,7 @@ struct link {
     struct worker *worker;
     struct holder holder;
     uint64_t heard_ms, spoke_ms, heartbeats;
+    struct klane_list dialled;     /* by this peer, or to be dialled */
     TAILQ_ENTRY(link) heard_entry; /* in core->heard, or, dropped, in core->dropped */
     TAILQ_ENTRY(link) spoke_entry; /* in core->spoke: clients and workers */
     UT_hash_handle hh;
@@ -133,6 +142,7 @@ struct client {
     enum client_state state;
     char host[NODE_NAME_MAX + 1];
     uint32_t pid;
+    bool lanes;            /* it dials workers that it is introduced to */
     struct id pool_id;     /* but for CLIENT_IDLE */
     struct pool *pool;     /* of an owner or attached one */
     uint64_t serial;       /* order of coming */
@@ -180,6 +190,9 @@ struct worker {
     struct link *link;
     enum worker_state state;
     char node[NODE_NAME_MAX + 1], machine[32], labels[256];
+    char lanes[ADDRESS_MAX + 1]; /* where it may be dialled; empty: nowhere */
+    struct klane_list hosted;
+    uint32_t hosted_count;
     uint32_t slots;
     uint64_t memory_bytes, tasks_max, bytes_max;
     bool resumed;       /* served another coordinator before: may tell what it holds */
@@ -239,6 +252,69 @@ struct level {
 
 SLIST_HEAD(klevel_list, level);
 
+/*   HOLDING_ASKED -- PULLED --> HOLDING_FILLING --> HOLDING_WHOLE
+ *         `--------------------------`-- given up --> HOLDING_GIVEN_UP */
+enum holding_state {
+    HOLDING_ASKED, /* it was sent SHARE */
+    HOLDING_FILLING,
+    HOLDING_WHOLE,
+    HOLDING_GIVEN_UP, /* its node has no room, or the client cannot give it */
+};
+
+/* A piece that was asked for with PULL. */
+struct kpull {
+    uint32_t piece;
+    struct holding *source; /* NULL: the client, unless */
+    bool again;             /* its source has gone, and it is to be asked elsewhere */
+};
+
+/* A shared input on a worker. */
+struct holding {
+    struct shared *shared;
+    struct member *member;
+    enum holding_state state;
+    uint8_t *have;   /* a bit a piece */
+    uint32_t count;  /* of them */
+    uint32_t cursor; /* in shared->order: it has all before */
+    struct kpull pulls[SHARED_PULLS_MAX];
+    uint32_t pulls_count, client_pulls; /* client_pulls: those of the client */
+    uint32_t given;                     /* pulls of others from here */
+    uint64_t client_turn;               /* when it was last given one of the client's */
+    bool distrusted;                    /* nobody is sent to it */
+    bool linked;                        /* lanes to others are wanted, or were */
+    TAILQ_ENTRY(holding) entry;
+    SLIST_ENTRY(holding) member_entry;
+};
+TAILQ_HEAD(kholding_list, holding);
+SLIST_HEAD(kmember_holdings, holding);
+
+struct spread {
+    uint32_t copies; /* at workers that are trusted */
+    bool asked;      /* under way from the client */
+    bool ordered;    /* in shared->order */
+};
+
+/* A shared input of a pool. */
+struct shared {
+    struct pool *pool;
+    uint64_t number;
+    struct message *message; /* its SHARE */
+    uint32_t pieces;
+    struct spread *spread; /* a piece each */
+    uint32_t *order;       /* pieces, as they first came to a worker */
+    uint32_t ordered;      /* how many */
+    uint32_t fresh;        /* those before it are at a worker, or under way to one */
+    uint32_t client_pulls;
+    uint64_t client_turn;
+    uint64_t pace_ms;         /* when the present stretch of time began, */
+    uint32_t came, came_last; /* and pieces of the client that came in it and the last */
+    struct kholding_list holdings;
+    struct holding *source_next; /* where to look for a source first; NULL: anywhere */
+    bool touched;                /* in core->spreading: something may be pulled */
+    TAILQ_ENTRY(shared) entry, spreading_entry;
+};
+TAILQ_HEAD(kshared_list, shared);
+
 /* A pool on a worker. */
 struct member {
     struct pool *pool;
@@ -255,6 +331,7 @@ struct member {
     struct message *failure; /* POOL_FAILED that came before the pool's client */
     char *reason;            /* why it FAILED, for people */
     struct klevel_list levels;
+    struct kmember_holdings holdings;
     RB_ENTRY(member) pool_entry, candidate_entry;
     TAILQ_ENTRY(member) worker_entry, starved_entry, announce_entry;
 };
@@ -291,9 +368,10 @@ struct pool {
     struct client *owner;
     struct hash key;             /* the owner's, once it has one */
     struct kclient_list clients; /* attached */
-    struct message *open;        /* its POOL_OPEN */
-    uint32_t processes;          /* at most so many; 0: every slot */
-    uint64_t expires_ms;         /* EXPECTED */
+    struct klane_list lanes;
+    struct message *open; /* its POOL_OPEN */
+    uint32_t processes;   /* at most so many; 0: every slot */
+    uint64_t expires_ms;  /* EXPECTED */
     struct kmember_tree members;
     struct kjob_tree jobs;
     struct kready_tree ready;   /* jobs with tasks to be given: rank, then age */
@@ -308,6 +386,9 @@ struct pool {
     uint64_t units, work_ns; /* sums over placements */
     uint64_t done;
     uint64_t alive, started; /* processes */
+    struct kshared_list shared;
+    uint32_t shared_count, shared_pieces;
+    uint64_t shared_last; /* number of the latest */
     struct recent recents[RECENT_FUNCTIONS];
     uint32_t recent_next;
 
@@ -438,6 +519,26 @@ struct placement {
     TAILQ_ENTRY(placement) worker_entry, batch_entry;
 };
 
+/*   LANE_WANTED -- INTRODUCE --> LANE_ASKED -- EXPECTED, INTRODUCED --> LANE_OFFERED
+ *   -- LANE.up --> LANE_UP, each of which ends with the lane. */
+enum lane_state {
+    LANE_WANTED,  /* in core->lanes_wanted */
+    LANE_ASKED,   /* the host was told whom to let in */
+    LANE_OFFERED, /* the dialer was told where to go */
+    LANE_UP,
+};
+
+/* A link from a client or worker to a worker, past the coordinator. */
+struct lane {
+    struct id ticket;
+    enum lane_state state;
+    struct link *dialer; /* of its own to the coordinator */
+    struct worker *host;
+    struct pool *pool;
+    TAILQ_ENTRY(lane) dialer_entry, host_entry, pool_entry, wanted_entry;
+    UT_hash_handle hh;
+};
+
 /* A worker that went, for who asks what happened. */
 struct gone {
     char node[NODE_NAME_MAX + 1], why[128];
@@ -480,6 +581,7 @@ struct coordinator_core {
 
     struct kpool_list matching, dirty_pools, uneven;
     struct kmember_list announced;
+    struct kshared_list spreading;
     struct kplacement_list batches;
     struct kjob_list dirty_jobs;
     struct kwish_list wishes; /* the oldest first */
@@ -492,6 +594,9 @@ struct coordinator_core {
     uint64_t mark;
     uint64_t waiting, assigned, done; /* tasks of all jobs; ever */
 
+    struct lane *lanes;
+    struct klane_list lanes_wanted;
+    uint64_t last_ticket;
     struct kasking_list askings; /* in the order in which they time out */
     uint64_t askings_count, next_asking;
     struct ended_pool {
@@ -652,6 +757,39 @@ bool kpool_usable(const struct pool *pool, const struct worker *worker,
 uint32_t kmember_slots(const struct pool *pool, const struct worker *worker,
                        const struct member *member);
 int kshare_flush(struct coordinator_core *core);
+
+/* core_shared.c */
+int kshare(struct coordinator_core *core, struct client *client,
+           struct message **message);
+int kunshare(struct coordinator_core *core, struct client *client,
+             const struct message *message);
+int kpulled(struct coordinator_core *core, struct worker *worker,
+            const struct message *message);
+/* A FETCH or BLOB between two workers. */
+int kshared_fetch(struct coordinator_core *core, struct worker *worker,
+                  struct message **message);
+int kshared_blob(struct coordinator_core *core, struct worker *worker,
+                 struct message **message);
+/* All that its pool shares, to a worker that was just told of the pool. */
+int kshared_tell(struct coordinator_core *core, struct member *member);
+void kshared_forget_member(struct coordinator_core *core, struct member *member);
+void kshared_forget_all(struct coordinator_core *core, struct pool *pool);
+/* Lanes between its workers have changed. */
+void kshared_touch(struct coordinator_core *core, struct pool *pool);
+
+/* core_spread.c */
+int kspread_init(struct shared *shared); /* ENOMEM */
+void kspread_fini(struct coordinator_core *core, struct shared *shared);
+/* PULLED: of all that there is, or of one PULL. */
+void kspread_answer(struct coordinator_core *core, struct holding *holding,
+                    const uint8_t *have);
+void kspread_pulled(struct coordinator_core *core, struct holding *holding,
+                    uint32_t piece, int code);
+void kspread_give_up(struct coordinator_core *core, struct holding *holding);
+void kspread_leave(struct coordinator_core *core, struct holding *holding);
+void kspread_touch(struct coordinator_core *core, struct shared *shared);
+int kspread_flush(struct coordinator_core *core);
+void kspread_check(const struct shared *shared);
 
 /* core_job.c */
 int kjob_compare(const struct job *a, const struct job *b);
@@ -877,5 +1015,27 @@ void klogs_forget_worker(struct coordinator_core *core, struct worker *worker);
 int klogs_flush(struct coordinator_core *core);
 uint64_t klogs_deadline(const struct coordinator_core *core);
 void klogs_check(const struct coordinator_core *core);
+
+/* core_lane.c */
+/* The next FLUSH introduces the two, for this pool, unless the host takes no lanes or
+ * they have been. ENOMEM: nothing has changed. */
+int klane_want(struct coordinator_core *core, struct link *dialer, struct worker *host,
+               struct pool *pool);
+/* The same between two workers, unless they have one; whichever of them dials. */
+int klane_want_between(struct coordinator_core *core, struct worker *a, struct worker *b,
+                       struct pool *pool);
+bool klane_is_up(const struct worker *a, const struct worker *b, const struct pool *pool);
+/* Whether a worker has a lane to or from any other, or is about to. */
+bool klane_is_any(const struct worker *worker, const struct pool *pool);
+int klane_flush(struct coordinator_core *core);
+int klane_expected(struct coordinator_core *core, const struct worker *worker,
+                   const struct message *expected);
+int klane_told(struct coordinator_core *core, const struct link *link,
+               const struct message *told);
+/* The link ends, and with it the lanes that its peer has dialled or is the host of. */
+int klane_tell_gone(struct coordinator_core *core, const struct link *link);
+void klane_forget_link(struct coordinator_core *core, struct link *link);
+void klane_forget_pool(struct coordinator_core *core, struct pool *pool);
+void klane_check(const struct coordinator_core *core);
 
 #endif

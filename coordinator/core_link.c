@@ -35,6 +35,7 @@ static struct link *create(struct coordinator_core *core, uint64_t number,
         return NULL;
     }
     link->heard_ms = core->now_ms;
+    TAILQ_INIT(&link->dialled);
     TAILQ_INSERT_TAIL(&core->heard, link, heard_entry);
     return link;
 }
@@ -61,6 +62,7 @@ int klink_tell_drop(struct coordinator_core *core, const struct link *link, int 
 
 void klink_forget(struct coordinator_core *core, struct link *link)
 {
+    klane_forget_link(core, link);
     if (klink_is_greeted(link))
         TAILQ_REMOVE(&core->spoke, link, spoke_entry);
     TAILQ_REMOVE(&core->heard, link, heard_entry);
@@ -244,6 +246,8 @@ static int fetch(struct coordinator_core *core, struct worker *worker,
     if (!id_equal(&(*message)->fetch.worker, &worker->id))
         return klink_drop(core, worker->link, FARPOOL_EPROTOCOL,
                           "FETCH in another worker's name");
+    if (!id_is_zero(&(*message)->fetch.source))
+        return kshared_fetch(core, worker, message);
     if (!pool)
         return kpool_disown(core, worker, &(*message)->fetch.pool);
     /* A client that is still to come: the worker asks again. */
@@ -284,10 +288,18 @@ static int worker_message(struct coordinator_core *core, struct worker *worker,
         return kpool_closed(core, worker, *message);
     case MSG_FETCH:
         return fetch(core, worker, message);
+    case MSG_BLOB:
+        return kshared_blob(core, worker, message);
+    case MSG_PULLED:
+        return kpulled(core, worker, *message);
     case MSG_OUTPUT:
         return koutput(core, worker, message);
     case MSG_LOGS:
         return klogs(core, worker, message);
+    case MSG_EXPECTED:
+        return klane_expected(core, worker, *message);
+    case MSG_LANE:
+        return klane_told(core, worker->link, *message);
     default:
         return klink_drop(core, worker->link, FARPOOL_EPROTOCOL,
                           "%s is not for a worker to say at this point",

@@ -30,6 +30,7 @@ struct member *kmember_get(struct pool *pool, struct worker *worker)
     member->pool = pool;
     member->worker = worker;
     SLIST_INIT(&member->levels);
+    SLIST_INIT(&member->holdings);
     RB_INSERT(kmember_tree, &pool->members, member);
     TAILQ_INSERT_TAIL(&worker->members, member, worker_entry);
     return member;
@@ -112,11 +113,18 @@ void kmember_unannounce(struct coordinator_core *core, struct member *member)
 int kmember_send_open(struct coordinator_core *core, struct member *member)
 {
     struct pool *pool = member->pool;
+    const size_t mark = core->effects->count;
+    if (pool->owner->lanes && klane_want(core, pool->owner->link, member->worker, pool))
+        return FARPOOL_ENOMEM;
     struct message *message = message_copy(pool->open);
     if (message)
         message->pool_open.processes = pool->processes ? member->share : 0;
     if (ksend(core, member->worker->link, &message))
         return FARPOOL_ENOMEM;
+    if (member->state != MEMBER_OPEN && kshared_tell(core, member)) {
+        keffects_truncate(core->effects, mark);
+        return FARPOOL_ENOMEM;
+    }
     kmember_unannounce(core, member);
     member->told_share = member->share;
     if (member->state != MEMBER_OPEN) {
@@ -132,6 +140,7 @@ void kmember_destroy(struct coordinator_core *core, struct member *member)
     struct worker *worker = member->worker;
     struct level *level;
     kmember_unannounce(core, member);
+    kshared_forget_member(core, member);
     kmatch_withdraw(member);
     if (worker->reserved == member)
         kworker_unreserve(core, pool);

@@ -61,6 +61,8 @@ int kpool_expect(struct coordinator_core *core, const struct id *id,
     }
     TAILQ_INIT(&pool->clients);
     TAILQ_INIT(&pool->hungry);
+    TAILQ_INIT(&pool->lanes);
+    TAILQ_INIT(&pool->shared);
     pool->scan = true;
     pool->expires_ms = add_saturated(core->now_ms, (uint64_t)2 * core->config.settle_ms);
     TAILQ_INSERT_TAIL(&core->expected_pools, pool, entry);
@@ -256,12 +258,14 @@ static void end_clients_and_jobs(struct coordinator_core *core, struct pool *poo
     while ((job = RB_ROOT(&pool->jobs)))
         kjob_destroy(core, job);
     kworker_unreserve(core, pool);
+    klane_forget_pool(core, pool);
 }
 
 void kpool_destroy(struct coordinator_core *core, struct pool *pool)
 {
     struct member *member;
     end_clients_and_jobs(core, pool);
+    kshared_forget_all(core, pool);
     klogs_pool_ended(core, pool);
     while ((member = RB_ROOT(&pool->members)))
         kmember_destroy(core, member);
@@ -283,6 +287,7 @@ static void begin_closing(struct coordinator_core *core, struct pool *pool)
 {
     struct member *member, *next;
     end_clients_and_jobs(core, pool);
+    kshared_forget_all(core, pool);
     RB_FOREACH_SAFE(member, kmember_tree, &pool->members, next)
     {
         if (kmember_knows(member)) {
@@ -347,6 +352,7 @@ static void fail(struct coordinator_core *core, struct member *member, char *rea
     mem_free(member->reason);
     member->reason = reason;
     kmember_move(member, MEMBER_FAILED);
+    kshared_forget_member(core, member);
     kmember_count(core, member);
     kmatch_withdraw(member);
     if (member->worker->reserved == member)

@@ -77,6 +77,7 @@ static struct worker *create(struct coordinator_core *core, struct link *link,
     memcpy(worker->node, message->hello_worker.node, sizeof worker->node);
     memcpy(worker->machine, message->hello_worker.machine, sizeof worker->machine);
     memcpy(worker->labels, message->hello_worker.labels, sizeof worker->labels);
+    memcpy(worker->lanes, message->hello_worker.lanes, sizeof worker->lanes);
     worker->slots = message->hello_worker.slots;
     worker->memory_bytes = message->hello_worker.memory_bytes;
     worker->tasks_max =
@@ -92,6 +93,7 @@ static struct worker *create(struct coordinator_core *core, struct link *link,
     TAILQ_INIT(&worker->askings);
     TAILQ_INIT(&worker->asked);
     TAILQ_INIT(&worker->begun);
+    TAILQ_INIT(&worker->hosted);
     HASH_ADD(hh, core->workers, id, sizeof worker->id, worker);
     if (failed) {
         mem_free(worker);
@@ -192,7 +194,7 @@ int kworker_drain(struct coordinator_core *core, struct worker *worker)
 int kworker_tell_gone(struct coordinator_core *core, const struct worker *worker,
                       const char *text)
 {
-    int error = 0;
+    int error = klane_tell_gone(core, worker->link);
     const struct placement *placement;
     TAILQ_FOREACH (placement, &worker->placements, worker_entry)
         if (!error && placement->tasks && placement->job->owner)

@@ -175,7 +175,7 @@ static void receive_inner(struct relay *relay, uint64_t worker_link, uint64_t pr
         message_free(&inner);
         return;
     }
-    bool allowed = message_allowed(kind, 'C') && kind != MSG_PART && kind != MSG_RELAY;
+    bool allowed = message_allowed(kind, 'C', 'K') && kind != MSG_PART;
     uint64_t link = client->link;
     if (allowed)
         relay->config.on_message(relay->config.user, link, &inner);

@@ -148,6 +148,8 @@ static int open_shell(struct shell *shell)
     struct coordinator_config config = options->core;
     sys_random_id(&config.coordinator);
     config.pool_id = sys_pool_id;
+    config.ticket = sys_ticket;
+    sys_random_hash(&config.secret);
     config.logs = shell->logs;
     if (shell->logs == NULL ||
         coordinator_core_create(&config, shell->now_ms, &shell->core) != 0)

@@ -521,6 +521,60 @@ FARPOOL_API int farpool_pool_get_info(farpool_pool *pool, farpool_pool_info *ret
  * library, a full disk) while others can: 0 and *ret_warning filled, or FARPOOL_END. */
 FARPOOL_API int farpool_pool_warning(farpool_pool *pool, farpool_error *ret_warning);
 
+/* ------------------------------------------------------------ shared inputs */
+
+/* A large input that many tasks read: it goes to each node of the pool once, is in its
+ * memory once, and is read in place by all processes there. Plain data: put it into the
+ * inputs of tasks (a typed function may take it), of nested ones too. */
+typedef struct farpool_shared {
+    uint8_t pool[16]; /* of the pool that shares it */
+    uint64_t number;  /* of the input there, from 1 */
+    uint64_t size;    /* bytes */
+} farpool_shared;
+
+/* Shares size bytes at data, 1 to 256 GiB (which is also the limit of all that a pool
+ * shares at a time, in at most 256 inputs). They are copied once, so data may be freed
+ * when the call returns; whoever has no memory for that shares a file. *ret_shared is for
+ * any task that is submitted from now on; it ends with farpool_unshare or the pool.
+ *
+ * Embedded, the copy is what processes read. On a cluster it is also hashed here (about a
+ * second for a GiB), and comes to each node when it begins to work for the pool: from the
+ * other nodes, as far as they can reach each other, the client giving each part about
+ * once. Nodes begin no task of the pool until all is there that was shared before, and
+ * that time counts for no limit of a task. A node without room for it (farpool-worker
+ * --share-max) runs the tasks all the same, and farpool_shared_get tells them.
+ *
+ * Blocks while it copies and hashes. ENOMEM; ETOOBIG and EFULL: the limits above; EINVAL:
+ * NULL, no bytes, or a pool that was opened inside a task; ENOFILES; ECLOSED, EFORK. */
+FARPOOL_API int farpool_share(farpool_pool *pool, const void *data, size_t size,
+                              farpool_shared *ret_shared, farpool_error *error);
+
+/* The same of a file's content, which takes no memory of this program. The file must stay
+ * as it is until the input is unshared: embedded, processes read the file itself; on a
+ * cluster a node that is given something else than what was hashed fails the tasks'
+ * farpool_shared_get with EPROGRAM. ESYSTEM: it cannot be read. */
+FARPOOL_API int farpool_share_file(farpool_pool *pool, const char *path,
+                                   farpool_shared *ret_shared, farpool_error *error);
+
+/* Ends one: its memory is free, here and on nodes, as soon as no task that has used it
+ * runs. Tasks that ask for it later are told EINVAL. ENOPOOL: another pool's; EINVAL:
+ * NULL, or it was unshared before. Does not block. */
+FARPOOL_API int farpool_unshare(farpool_pool *pool, const farpool_shared *shared,
+                                farpool_error *error);
+
+/* Inside a function, on its own thread: where the bytes are. *ret_bytes is good until the
+ * task ends, may be read by any thread of the process, and is the same memory in all
+ * processes of the node, which none can write to. The first call of a process asks the
+ * node for it, some tens of microseconds; later ones find it.
+ *
+ * ENOPOOL: it is another pool's than this task's; EINVAL: it was unshared, or this is no
+ * function's thread; ENOSPACE: the node had no room, the text names node, size and limit;
+ * EPROGRAM: the client could not give it, since its file was changed or cannot be read;
+ * ENOMEM, ENOFILES; EFORK: in a child made by fork. The task goes on, and may fail with
+ * the error's text (farpool_fail). */
+FARPOOL_API int farpool_shared_get(const farpool_shared *shared, farpool_bytes *ret_bytes,
+                                   farpool_error *error);
+
 /* -------------------------------------------------------------------- jobs */
 
 /* One map, starmap or apply, and its results. */

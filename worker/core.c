@@ -23,6 +23,7 @@ void worker_config_init(struct worker_config *config)
     config->start_timeout_ms = 30000;
     config->start_failures_max = 3;
     config->processes_idle_max = 32;
+    config->lanes_max = 1024;
 }
 
 static void clear_effect(struct worker_effect *effect)
@@ -102,7 +103,7 @@ int worker_core_create(const struct worker_config *config, uint64_t now_ms,
     core->config = *config;
     core->now_ms = now_ms;
     core->load_ms = now_ms;
-    core->drained_ms = core->output_due_ms = UINT64_MAX;
+    core->drained_ms = core->output_due_ms = core->lanes_due_ms = UINT64_MAX;
     core->result_window = config->result_bytes_max;
     core->next_process = 1;
     TAILQ_INIT(&core->pools);
@@ -129,6 +130,7 @@ void worker_core_destroy(struct worker_core *core)
         }
         worker_pool_free(core, pool);
     }
+    worker_lanes_free(core);
     mem_free(core->slots);
     mem_free(core);
 }
@@ -139,12 +141,12 @@ void worker_core_destroy(struct worker_core *core)
 static void flush(struct worker_core *core)
 {
     static int (*const parts[])(struct worker_core *) = {
-        worker_flush_link_first, worker_flush_orphaned, worker_flush_gates,
-        worker_flush_processes,  worker_flush_watch,    worker_flush_output,
-        worker_flush_results,    worker_flush_programs, worker_flush_pools,
-        worker_flush_returns,    worker_flush_feed,     worker_flush_take_back,
-        worker_flush_pool_ends,  worker_flush_drain,    worker_flush_load,
-        worker_flush_link_last,
+        worker_flush_link_first, worker_flush_orphaned,  worker_flush_gates,
+        worker_flush_processes,  worker_flush_watch,     worker_flush_output,
+        worker_flush_results,    worker_flush_programs,  worker_flush_shared,
+        worker_flush_pools,      worker_flush_returns,   worker_flush_feed,
+        worker_flush_take_back,  worker_flush_pool_ends, worker_flush_drain,
+        worker_flush_load,       worker_flush_lanes,     worker_flush_link_last,
     };
     core->again = false;
     if (core->state == CORE_STOPPED)
@@ -161,16 +163,24 @@ static int dispatch(struct worker_core *core, struct worker_event *event)
 {
     switch (event->kind) {
     case WORKER_LINK_UP:
-        return worker_link_up(core);
+        return event->lane != 0 ? worker_lane_up(core, event->lane)
+                                : worker_link_up(core, event->text);
     case WORKER_LINK_DOWN:
-        worker_link_down(core);
+        if (event->lane != 0)
+            worker_lane_down(core, event->lane, event->text);
+        else
+            worker_link_down(core);
         return 0;
     case WORKER_MESSAGE:
-        return worker_link_message(core, event->message);
+        return event->lane != 0 ? worker_lane_heard(core, event)
+                                : worker_link_message(core, event->message);
     case WORKER_PROGRAM_NEEDS:
     case WORKER_PROGRAM_READY:
     case WORKER_PROGRAM_FAILED:
         return worker_program_event(core, event);
+    case WORKER_SHARED_OPENED:
+    case WORKER_SHARED_WROTE:
+        return worker_shared_event(core, event);
     case WORKER_PROCESS_READY:
     case WORKER_PROCESS_DONE:
     case WORKER_PROCESS_FAILED:
@@ -225,10 +235,12 @@ uint64_t worker_core_deadline(const struct worker_core *core)
         return core->now_ms;
     uint64_t deadline = worker_link_deadline(core);
     deadline = earliest(deadline, worker_programs_deadline(core));
+    deadline = earliest(deadline, worker_shared_deadline(core));
     deadline = earliest(deadline, worker_processes_deadline(core));
     deadline = earliest(deadline, worker_watch_deadline(core));
     deadline = earliest(deadline, worker_results_deadline(core));
     deadline = earliest(deadline, worker_output_deadline(core));
+    deadline = earliest(deadline, worker_lanes_deadline(core));
     if (core->drained_ms != UINT64_MAX)
         deadline = earliest(deadline, worker_after(core->drained_ms, ACK_WAIT_MS));
     const struct pool *pool;

@@ -12,6 +12,7 @@
 #ifndef FARPOOL_WORKER_CORE_H
 #define FARPOOL_WORKER_CORE_H
 
+#include "common/base/holder.h"
 #include "common/base/logs.h"
 #include "common/base/message.h"
 
@@ -34,19 +35,34 @@ struct worker_config {
     uint32_t start_timeout_ms; /* a process that is not ready by then is killed; 30000 */
     uint32_t start_failures_max; /* in a row, before the pool fails here; default 3 */
     uint32_t processes_idle_max; /* of all pools together, kept warm beyond the slots */
+    uint32_t lanes_max;          /* who may dial it or is dialled, at a time; default
+                                    1024 */
     uint64_t orphan_after_ms;    /* cut off for so long, it drops all; 0: never, the
                                     default */
     const struct logs *logs; /* what LOGS_GET is answered from, borrowed; NULL: nothing */
 };
 void worker_config_init(struct worker_config *config); /* defaults; id and names empty */
 
+/* Lanes, links to clients and other workers, have numbers that are never used again: the
+ * shell's for who has dialled this worker, without this bit; the core's, with it, for
+ * whom it dials. 0 is the coordinator's link. */
+#define WORKER_LANE_DIALLED (UINT64_C(1) << 63)
+#define WORKER_DIALS_MAX 16 /* at a time */
+
 enum worker_event_kind {
-    WORKER_LINK_UP,         /* a fresh connection to a coordinator: say hello */
-    WORKER_LINK_DOWN,       /* text */
-    WORKER_MESSAGE,         /* *message (taken over) */
+    WORKER_LINK_UP,   /* a fresh connection to a coordinator: say hello; text: where this
+                         worker may be dialled, NULL: nowhere. lane: one that was dialled
+                         is connected */
+    WORKER_LINK_DOWN, /* text. lane: that one has ended, or could not be dialled */
+    WORKER_MESSAGE,   /* *message (taken over). lane: from there; key: of who has dialled
+                         it, NULL: no keys are in use */
     WORKER_PROGRAM_NEEDS,   /* program, file (its place in the list), offset: fetch */
     WORKER_PROGRAM_READY,   /* program: it can be started */
     WORKER_PROGRAM_FAILED,  /* program, code, text */
+    WORKER_SHARED_OPENED,   /* program (of a content), whole: all of it is there; or code,
+                               text: there is no room for it */
+    WORKER_SHARED_WROTE,    /* program, offset (its piece), code, text: 0; EPROTOCOL: it
+                               is not what its hash says; or it cannot be kept here */
     WORKER_PROCESS_READY,   /* process, pid: attached, initializer done */
     WORKER_PROCESS_DONE,    /* process, give, first, count, elapsed_ns, sizes, data */
     WORKER_PROCESS_FAILED,  /* process, give, first (one task), code, text, backtrace */
@@ -76,9 +92,12 @@ struct worker_event {
     enum worker_event_kind kind;
     uint64_t now_ms;         /* monotonic */
     struct message *message; /* moved into the core (set to NULL by the step) */
+    uint64_t lane;
+    const struct hash *key; /* borrowed */
     struct hash program;
     uint32_t file;
     uint64_t offset;
+    bool whole;
     uint64_t process; /* the core's number */
     uint64_t give;
     uint64_t first;
@@ -99,14 +118,28 @@ struct worker_event {
 };
 
 enum worker_effect_kind {
-    WORKER_SEND,          /* message to the coordinator */
+    WORKER_SEND,          /* message to the coordinator, or on a lane */
     WORKER_RELINK,        /* text: drop the connection and dial again */
+    WORKER_DIAL,          /* lane, text: the address, key: whom to find there (zero: no
+                             keys are in use); LINK_UP or LINK_DOWN follow, or a time
+                             without either */
+    WORKER_HANG_UP,       /* lane, text: drop it. No LINK_DOWN is expected */
     WORKER_ORPHANED,      /* text: cut off for too long, it has dropped what that tells */
     WORKER_PROGRAM_OPEN,  /* program, files[], machine: look into the cache; answered
                              by PROGRAM_NEEDS, READY or FAILED */
     WORKER_PROGRAM_WRITE, /* program, file, offset, data, code: a piece came (code != 0:
                              the client could not read it); answered likewise */
     WORKER_PROGRAM_CLOSE, /* program: no pool here uses it any more */
+    WORKER_SHARED_OPEN,   /* program (of a content), offset (its bytes), data (the hashes
+                             of its pieces; NULL: nothing is to come): make room; answered
+                             by SHARED_OPENED */
+    WORKER_SHARED_WRITE, /* program, offset (the piece), data: answered by SHARED_WROTE */
+    WORKER_SHARED_READ, /* lane, pool, worker, program, offset (bytes), count: answer with
+                          a BLOB message that the shell makes and sends itself */
+    WORKER_SHARED_CLOSE,  /* program: no pool here shares it any more */
+    WORKER_SHARED_MAP,    /* pool, shared, serial, program: processes of the pool may have
+                             that content under this number; or code, text: why not */
+    WORKER_SHARED_UNMAP,  /* pool, serial: they may not any more */
     WORKER_PROCESS_START, /* process, slot, pool, program, initializer, data (its
                              argument) */
     WORKER_PROCESS_GIVE,  /* process, give, span, and of its job: job, function,
@@ -126,6 +159,8 @@ enum worker_effect_kind {
 struct worker_effect {
     enum worker_effect_kind kind;
     struct message *message; /* the shell takes it over */
+    uint64_t lane;           /* 0: the coordinator's link */
+    struct hash key;
     struct hash program;
     struct msg_file *files; /* the effect's own */
     uint32_t files_count;
@@ -133,7 +168,8 @@ struct worker_effect {
     uint64_t offset;
     int code;
     struct payload *data; /* a reference, the shell takes it over */
-    struct id pool;
+    struct id pool, worker;
+    uint64_t shared, serial;
     uint64_t process, give, job;
     uint32_t slot;        /* below config.slots: the process's number for its life */
     struct msg_span span; /* references, the shell takes them over */
@@ -174,6 +210,10 @@ void worker_core_check(const struct worker_core *core); /* asserts every invaria
 /* The next multiple of the period behind ms (0: ms). What may be late is put off to these
  * ticks, so that one wake-up serves all of it. */
 uint64_t worker_tick(uint64_t ms, uint64_t period_ms);
+
+/* Whether the holder of a key may dial this worker now, and who that is. */
+bool worker_core_expects(const struct worker_core *core, const struct hash *key,
+                         struct holder *ret_holder);
 
 struct worker_counts {
     uint64_t pools, processes, running, held, unacked;

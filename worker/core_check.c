@@ -249,7 +249,9 @@ void worker_core_check(const struct worker_core *const_core)
         check_pool(core, pool, &sums);
     check_slots(core);
     check_programs(core);
+    worker_shared_check(core);
     check_unsent(core, sums.unsent);
+    worker_lanes_check(core);
     assert(sums.pools == core->pools_count && sums.jobs == core->jobs_count);
     assert(sums.held_tasks == core->held_tasks && sums.held_bytes == core->held_bytes);
     assert(sums.processes == core->total && sums.results == core->unacked);

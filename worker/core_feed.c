@@ -290,7 +290,7 @@ static struct pool *next_pool(struct worker_core *core)
     struct pool *best = NULL, *pool;
     TAILQ_FOREACH (pool, &core->pools, link) {
         if (pool->queued_tasks == 0 || pool->counts[PROCESS_IDLE] == 0 ||
-            !worker_pool_usable(core, pool) ||
+            !worker_pool_feedable(core, pool) ||
             running(pool) >= worker_running_max(core, pool))
             continue;
         if (best == NULL || running(pool) < running(best) ||
@@ -319,7 +319,7 @@ static int feed_ahead(struct worker_core *core)
     struct pool *pool;
     TAILQ_FOREACH (pool, &core->pools, link) {
         struct process *process;
-        if (!worker_pool_usable(core, pool))
+        if (!worker_pool_feedable(core, pool))
             continue;
         TAILQ_FOREACH (process, &pool->processes[PROCESS_RUNNING], link) {
             bool given = pool->queued_tasks > 0;
@@ -367,7 +367,7 @@ static void yield_slots(struct worker_core *core)
         return;
     struct pool *from = most_running(core);
     TAILQ_FOREACH (pool, &core->pools, link) {
-        if (pool->queued_tasks == 0 || !worker_pool_usable(core, pool))
+        if (pool->queued_tasks == 0 || !worker_pool_feedable(core, pool))
             continue;
         const uint32_t most =
             (uint32_t)least((uint64_t)running(pool) + pool->counts[PROCESS_IDLE],

@@ -6,6 +6,8 @@
  *   core_link.c     hello, welcome, heartbeat, HELD, drain and stop
  *   core_pool.c     pools and jobs: open, close, fail, forget
  *   core_program.c  programs: opened, fetched, ready
+ *   core_shared.c   shared inputs: begun, whole, mapped, ended
+ *   core_pull.c     their pieces on the way here and to other workers
  *   core_piece.c    tasks held here: where each is, splitting and moving
  *   core_tasks.c    TASKS and CANCEL
  *   core_return.c   RECALL and giving back
@@ -18,6 +20,7 @@
  *   core_watch.c    task timeouts, cancelled tasks that run, LOAD
  *   core_output.c   what processes print
  *   core_result.c   results until they are ACKed
+ *   core_lane.c     lanes: who may dial this worker, and whom it dials
  *   core_logs.c     LOGS_GET
  *   core_check.c    every invariant
  *
@@ -29,6 +32,7 @@
 #define FARPOOL_WORKER_CORE_INTERNAL_H
 
 #include "common/base/mem.h"
+#include "common/base/shared.h"
 #include "common/base/span.h"
 #include "worker/core.h"
 #include "worker/core_slot.h"
@@ -40,6 +44,10 @@
 #define LOAD_PERIOD_MS 200
 #define FETCH_AGAIN_MS 5000 /* a piece of a program that has not come is asked again */
 #define FETCH_BYTES 1048576
+#define SHARED_WAIT_MS 30000 /* for a piece of a shared input, then ask elsewhere */
+#define SHARED_REFUSED_MAX 3 /* pieces that the client cannot give, or gives wrong */
+#define SHARED_RELEASE_EFFECTS 2
+#define SHARED_CLAIM_MS 1000  /* until another coordinator has said SHARE or UNSHARE */
 #define ACK_WAIT_MS 10000     /* for the last ACKs of a drain */
 #define CLOSE_TIMEOUT_MS 5000 /* a process that was told to end is killed then */
 #define SURPLUS_IDLE_MS 1000  /* how long an idle process beyond the share may stay */
@@ -212,6 +220,65 @@ TAILQ_HEAD(process_list, process);
 
 TAILQ_HEAD(pool_list, pool);
 
+/*   OPENED -> FILLING -> READY
+ *      `---------+-----> FAILED */
+enum content_state {
+    CONTENT_OPENED, /* the shell makes room for it */
+    CONTENT_FILLING,
+    CONTENT_READY,
+    CONTENT_FAILED, /* no room, or the client cannot give it: its functions are told */
+};
+
+TAILQ_HEAD(shared_list, shared);
+
+/* The bytes of shared inputs, once on the node for all pools that share them. */
+struct content {
+    struct hash hash;
+    enum content_state state;
+    uint64_t size;
+    uint32_t pieces, left; /* left: not there yet */
+    uint8_t *have;         /* a bit a piece */
+    int code;              /* FAILED: why */
+    char text[256];
+    struct shared_list shared; /* whose it is; never empty */
+    RB_ENTRY(content) by_hash;
+};
+RB_HEAD(worker_contents, content);
+
+/*   FREE -- PULL --> WANTED -- FETCH --> ASKED -- BLOB --> WRITING --> OVER -- PULLED -->
+ * FREE
+ *                      `------------------'---------------------------^ */
+enum pull_state {
+    PULL_FREE,
+    PULL_WANTED,
+    PULL_ASKED,
+    PULL_WRITING,
+    PULL_OVER, /* PULLED is due */
+};
+
+struct pull {
+    enum pull_state state;
+    uint32_t piece;
+    struct id source; /* zero: the client */
+    uint64_t lane;    /* ASKED: over it; 0: through the coordinator */
+    uint64_t asked_ms;
+    int code; /* OVER: 0, or why it did not come */
+};
+
+/* A content that a pool shares. */
+struct shared {
+    struct pool *pool;
+    struct content *content;
+    uint64_t number;   /* in its pool */
+    uint64_t serial;   /* tells it from one of the same number of a forgotten pool */
+    bool tell;         /* PULLED with all that is there is due */
+    uint64_t claim_ms; /* when it is next told to a coordinator that has not said SHARE;
+                          UINT64_MAX: it has */
+    uint32_t refused;  /* pieces that the client could not give */
+    struct pull pulls[SHARED_PULLS_MAX];
+    TAILQ_ENTRY(shared) in_pool, in_content;
+};
+
 enum program_state {
     PROGRAM_OPENED,   /* the shell looks into its cache */
     PROGRAM_FETCHING, /* a piece is wanted from the client */
@@ -278,6 +345,8 @@ struct pool {
     uint32_t share; /* 0: every slot */
     uint64_t tasks_per_process;
     bool eager; /* start processes before tasks come */
+    struct shared_list shared;
+    uint32_t shared_count, shared_waiting; /* of them: neither here nor given up */
     struct worker_jobs jobs;
     struct worker_turns waiting;
     struct job_list closed;
@@ -332,6 +401,37 @@ struct result {
 };
 TAILQ_HEAD(result_list, result);
 
+/*   LANE_EXPECTED ---------- HELLO_LANE --------> LANE_UP
+ *   LANE_DIALLED -- LINK_UP --> LANE_GREETED -- WELCOME_LANE --> LANE_UP
+ * and each of them ends as LANE_OVER, until the FLUSH. */
+enum lane_state {
+    LANE_EXPECTED, /* introduced, and not come yet */
+    LANE_DIALLED,
+    LANE_GREETED, /* HELLO_LANE is sent */
+    LANE_UP,
+    LANE_OVER,
+};
+
+/* A link of a client or another worker to this one, or of this one to another. */
+struct lane {
+    enum lane_state state;
+    struct id ticket;
+    struct id peer;
+    bool worker;       /* that is one; else a client */
+    bool dialled;      /* by this worker */
+    struct hash key;   /* of the peer; zero: no keys are in use */
+    struct pool *pool; /* OVER: NULL */
+    uint64_t number;   /* the shell's, or for what is dialled ours; 0: EXPECTED */
+    uint64_t until_ms; /* then it has to be up; UINT64_MAX: it is, or OVER */
+    uint64_t heard_ms, sent_ms, heartbeats, heartbeat_ms, silence_ms;
+    bool withdrawn; /* OVER: the coordinator said so */
+    bool cut;       /* OVER: its connection has ended */
+    char text[256]; /* OVER: why */
+    RB_ENTRY(lane) by_ticket, by_number;
+};
+RB_HEAD(worker_tickets, lane);
+RB_HEAD(worker_lanes, lane);
+
 struct worker_core {
     struct worker_config config;
     enum core_state state;
@@ -355,6 +455,8 @@ struct worker_core {
     uint64_t next_seq; /* beyond every result's number: where a pool opened now begins, so
                           that a late ACK for an earlier opening of it frees nothing */
     struct worker_programs programs;
+    struct worker_contents contents;
+    uint64_t next_shared;
 
     struct worker_processes processes;
     uint32_t counts[PROCESS_STATES], total;
@@ -371,6 +473,13 @@ struct worker_core {
     uint64_t output_bytes;  /* held, of all pools */
     uint64_t output_due_ms; /* not later than the earliest of them; UINT64_MAX: none */
 
+    struct worker_tickets tickets;
+    struct worker_lanes lanes; /* those with a number */
+    uint32_t lanes_count;
+    uint64_t last_dial;
+    bool lanes_over;       /* some are */
+    uint64_t lanes_due_ms; /* none is to be looked at before; UINT64_MAX: nor then */
+
     bool load_changed;
     bool load_urgent; /* what is blocked has changed: others wait for that */
     bool load_asked;  /* how far the long tasks are, for the LOAD that is due */
@@ -383,9 +492,12 @@ RB_PROTOTYPE(worker_jobs, job, by_number, worker_job_compare)
 RB_PROTOTYPE(worker_turns, job, by_turn, worker_turn_compare)
 RB_PROTOTYPE(worker_processes, process, by_number, worker_process_compare)
 RB_PROTOTYPE(worker_programs, program, by_hash, worker_program_compare)
+RB_PROTOTYPE(worker_contents, content, by_hash, worker_content_compare)
 RB_PROTOTYPE(worker_pools, pool, by_id, worker_pool_compare)
 RB_PROTOTYPE(worker_results, result, by_seq, worker_seq_compare)
 RB_PROTOTYPE(worker_done_tasks, result, by_task, worker_done_compare)
+RB_PROTOTYPE(worker_tickets, lane, by_ticket, worker_ticket_compare)
+RB_PROTOTYPE(worker_lanes, lane, by_number, worker_lane_compare)
 
 /* core.c: effects. Reserve first (ENOMEM), then add, which cannot fail. */
 int worker_reserve(struct worker_core *core, size_t count);
@@ -396,7 +508,7 @@ void worker_send(struct worker_core *core, struct message *message);
 uint64_t worker_after(uint64_t ms, uint64_t delay_ms); /* saturating sum */
 
 /* core_link.c */
-int worker_link_up(struct worker_core *core);
+int worker_link_up(struct worker_core *core, const char *address);
 void worker_link_down(struct worker_core *core);
 int worker_link_message(struct worker_core *core, struct message *message);
 /* The peer broke the protocol, or is silent: an effect, and the link is down. */
@@ -424,6 +536,8 @@ void worker_pool_fail(struct worker_core *core, struct pool *pool, int code, boo
 void worker_pool_drop(struct worker_core *core, struct pool *pool, enum pool_state state);
 void worker_pool_free(struct worker_core *core, struct pool *pool);
 bool worker_pool_usable(const struct worker_core *core, const struct pool *pool);
+/* The same, now: what it shares is here. */
+bool worker_pool_feedable(const struct worker_core *core, const struct pool *pool);
 int worker_flush_pools(struct worker_core *core);
 int worker_flush_pool_ends(struct worker_core *core);
 
@@ -436,6 +550,44 @@ int worker_program_blob(struct worker_core *core, struct message *message);
 int worker_flush_programs(struct worker_core *core);
 void worker_programs_relinked(struct worker_core *core);
 uint64_t worker_programs_deadline(const struct worker_core *core);
+
+/* core_shared.c */
+int worker_share(struct worker_core *core, const struct message *message);
+int worker_unshare(struct worker_core *core, const struct message *message);
+int worker_shared_event(struct worker_core *core, const struct worker_event *event);
+/* SHARED_RELEASE_EFFECTS for each of them must be reserved. */
+void worker_shared_release_all(struct worker_core *core, struct pool *pool);
+struct shared *worker_shared_find(const struct pool *pool, uint64_t number);
+/* The effects that a content may have when it is settled. */
+int worker_shared_reserve(struct worker_core *core, const struct content *content);
+/* The client could not give a piece, or gave a wrong one; after some the content has
+ * FAILED. */
+void worker_shared_refuse(struct worker_core *core, struct shared *shared, int code);
+void worker_shared_check(const struct worker_core *core);
+static inline bool worker_has_piece(const struct content *content, uint32_t piece)
+{
+    return (content->have[piece / 8] & 1u << piece % 8) != 0;
+}
+
+/* core_pull.c */
+int worker_pull(struct worker_core *core, const struct message *message);
+/* From another worker: over a lane, or through the coordinator (NULL). */
+int worker_shared_fetch(struct worker_core *core, struct lane *lane,
+                        const struct message *message);
+/* A lane of that number, for this pool, is no more. */
+void worker_pulls_lane_over(struct pool *pool, uint64_t lane);
+/* Whether a BLOB is of a shared input of its pool, and not of the program. */
+bool worker_shared_is_content(struct worker_core *core, const struct message *blob);
+int worker_shared_blob(struct worker_core *core, struct message *message);
+/* The shell has written a piece, or (code) not. */
+void worker_pulls_written(struct worker_core *core, struct content *content,
+                          uint32_t piece, int code);
+void worker_pulls_forget(struct shared *shared);
+void worker_shared_link_down(struct worker_core *core);
+/* Another coordinator: its client may have unshared some meanwhile. */
+void worker_shared_relinked(struct worker_core *core, struct pool *pool);
+int worker_flush_shared(struct worker_core *core);
+uint64_t worker_shared_deadline(const struct worker_core *core);
 
 /* core_piece.c */
 struct piece *worker_piece_create(struct job *job, const struct msg_span *span);
@@ -566,6 +718,27 @@ void worker_output_take(struct worker_core *core, struct process *process,
 int worker_flush_output(struct worker_core *core);
 uint64_t worker_output_deadline(const struct worker_core *core);
 void worker_output_fini(struct worker_core *core, struct pool *pool);
+
+/* core_lane.c */
+int worker_introduce(struct worker_core *core, const struct message *message);
+int worker_introduced(struct worker_core *core, const struct message *message);
+void worker_withdraw(struct worker_core *core, const struct message *message);
+/* Of the lane with that number: it is connected; it is gone; its peer has spoken. */
+int worker_lane_up(struct worker_core *core, uint64_t number);
+void worker_lane_down(struct worker_core *core, uint64_t number, const char *text);
+int worker_lane_heard(struct worker_core *core, const struct worker_event *event);
+/* Sends on a lane that is up; the effect must be reserved (worker_message). */
+void worker_lane_send(struct worker_core *core, struct lane *lane,
+                      struct message *message);
+/* One that is up, to that worker; NULL: there is none. */
+struct lane *worker_lane_find(struct worker_core *core, const struct pool *pool,
+                              const struct id *peer);
+void worker_lanes_pool_over(struct worker_core *core, const struct pool *pool);
+void worker_lanes_welcomed(struct worker_core *core); /* by another coordinator */
+void worker_lanes_free(struct worker_core *core);
+int worker_flush_lanes(struct worker_core *core);
+uint64_t worker_lanes_deadline(const struct worker_core *core);
+void worker_lanes_check(const struct worker_core *core);
 
 /* core_logs.c */
 int worker_logs(struct worker_core *core, const struct message *get);

@@ -19,7 +19,7 @@
 #define HEARTBEAT_MS 1000
 #define SILENCE_MS 5000
 
-int worker_link_up(struct worker_core *core)
+int worker_link_up(struct worker_core *core, const char *address)
 {
     if (core->state >= CORE_STOPPING)
         return 0;
@@ -41,6 +41,8 @@ int worker_link_up(struct worker_core *core)
     message->hello_worker.memory_bytes = config->memory_bytes;
     message->hello_worker.tasks_max = config->tasks_max;
     message->hello_worker.bytes_max = config->bytes_max;
+    snprintf(message->hello_worker.lanes, sizeof message->hello_worker.lanes, "%s",
+             address != NULL ? address : "");
     worker_link_down(core);
     core->link = LINK_HELLO;
     core->heard_ms = core->now_ms;
@@ -59,6 +61,7 @@ void worker_link_down(struct worker_core *core)
     core->link = LINK_DOWN;
     core->drain_told = false;
     worker_gates_free(core);
+    worker_shared_link_down(core);
     struct pool *pool;
     TAILQ_FOREACH (pool, &core->pools, link) {
         struct job *job;
@@ -108,6 +111,7 @@ static void tell_again(struct worker_core *core)
         RB_FOREACH (job, worker_jobs, &pool->jobs)
             job->announce = job->queued_tasks + job->given_tasks > 0;
         worker_results_resend(core, pool);
+        worker_shared_relinked(core, pool);
     }
     worker_programs_relinked(core);
 }
@@ -143,6 +147,7 @@ static int welcome(struct worker_core *core, const struct message *message)
     core->body_bytes_max = message->welcome.body_bytes_max;
     core->result_window = message->welcome.bytes_max > 0 ? message->welcome.bytes_max
                                                          : core->config.result_bytes_max;
+    worker_lanes_welcomed(core);
     worker_load_forget(core);
     tell_again(core);
     return 0;
@@ -192,11 +197,28 @@ static int link_is_up(struct worker_core *core, struct message *message)
         worker_go(core, message);
         return 0;
     case MSG_BLOB:
-        return worker_program_blob(core, message);
+        return worker_shared_is_content(core, message)
+                   ? worker_shared_blob(core, message)
+                   : worker_program_blob(core, message);
+    case MSG_FETCH:
+        return worker_shared_fetch(core, NULL, message);
+    case MSG_SHARE:
+        return worker_share(core, message);
+    case MSG_UNSHARE:
+        return worker_unshare(core, message);
+    case MSG_PULL:
+        return worker_pull(core, message);
     case MSG_DRAIN: /* an operator asked for it */
         return worker_drain(core);
     case MSG_LOGS_GET:
         return worker_logs(core, message);
+    case MSG_INTRODUCE:
+        return worker_introduce(core, message);
+    case MSG_INTRODUCED:
+        return worker_introduced(core, message);
+    case MSG_WITHDRAW:
+        worker_withdraw(core, message);
+        return 0;
     default:
         return worker_relink(core, "the coordinator sent %s, which it never should",
                              message_name(message->kind));

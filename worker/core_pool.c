@@ -49,7 +49,7 @@ struct job *worker_job_find(struct pool *pool, uint64_t number)
     return RB_FIND(worker_jobs, &pool->jobs, &key);
 }
 
-static void move_pool(struct pool *pool, enum pool_state state)
+static void move_pool(struct worker_core *core, struct pool *pool, enum pool_state state)
 {
     static const bool allowed[POOL_STATES][POOL_STATES] = {
         [POOL_OPEN] = {[POOL_CLOSING] = true,
@@ -61,6 +61,8 @@ static void move_pool(struct pool *pool, enum pool_state state)
         [POOL_ENDING] = {[POOL_FORGOTTEN] = true},
     };
     assert(allowed[pool->state][state]);
+    if (pool->state == POOL_OPEN)
+        worker_lanes_pool_over(core, pool);
     pool->state = state;
 }
 
@@ -70,6 +72,11 @@ bool worker_pool_usable(const struct worker_core *core, const struct pool *pool)
     return core->state == CORE_WORKING &&
            (pool->state == POOL_OPEN || pool->state == POOL_CLOSING) &&
            pool->program != NULL && pool->program->state == PROGRAM_READY;
+}
+
+bool worker_pool_feedable(const struct worker_core *core, const struct pool *pool)
+{
+    return pool->shared_waiting == 0 && worker_pool_usable(core, pool);
 }
 
 /* ----------------------------------------------------------------------- opening */
@@ -87,6 +94,7 @@ static struct pool *create_pool(const struct worker_core *core,
     pool->eager = true;
     worker_output_init(core, pool, message->pool_open.output);
     TAILQ_INIT(&pool->closed);
+    TAILQ_INIT(&pool->shared);
     for (int state = 0; state < PROCESS_STATES; state++)
         TAILQ_INIT(&pool->processes[state]);
     return pool;
@@ -161,7 +169,7 @@ static int reopen(struct worker_core *core, struct pool *old, struct message *me
         message_free(&closed);
         return FARPOOL_ENOMEM;
     }
-    move_pool(old, POOL_FORGOTTEN);
+    move_pool(core, old, POOL_FORGOTTEN);
     worker_send(core, closed);
     return 0;
 }
@@ -320,6 +328,7 @@ void worker_pool_free(struct worker_core *core, struct pool *pool)
 {
     empty_pool(core, pool);
     worker_program_detach(core, pool);
+    worker_shared_release_all(core, pool);
     if (pool->state != POOL_FORGOTTEN)
         RB_REMOVE(worker_pools, &core->pools_by_id, pool);
     TAILQ_REMOVE(&core->pools, pool, link);
@@ -339,7 +348,7 @@ void worker_pool_drop(struct worker_core *core, struct pool *pool, enum pool_sta
         while ((process = TAILQ_FIRST(&pool->processes[from])) != NULL)
             worker_process_kill(core, process, KILL_END);
     }
-    move_pool(pool, state);
+    move_pool(core, pool, state);
     pool->announce = false;
     pool->tell_failed = false;
     if (state == POOL_FORGOTTEN)
@@ -357,7 +366,7 @@ static void begin_closing(struct worker_core *core, struct pool *pool)
         close_job(core, job);
     }
     worker_results_drop(core, pool);
-    move_pool(pool, POOL_CLOSING);
+    move_pool(core, pool, POOL_CLOSING);
     pool->announce = false;
     pool->eager = false;
 }
@@ -391,12 +400,11 @@ int worker_pool_close(struct worker_core *core, const struct message *message)
 void worker_pool_fail(struct worker_core *core, struct pool *pool, int code, bool fatal,
                       const char *text)
 {
-    (void)core;
     /* One that closes needs nothing any more that could fail, and ends by itself: the
      * coordinator waits for that, and would not end a failed one a second time. */
     if (pool->state != POOL_OPEN)
         return;
-    move_pool(pool, POOL_FAILED);
+    move_pool(core, pool, POOL_FAILED);
     pool->failed_code = code;
     pool->failed_fatal = fatal;
     pool->tell_failed = true;
@@ -436,7 +444,8 @@ int worker_flush_pools(struct worker_core *core)
 
 static int end_pool(struct worker_core *core, struct pool *pool)
 {
-    if (worker_reserve(core, 2) != 0) /* POOL_CLOSED, PROGRAM_CLOSE */
+    /* POOL_CLOSED, PROGRAM_CLOSE, and: */
+    if (worker_reserve(core, 2 + SHARED_RELEASE_EFFECTS * pool->shared_count) != 0)
         return FARPOOL_ENOMEM;
     if (pool->state != POOL_FORGOTTEN && core->link == LINK_UP) {
         struct message *message = message_create(MSG_POOL_CLOSED);

@@ -85,6 +85,7 @@ int host_create(const struct host_config *config, struct host **ret_host,
              config->node != NULL ? config->node : "");
     host->generation = (uint32_t)getpid() << 8; /* differs between hosts, mostly */
     host->epoll = -1;
+    TAILQ_INIT(&host->shared);
     host_remains_init(host);
     int result = open_parts(host, error);
     if (result != 0)
@@ -116,6 +117,7 @@ void host_destroy(struct host *host)
     HASH_ITER (hh, host->processes, process, next)
         host_process_destroy(host, process);
     host_remains_fini(host);
+    host_shared_fini(host);
     struct host_program *program, *next_program;
     HASH_ITER (hh, host->programs, program, next_program)
         destroy_program(host, program);
@@ -206,7 +208,7 @@ static void start(struct host *host, struct worker_effect *effect)
     host_guard(host);
     if (added) {
         process->number = effect->process;
-        process->pidfd = process->bell = process->group = -1;
+        process->pidfd = process->bell = process->answers = process->group = -1;
         process->init_block = ARENA_NONE;
         process->pipes[0] = (struct host_pipe){.fd = -1, .number = 1};
         process->pipes[1] = (struct host_pipe){.fd = -1, .number = 2};

@@ -73,6 +73,23 @@ void host_destroy(struct host *host);
 int host_set_program(struct host *host, const struct hash *program, const char *path,
                      const char *folder);
 
+/* A shared input as the processes of a pool may map it: before the first task that may
+ * ask for it. Or, with a code and a text, why they cannot. */
+struct host_shared_about {
+    struct id pool;
+    uint64_t number; /* in its pool */
+    uint64_t serial; /* of the effect: for host_unset_shared */
+    uint64_t size;   /* bytes */
+    int code;
+    char text[256];
+};
+/* fd: of the bytes, which nobody may write through it; stays the caller's; -1 with a
+ * code. ENOMEM, ENOFILES. */
+int host_set_shared(struct host *host, const struct host_shared_about *about, int fd,
+                    farpool_error *error);
+/* It is unshared: processes that have it mapped let go of it before their next task. */
+void host_unset_shared(struct host *host, const struct id *pool, uint64_t serial);
+
 /* The folder in which processes have theirs, and how many folders of dead workers were
  * found beside it, which are being removed. NULL: host_config.scratch was. */
 const char *host_scratch_folder(const struct host *host, uint32_t *ret_leftovers);

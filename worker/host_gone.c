@@ -124,8 +124,8 @@ static void release(struct host *host, struct host_process *process)
         host_give_finish(process, TAILQ_FIRST(&process->gives));
     host_relay_fini(process);
     arena_fini(&process->in_arena);
-    int fds[] = {process->pidfd, process->bell, process->group, process->pipes[0].fd,
-                 process->pipes[1].fd};
+    int fds[] = {process->pidfd, process->bell,        process->answers,
+                 process->group, process->pipes[0].fd, process->pipes[1].fd};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
             close(fds[i]);

@@ -124,6 +124,7 @@ struct host_process {
     struct id pool;
     pid_t pid;
     int pidfd, bell;     /* -1: none */
+    int answers;         /* the host's end of its socket, -1: none */
     int group;           /* its control group, -1: none */
     uint64_t memory_max; /* of that; UINT64_MAX: none */
     bool exited;         /* pidfd became readable */
@@ -163,6 +164,14 @@ struct host_program {
     char *name;          /* for people: the path, or what /proc/self/exe stands for */
 };
 
+/* A shared input of a pool, and the descriptor of its bytes (-1: code tells why none). */
+struct host_shared {
+    struct host_shared_about about;
+    int fd;
+    TAILQ_ENTRY(host_shared) link;
+};
+TAILQ_HEAD(host_shared_list, host_shared);
+
 /* Results that follow each other, put together until one does not. */
 struct host_merge {
     struct host_process *process; /* NULL: nothing is held */
@@ -201,6 +210,7 @@ struct host {
     struct affinity *cores;  /* NULL: processes are not bound */
     struct host_process *processes;
     struct host_program *programs;
+    struct host_shared_list shared; /* the latest first */
     struct host_merge merge;
     uint64_t looked_ms; /* when epoll was asked last */
     bool woken;
@@ -248,9 +258,9 @@ struct host_spawn {
     const char *path, *folder; /* folder NULL: the caller's */
     char *name;                /* its argv[0] */
     char *const *variables;
-    int memory, bell; /* all descriptors are HOST_FD_HIGH or higher */
-    int ends[2];      /* for its stdout and stderr; -1: the caller's */
-    int group;        /* its control group, -1: the caller's */
+    int memory, bell, answers; /* all descriptors are HOST_FD_HIGH or higher */
+    int ends[2];               /* for its stdout and stderr; -1: the caller's */
+    int group;                 /* its control group, -1: the caller's */
 };
 #define HOST_FD_HIGH 16 /* above every number that a process expects something at */
 
@@ -361,6 +371,15 @@ bool host_relay_push(struct host_process *process);
 bool host_relay_record(struct host *host, struct host_process *process,
                        const struct ring_record *record);
 void host_relay_fini(struct host_process *process);
+
+/* host_shared.c ------------------------------------------------------------------- */
+
+/* The socket to a process; *ret_end is its end. false: errno tells why. */
+bool host_shared_open(struct host_process *process, int *ret_end);
+/* One CHANNEL_SHARED; false: it broke the rules. */
+bool host_shared_answer(struct host *host, struct host_process *process,
+                        const struct ring_record *record);
+void host_shared_fini(struct host *host);
 
 /* host_measure.c ------------------------------------------------------------------ */
 

@@ -375,6 +375,12 @@ static int take_relay(struct host *host, struct host_process *process,
     return host->no_memory ? 0 : FARPOOL_EPROTOCOL;
 }
 
+static int take_shared(struct host *host, struct host_process *process,
+                       const struct ring_record *record)
+{
+    return host_shared_answer(host, process, record) ? 1 : FARPOOL_EPROTOCOL;
+}
+
 static int take_record(struct host *host, struct host_process *process,
                        const struct ring_record *record)
 {
@@ -392,6 +398,8 @@ static int take_record(struct host *host, struct host_process *process,
     case CHANNEL_RELAY:
     case CHANNEL_RELAY_PART:
         return take_relay(host, process, record);
+    case CHANNEL_SHARED:
+        return take_shared(host, process, record);
     case CHANNEL_PRINTED:
         return take_printed(host, process, record);
     case CHANNEL_IDLE:

@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define FD_FIRST_CLOSED 5
+#define FD_FIRST_CLOSED 6
 
 /* --------------------------------------------------------------------- posix_spawn */
 
@@ -36,6 +36,9 @@ static int make_actions(posix_spawn_file_actions_t *actions,
             posix_spawn_file_actions_adddup2(actions, spawn->memory, CHANNEL_FD_MEMORY);
     if (!failed)
         failed = posix_spawn_file_actions_adddup2(actions, spawn->bell, CHANNEL_FD_BELL);
+    if (!failed)
+        failed =
+            posix_spawn_file_actions_adddup2(actions, spawn->answers, CHANNEL_FD_ANSWERS);
     if (!failed)
         failed = posix_spawn_file_actions_addclosefrom_np(actions, FD_FIRST_CLOSED);
     if (!failed && spawn->folder != NULL)
@@ -96,6 +99,7 @@ static bool take_files(const struct host_spawn *spawn)
      */
     return dup2(spawn->memory, CHANNEL_FD_MEMORY) >= 0 &&
            dup2(spawn->bell, CHANNEL_FD_BELL) >= 0 &&
+           dup2(spawn->answers, CHANNEL_FD_ANSWERS) >= 0 &&
            syscall(SYS_close_range, FD_FIRST_CLOSED, ~0U, CLOSE_RANGE_CLOEXEC) == 0;
 }
 

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 struct start {
-    int memory, bell;
+    int memory, bell, answers;
     int ends[2]; /* the process's ends of its pipes */
     char channel[96];
     char folder[SCRATCH_PATH_MAX]; /* "": the program's */
@@ -65,6 +65,12 @@ static bool open_files(struct host *host, struct host_process *process,
     start->memory = raise_fd(start->memory);
     process->bell = raise_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     start->bell = process->bell;
+    if (!host_shared_open(process, &start->answers))
+        return false;
+    process->answers = raise_fd(process->answers);
+    start->answers = raise_fd(start->answers);
+    if (process->answers < 0 || start->answers < 0)
+        return false;
     /* Edge: each ring of the bell is told once, and nobody need read it. */
     if (start->memory < 0 || start->bell < 0 ||
         !watch(host, process->bell, EPOLLIN | EPOLLET, UINT64_MAX))
@@ -176,6 +182,7 @@ static bool start_program(struct host *host, struct host_process *process,
                                      .variables = start->variables.all,
                                      .memory = start->memory,
                                      .bell = start->bell,
+                                     .answers = start->answers,
                                      .ends = {start->ends[0], start->ends[1]},
                                      .group = process->group};
     int number = host_spawn(&spawn, &process->pid);
@@ -203,7 +210,7 @@ static bool start_program(struct host *host, struct host_process *process,
 
 static void finish(struct start *start)
 {
-    int fds[] = {start->memory, start->ends[0], start->ends[1]};
+    int fds[] = {start->memory, start->answers, start->ends[0], start->ends[1]};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
             close(fds[i]);
@@ -213,7 +220,7 @@ static void finish(struct start *start)
 bool host_start(struct host *host, struct host_process *process,
                 const struct worker_effect *effect)
 {
-    struct start start = {.memory = -1, .bell = -1, .ends = {-1, -1}};
+    struct start start = {.memory = -1, .bell = -1, .answers = -1, .ends = {-1, -1}};
     struct host_program *program;
     HASH_FIND(hh, host->programs, &effect->program, sizeof effect->program, program);
     if (program == NULL)

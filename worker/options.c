@@ -38,11 +38,19 @@ static const char help[] =
     "      --memory BYTES         memory of the node, as told to clients; K, M, G\n"
     "                             or T may follow (default: what this process may\n"
     "                             use)\n"
+    "      --lanes ADDRESS|none   where clients and other workers may dial this one,\n"
+    "                             once the coordinator has introduced them, so that\n"
+    "                             work need not pass it: tcp://HOST:PORT, PORT may be\n"
+    "                             *; none: nowhere (default: any port, on loopback or\n"
+    "                             with --key on the side of this machine where the\n"
+    "                             coordinator is)\n"
     "      --cache FOLDER         where programs are kept (default: farpool in\n"
     "                             XDG_CACHE_HOME or ~/.cache)\n"
     "      --cache-size BYTES     what it may grow to; K, M, G, T: powers of 1024;\n"
     "                             programs used longest ago are removed, those in\n"
     "                             use never; 0: no limit (default: 8G)\n"
+    "      --share-max BYTES      memory that shared inputs may take; K, M, G, T;\n"
+    "                             0: none is taken (default: half of --memory)\n"
     "\n"
     "When it drains by itself, as at SIGTERM:\n"
     "      --until TIME           at 2030-12-31T23:59:00, +SECONDS from now, or so\n"
@@ -93,8 +101,10 @@ static const char help[] =
 enum {
     OPTION_LABELS = 256,
     OPTION_MEMORY,
+    OPTION_LANES,
     OPTION_CACHE,
     OPTION_CACHE_SIZE,
+    OPTION_SHARE_MAX,
     OPTION_SCRATCH,
     OPTION_PASS,
     OPTION_SET,
@@ -114,8 +124,10 @@ static const struct option table[] = {
     {"name", required_argument, NULL, 'n'},
     {"labels", required_argument, NULL, OPTION_LABELS},
     {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"lanes", required_argument, NULL, OPTION_LANES},
     {"cache", required_argument, NULL, OPTION_CACHE},
     {"cache-size", required_argument, NULL, OPTION_CACHE_SIZE},
+    {"share-max", required_argument, NULL, OPTION_SHARE_MAX},
     {"scratch", required_argument, NULL, OPTION_SCRATCH},
     {"pass", required_argument, NULL, OPTION_PASS},
     {"set", required_argument, NULL, OPTION_SET},
@@ -222,6 +234,9 @@ static int read_option(int option, struct worker_options *options)
         return read_labels(&options->core);
     case OPTION_MEMORY:
         return read_memory(&options->core);
+    case OPTION_LANES:
+        options->lanes = optarg;
+        return -1;
     case OPTION_CACHE:
         options->cache = optarg;
         return optarg[0] != '\0'
@@ -231,6 +246,12 @@ static int read_option(int option, struct worker_options *options)
         return sys_parse_size(optarg, &options->cache_bytes)
                    ? -1
                    : worker_wrong_option("cache-size", optarg,
+                                         "a number of bytes is wanted, or 0");
+    case OPTION_SHARE_MAX:
+        return sys_parse_size(optarg, &options->share_bytes) &&
+                       options->share_bytes != UINT64_MAX
+                   ? -1
+                   : worker_wrong_option("share-max", optarg,
                                          "a number of bytes is wanted, or 0");
     case OPTION_SCRATCH:
         return worker_read_scratch(optarg, &options->place);
@@ -269,8 +290,10 @@ static void fill_defaults(struct worker_options *options)
 {
     const char *address = getenv("FARPOOL_COORDINATOR");
     const char *key = getenv("FARPOOL_KEY"), *join = getenv("FARPOOL_JOIN");
-    *options = (struct worker_options){
-        .address = WORKER_ADDRESS, .level = LOG_INFO, .cache_bytes = CACHE_BYTES};
+    *options = (struct worker_options){.address = WORKER_ADDRESS,
+                                       .level = LOG_INFO,
+                                       .cache_bytes = CACHE_BYTES,
+                                       .share_bytes = UINT64_MAX};
     if (address != NULL && address[0] != '\0')
         options->address = address;
     if (join != NULL && join[0] != '\0')
@@ -317,6 +340,13 @@ int worker_read_options(int argc, char **argv, struct worker_options *ret_option
         fprintf(stderr, PROGRAM ": --coordinator: %s\n", error.text);
         return EXIT_USAGE;
     }
+    if (options.lanes != NULL && strcmp(options.lanes, "none") != 0 &&
+        net_check_address(options.lanes, true, keyed, &error) != 0) {
+        fprintf(stderr, PROGRAM ": --lanes: %s\n", error.text);
+        return EXIT_USAGE;
+    }
+    if (options.share_bytes == UINT64_MAX)
+        options.share_bytes = options.core.memory_bytes / 2;
     *ret_options = options;
     return -1;
 }

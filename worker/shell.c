@@ -19,8 +19,9 @@
 #include <unistd.h>
 
 #define FILES_BESIDES_PROCESSES 128 /* a program that is open has one too */
-#define FILES_OF_A_PROCESS 7
-#define ABSENT_MS 1000 /* not answering for so long is worth a line in the log */
+#define FILES_OF_A_PROCESS 8
+#define FILES_OF_DIALS 128 /* to other workers */
+#define ABSENT_MS 1000     /* not answering for so long is worth a line in the log */
 #define LINGER_MS 1000
 
 void shell_trace(const char *event, const struct message *message)
@@ -56,7 +57,9 @@ void shell_step(struct shell *shell, struct worker_event *event)
 
 static void link_up(struct shell *shell, uint64_t link)
 {
-    struct worker_event event = {.kind = WORKER_LINK_UP, .now_ms = shell->now_ms};
+    struct worker_event event = {.kind = WORKER_LINK_UP,
+                                 .now_ms = shell->now_ms,
+                                 .text = shell_lanes_address(shell)};
     shell->link = link;
     shell->absence_told = shell->refusal_told = false;
     log_event(LOG_INFO, "connected", "coordinator=%s", shell->options->address);
@@ -184,15 +187,18 @@ static bool is_running(const struct shell *shell)
 static void run_batch(struct shell *shell)
 {
     net_poll(shell->net, shell->now_ms, on_net, shell);
+    shell_lanes_poll(shell);
     host_poll(shell->host, shell->now_ms, on_host, shell);
     shell_reap_orphans(shell);
     shell_work_on_cache(shell);
     shell_step_answers(shell);
+    shell_step_shared(shell);
     shell_look_at_site(shell);
     struct worker_event flush = {.kind = WORKER_FLUSH, .now_ms = shell->now_ms};
     shell_step(shell, &flush);
     shell_carry_out(shell);
     net_flush(shell->net);
+    shell_lanes_flush(shell);
     shell_join_finish(shell);
 }
 
@@ -227,6 +233,8 @@ static int wait_ms(const struct shell *shell)
     uint64_t deadline = worker_core_deadline(shell->core), now = sys_now_ms();
     if (net_deadline(shell->net) < deadline)
         deadline = net_deadline(shell->net);
+    if (shell_lanes_deadline(shell) < deadline)
+        deadline = shell_lanes_deadline(shell);
     if (host_deadline(shell->host) < deadline)
         deadline = host_deadline(shell->host);
     if (notify_deadline(&shell->notify) < deadline)
@@ -247,11 +255,13 @@ static int wait_ms(const struct shell *shell)
 
 static void wait_for_events(struct shell *shell)
 {
-    bool sleep = STAILQ_EMPTY(&shell->answers) && !cache_is_busy(shell->cache) &&
-                 host_sleep(shell->host);
+    bool sleep = STAILQ_EMPTY(&shell->answers) && STAILQ_EMPTY(&shell->shared_answers) &&
+                 !cache_is_busy(shell->cache) && host_sleep(shell->host);
     int timeout_ms = sleep ? wait_ms(shell) : 0;
-    struct pollfd fds[NET_WAIT_FDS + 2];
+    struct pollfd fds[NET_WAIT_FDS + LANES_WAIT_FDS + 2];
     nfds_t count = (nfds_t)net_wait_begin(shell->net, fds, &timeout_ms);
+    const struct pollfd *lanes = &fds[count];
+    count += (nfds_t)shell_lanes_wait_begin(shell, &fds[count], &timeout_ms);
     struct pollfd *signals = &fds[count];
     fds[count++] = (struct pollfd){.fd = shell->signals, .events = POLLIN};
     fds[count++] = (struct pollfd){.fd = host_fd(shell->host), .events = POLLIN};
@@ -262,6 +272,7 @@ static void wait_for_events(struct shell *shell)
     if (sleep)
         host_wake(shell->host);
     net_wait_end(shell->net, fds);
+    shell_lanes_wait_end(shell, lanes);
     shell->now_ms = sys_now_ms();
     if (signals->revents != 0)
         shell_take_signals(shell);
@@ -306,6 +317,15 @@ static int open_host(struct shell *shell, farpool_error *error)
     return host_create(&config, &shell->host, error);
 }
 
+/* As many as there are descriptors for: without them ZeroMQ does not go on. */
+static uint32_t lanes_max(uint64_t files, uint32_t most)
+{
+    farpool_error error;
+    while (most > 0 && sys_need_files(files + FILES_OF_DIALS + most, &error) != 0)
+        most /= 2;
+    return most;
+}
+
 static int open_shell(struct shell *shell, farpool_error *error)
 {
     const struct worker_options *options = shell->options;
@@ -316,14 +336,19 @@ static int open_shell(struct shell *shell, farpool_error *error)
     if (notify_open(&shell->notify, shell->now_ms, error) != 0)
         log_event(LOG_WARNING, "notify", "reason=\"%s\"", error->text);
     sys_random_id(&config.worker);
+    shell->id = config.worker;
     config.logs = shell->logs;
     int result = shell->logs != NULL ? sys_need_files(files, error)
                                      : error_set(error, FARPOOL_ENOMEM, "out of memory");
+    config.lanes_max = lanes_max(files, config.lanes_max);
     if (result == 0)
         result = shell_open_signals(shell, error);
     if (result == 0)
         result = cache_open(options->cache, config.node, options->cache_bytes,
                             &shell->cache, error);
+    shell->store = store_create(options->core.node, options->share_bytes);
+    if (result == 0 && shell->store == NULL)
+        result = error_set(error, FARPOOL_ENOMEM, "out of memory");
     if (result == 0)
         result = open_host(shell, error);
     if (result == 0 && worker_core_create(&config, shell->now_ms, &shell->core) != 0)
@@ -337,12 +362,14 @@ static void close_shell(struct shell *shell)
 {
     struct answer *answer;
     key_wipe(&shell->joining);
+    shell_lanes_close(shell, shell->stage == ENDED ? LINGER_MS : 0);
     net_close(shell->net, shell->stage == ENDED ? LINGER_MS : 0);
     if (shell->core != NULL)
         worker_core_destroy(shell->core);
     worker_effects_fini(&shell->effects);
     host_destroy(shell->host);
     shell_relay_fini(shell);
+    shell_shared_fini(shell);
     while ((answer = STAILQ_FIRST(&shell->answers)) != NULL) {
         STAILQ_REMOVE_HEAD(&shell->answers, entry);
         mem_free(answer);
@@ -403,6 +430,8 @@ int worker_run(const struct worker_options *options)
         .options = options, .notify = {.fd = -1}, .signals = -1, .stage = SERVING};
     farpool_error error;
     STAILQ_INIT(&shell.answers);
+    STAILQ_INIT(&shell.shared_answers);
+    SLIST_INIT(&shell.lanes.dials);
     memory_open(&shell.memory);
     log_open("worker", options->level);
     shell.logs = logs_create(LOGS_OWN_BYTES, LOGS_PRINTED_BYTES);

@@ -82,12 +82,15 @@ void shell_work_on_cache(struct shell *shell)
                       cache_work(shell->cache, &answer->program, &answer->cache));
 }
 
-static void send_message(struct shell *shell, struct message **message)
+void shell_send(struct shell *shell, uint64_t lane, struct message **message)
 {
-    if (shell->link == 0)
+    if (lane == 0 && shell->link == 0)
         return; /* the core will hear of the end of its link, and knows what to repeat */
     shell_trace("sent", *message);
-    net_send(shell->net, shell->link, message);
+    if (lane != 0)
+        shell_lanes_send(shell, lane, message);
+    else
+        net_send(shell->net, shell->link, message);
 }
 
 static void relink(struct shell *shell, const char *text)
@@ -105,7 +108,13 @@ static void carry_out(struct shell *shell, struct worker_effect *effect)
 {
     switch (effect->kind) {
     case WORKER_SEND:
-        send_message(shell, &effect->message);
+        shell_send(shell, effect->lane, &effect->message);
+        break;
+    case WORKER_DIAL:
+        shell_lanes_dial(shell, effect);
+        break;
+    case WORKER_HANG_UP:
+        shell_lanes_hang_up(shell, effect);
         break;
     case WORKER_ORPHANED:
         log_event(LOG_WARNING, "orphaned", "%s note=\"--orphan-after is over\"",
@@ -128,7 +137,8 @@ static void carry_out(struct shell *shell, struct worker_effect *effect)
         shell->stage = ENDED;
         break;
     default:
-        host_apply(shell->host, effect);
+        if (!shell_carry_out_shared(shell, effect))
+            host_apply(shell->host, effect);
         break;
     }
 }

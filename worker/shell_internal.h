@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * shell_internal.h: what the files of the worker's shell share: shell.c is the loop and
- * its start and end, shell_effects.c carries out effects, shell_relay.c passes on
+ * its start and end, shell_effects.c carries out effects, shell_shared.c those about
+ * shared inputs, shell_relay.c passes on
  * messages of clients inside processes, shell_signals.c hears signals and reaps orphans,
  * shell_join.c dials: with the worker's key, or first with a join token; shell_site.c
- * drains by itself, at a time or when there is nothing to do.
+ * drains by itself, at a time or when there is nothing to do; shell_lanes.c listens for
+ * clients and other workers, and dials the latter.
  */
 #ifndef FARPOOL_WORKER_SHELL_INTERNAL_H
 #define FARPOOL_WORKER_SHELL_INTERNAL_H
@@ -16,13 +18,16 @@
 #include "worker/cache.h"
 #include "worker/host.h"
 #include "worker/shell.h"
+#include "worker/store.h"
 
 #define HASH_NONFATAL_OOM 1
 #define uthash_malloc(size) mem_alloc(size)
 #define uthash_free(memory, size) mem_free(memory)
 #define uthash_nonfatal_oom(element) ((void)(element))
-#include <sys/queue.h>
+#include <bsd/sys/queue.h>
 #include <uthash.h>
+
+#define SHELL_QUEUE_BYTES_MAX (UINT64_C(4) << 30) /* waiting to go out, of a link */
 
 enum stage { SERVING, DRAINING, STOPPING, ENDED, FAILED };
 
@@ -34,10 +39,44 @@ struct answer {
 };
 STAILQ_HEAD(answer_list, answer);
 
+/* The same of the store. */
+struct shared_answer {
+    STAILQ_ENTRY(shared_answer) entry;
+    enum worker_event_kind kind;
+    struct hash content;
+    uint64_t offset;
+    int code;
+    char text[256];
+};
+STAILQ_HEAD(shared_answer_list, shared_answer);
+
 /* A process in which a client has spoken. */
 struct relayer {
     uint64_t process;
     UT_hash_handle hh;
+};
+
+/* Another worker that is dialled. */
+struct dial {
+    SLIST_ENTRY(dial) entry;
+    uint64_t lane; /* the core's number */
+    struct net *net;
+    uint64_t link;      /* of net; 0: not connected */
+    struct pollfd *fds; /* slept on, of net */
+    bool hanging_up;    /* over for the core: closed behind this batch */
+};
+SLIST_HEAD(dial_list, dial);
+
+/* At most so many descriptors are slept on for lanes. */
+#define LANES_WAIT_FDS (NET_WAIT_FDS * (1 + WORKER_DIALS_MAX))
+
+struct lanes {
+    bool keyed;
+    struct net_keys keys; /* this worker's pair, for who dials it and whom it dials */
+    struct net *listener; /* NULL: not open */
+    bool failed;          /* and will not be, which the log has told */
+    char address[ADDRESS_MAX + 1]; /* where others may dial */
+    struct dial_list dials;
 };
 
 struct shell {
@@ -45,10 +84,14 @@ struct shell {
     struct worker_core *core;
     struct worker_effects effects;
     struct net *net;
+    struct lanes lanes;
     struct host *host;
     struct cache *cache;
+    struct store *store;
+    struct id id;      /* of this worker */
     struct logs *logs; /* the last lines, of this daemon and its processes */
     struct answer_list answers;
+    struct shared_answer_list shared_answers;
     struct relayer *relayers;
     uint64_t link;     /* to the coordinator; 0: none */
     uint64_t welcomed; /* the last link on which it took this node in */
@@ -75,6 +118,13 @@ void shell_trace(const char *event, const struct message *message);
 void shell_carry_out(struct shell *shell);
 void shell_work_on_cache(struct shell *shell); /* a little, if there is something */
 void shell_step_answers(struct shell *shell);
+/* To the coordinator (lane 0), or over a lane. */
+void shell_send(struct shell *shell, uint64_t lane, struct message **message);
+
+/* shell_shared.c */
+bool shell_carry_out_shared(struct shell *shell, const struct worker_effect *effect);
+void shell_step_shared(struct shell *shell);
+void shell_shared_fini(struct shell *shell); /* the store too */
 
 /* shell_relay.c */
 void shell_relay_send(void *user, uint64_t process, struct frames *frames); /* on_relay */
@@ -96,6 +146,22 @@ void shell_join_finish(struct shell *shell); /* after each batch */
 /* shell_site.c */
 void shell_look_at_site(struct shell *shell);            /* in each batch */
 uint64_t shell_site_deadline(const struct shell *shell); /* UINT64_MAX: none */
+
+/* shell_lanes.c */
+void shell_lanes_keys(struct shell *shell, const struct net_keys *keys); /* copied */
+/* Opens the listener, unless it is, on the link's side of this machine: the address that
+ * others may dial; NULL: none. */
+const char *shell_lanes_address(struct shell *shell);
+void shell_lanes_send(struct shell *shell, uint64_t lane, struct message **message);
+void shell_lanes_dial(struct shell *shell, const struct worker_effect *effect);
+void shell_lanes_hang_up(struct shell *shell, const struct worker_effect *effect);
+void shell_lanes_poll(struct shell *shell);  /* in each batch: what has come */
+void shell_lanes_flush(struct shell *shell); /* behind it */
+/* Around poll(2), as net_wait_begin and net_wait_end: at most LANES_WAIT_FDS. */
+int shell_lanes_wait_begin(struct shell *shell, struct pollfd *fds, int *timeout_ms);
+void shell_lanes_wait_end(struct shell *shell, const struct pollfd *fds);
+uint64_t shell_lanes_deadline(const struct shell *shell); /* UINT64_MAX: none */
+void shell_lanes_close(struct shell *shell, int linger_ms);
 
 /* shell_signals.c */
 int shell_open_signals(struct shell *shell, farpool_error *error);

@@ -13,14 +13,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define QUEUE_BYTES_MAX (UINT64_C(4) << 30)
-
 static int dial(struct shell *shell, const struct net_keys *keys, farpool_error *error)
 {
     const struct net_config config = {.address = shell->options->address,
                                       .keys = keys,
                                       .role = 'W',
-                                      .queue_bytes_max = QUEUE_BYTES_MAX,
+                                      .queue_bytes_max = SHELL_QUEUE_BYTES_MAX,
                                       .seed = sys_random()};
     return net_dial(&config, &shell->net, error);
 }
@@ -31,6 +29,7 @@ static int dial_with_key(struct shell *shell, const struct key_file *file,
     struct net_keys keys = {.own = file->holder.key, .server = file->server};
     memcpy(keys.secret, file->secret, sizeof keys.secret);
     const int result = dial(shell, &keys, error);
+    shell_lanes_keys(shell, &keys);
     explicit_bzero(&keys, sizeof keys);
     shell->join_ended = true;
     return result;

@@ -23,6 +23,7 @@
 #define CHANNEL_ENVIRONMENT "FARPOOL_PROCESS"
 #define CHANNEL_FD_MEMORY 3
 #define CHANNEL_FD_BELL 4
+#define CHANNEL_FD_ANSWERS 5 /* a socket: answers to CHANNEL_SHARED */
 
 /* How a process ends that cannot attach: it was built with a libfarpool that speaks
  * another CHANNEL_VERSION, or something else, told on stderr. */
@@ -89,6 +90,7 @@ struct channel_control {
     /* By the host: behind the gives below this one lies so much work that the process
      * need not wake it at their ends. */
     _Atomic uint64_t quiet_before;
+    _Atomic uint32_t shared_epoch; /* by the host: changes when something is unshared */
     struct channel_cancel cancels[CHANNEL_CANCELS];
     _Alignas(64) struct channel_output output;
     _Alignas(64) struct channel_running running;
@@ -149,6 +151,8 @@ enum channel_record {
     CHANNEL_RELAY,      /* relay, out: struct channel_relay: a message begins */
     CHANNEL_RELAY_PART, /* relay, out: the next bytes of it */
     CHANNEL_PRINTED,    /* out: struct channel_printed: up to here tasks printed */
+    CHANNEL_SHARED, /* out: struct channel_shared: a shared input is wanted; answered on
+                       the socket */
 };
 
 #define CHANNEL_INLINE UINT64_MAX /* as an offset: the bytes are in the record */
@@ -207,6 +211,17 @@ struct channel_printed {
     uint64_t give, first;
     uint64_t count;
     uint64_t written[2]; /* bytes of stdout and stderr, in all; UINT64_MAX: not known */
+};
+
+struct channel_shared {
+    uint64_t number;
+};
+
+/* With its descriptor, if code is 0. */
+struct channel_shared_answer {
+    uint64_t number, size;
+    int32_t code; /* or why it cannot be had */
+    char text[256];
 };
 
 /* A message begins: its frames' sizes; their bytes follow in CHANNEL_RELAY_PARTs. */

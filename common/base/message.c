@@ -168,19 +168,14 @@ const char *message_name(enum message_kind kind)
     return layout ? layout->name : "?";
 }
 
-/* `who` is a list of paths, "W>K K>W": who stands before a '>' sends. */
-bool message_allowed(enum message_kind kind, char role)
+/* `who` is a list of paths, "W>K K>W". */
+bool message_allowed(enum message_kind kind, char from, char to)
 {
     const struct message_layout *layout = message_layout_find(kind);
-    if (!layout || !role || !strchr("CKW", role))
+    const char hop[] = {from, '>', to, '\0'};
+    if (!layout || !from || !strchr("CKW", from) || !to || !strchr("CKW", to))
         return false;
-    if (strcmp(layout->who, "any") == 0)
-        return true;
-    for (const char *at = layout->who; *at; at++) {
-        if (at[0] == role && at[1] == '>')
-            return true;
-    }
-    return false;
+    return strcmp(layout->who, "any") == 0 || strstr(layout->who, hop) != NULL;
 }
 
 void frames_fini(struct frames *frames)

@@ -99,8 +99,8 @@ int message_encode(const struct message *message, struct frames *ret_frames);
 int message_decode(const struct frames *frames, struct message **ret_message,
                    const char **ret_reason);
 
-/* Whether a sender of role 'C', 'K' or 'W' may send this kind. */
-bool message_allowed(enum message_kind kind, char role);
+/* Whether one of role 'C', 'K' or 'W' may send this kind to one of another role. */
+bool message_allowed(enum message_kind kind, char from, char to);
 
 /* One line for people, "TASKS pool=3f2a.. job=1 spans=[{first=0 count=8 ...}]", cut at
  * `size` bytes, always 0-terminated. Returns text. */

@@ -111,3 +111,24 @@ void net_address_target(const char *address, char *target, size_t size)
     else
         snprintf(target, size, "%s", address);
 }
+
+void net_address_local(int fd, char *host, size_t size)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+        struct sockaddr_storage room;
+    } name = {.any.sa_family = AF_UNSPEC};
+    socklen_t length = sizeof name;
+    char text[INET6_ADDRSTRLEN] = "";
+    host[0] = '\0';
+    if (getsockname(fd, &name.any, &length) != 0)
+        return;
+    if (name.any.sa_family == AF_INET &&
+        inet_ntop(AF_INET, &name.in4.sin_addr, text, sizeof text) != NULL)
+        snprintf(host, size, "tcp://%s", text);
+    else if (name.any.sa_family == AF_INET6 &&
+             inet_ntop(AF_INET6, &name.in6.sin6_addr, text, sizeof text) != NULL)
+        snprintf(host, size, "tcp://[%s]", text);
+}

@@ -26,8 +26,8 @@
 #include <sys/socket.h>
 
 #define EVENTS                                                                           \
-    (ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED |                    \
-     ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |                         \
+    (ZMQ_EVENT_CONNECTED | ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED |                 \
+     ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |      \
      ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |        \
      ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
 
@@ -35,7 +35,8 @@ int net_monitor_open(struct net *net, farpool_error *error)
 {
     char endpoint[64];
     int unlimited = 0;
-    snprintf(endpoint, sizeof endpoint, "inproc://monitor-%u", ++net->monitors);
+    snprintf(endpoint, sizeof endpoint, "inproc://monitor-%p-%u", (const void *)net,
+             ++net->monitors);
     if (zmq_socket_monitor(net->socket, endpoint, EVENTS) == 0 &&
         (net->monitor = zmq_socket(net->context, ZMQ_PAIR)) != NULL &&
         zmq_setsockopt(net->monitor, ZMQ_RCVHWM, &unlimited, sizeof unlimited) == 0 &&
@@ -122,7 +123,8 @@ static void dialer_up(struct net *net)
 static const char *refusal(const struct net *net, uint16_t event, uint32_t value)
 {
     if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
-        return "the coordinator does not know this key, or no longer";
+        return net->peer == 'K' ? "the coordinator does not know this key, or no longer"
+                                : "the worker has no introduction of this key";
     if (event != ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL ||
         value != ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
         return NULL;
@@ -133,6 +135,10 @@ static const char *refusal(const struct net *net, uint16_t event, uint32_t value
 
 static void dialer_event(struct net *net, uint16_t event, uint32_t value)
 {
+    if (event == ZMQ_EVENT_CONNECTED) { /* the handshake follows */
+        net_address_local((int)value, net->local_host, sizeof net->local_host);
+        return;
+    }
     const char *refused = refusal(net, event, value);
     if (refused != NULL)
         net->dial_refused = refused;

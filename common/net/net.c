@@ -19,6 +19,10 @@ static struct net *create(const struct net_config *config, bool listener)
         return NULL;
     net->listener = listener;
     net->role = config->role;
+    net->peer = config->peer != 0 ? config->peer : 'K';
+    net->borrowed = config->beside != NULL;
+    if (net->borrowed)
+        net->context = config->beside->context;
     snprintf(net->address, sizeof net->address, "%s", config->address);
     net_address_target(config->address, net->target, sizeof net->target);
     net->queue_bytes_max = config->queue_bytes_max;
@@ -98,6 +102,11 @@ int net_dial(const struct net_config *config, struct net **ret_net, farpool_erro
 const char *net_address(const struct net *net)
 {
     return net->address;
+}
+
+const char *net_local_host(const struct net *net)
+{
+    return net->local_host;
 }
 
 /* --------------------------------------------------------------------- sending */
@@ -329,7 +338,7 @@ void net_close(struct net *net, int linger_ms)
         net_link_free(net, link);
     net_socket_close(net, linger_ms);
     net_zap_close(net);
-    if (net->context != NULL)
+    if (net->context != NULL && !net->borrowed)
         end_context(net->context);
     explicit_bzero(&net->keys, sizeof net->keys);
     mem_free(net->fds);

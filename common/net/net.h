@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * net.h: messages over ZeroMQ; the only code that knows it. One `struct net` is one
- * endpoint: a listener (the coordinator's ROUTER, many links) or a dialer (a client's or
- * worker's DEALER, one link at a time, redialled for ever with growing, jittered
- * pauses). A link is one connection: a number that is never used again. One thread owns
- * a net. docs/transport.md tells the envelope, the limits and the pitfalls met.
+ * endpoint: a listener (a ROUTER of the coordinator or of a worker, many links) or a
+ * dialer (a client's or worker's DEALER, one link at a time, redialled for ever with
+ * growing, jittered pauses). A link is one connection: a number that is never used again.
+ * One thread owns a net. docs/transport.md tells the envelope, the limits and the
+ * pitfalls met.
  *
  * What waits for the same link goes out together: net_send queues, net_flush packs. A
  * message larger than 1 MiB travels in PARTs, between which small ones pass. */
@@ -54,6 +55,9 @@ struct net_config {
     const char *address; /* tcp://HOST:PORT, ipc://PATH; off loopback only with keys */
     const struct net_keys *keys; /* copied; NULL: none, plain connections */
     char role;                   /* 'C', 'K' or 'W': which messages peers may send us */
+    char peer;                   /* dialer: of whom it dials, 'K' or 'W'; 0: 'K' */
+    struct net *beside; /* whose ZeroMQ threads it shares, and which is closed later;
+                           NULL: it has its own */
     uint64_t
         queue_bytes_max; /* per link, waiting to go out: beyond it the link is closed */
     uint64_t seed;       /* jitter of redialling */
@@ -74,6 +78,10 @@ void net_close(struct net *net, int linger_ms);
 
 /* Where it listens: "tcp://127.0.0.1:41003" when port 0 ("*") was asked for. */
 const char *net_address(const struct net *net);
+
+/* Dialer: this end's address without its port, "tcp://10.0.0.7", as of the last
+ * connection; "": there was none, or it is no TCP. */
+const char *net_local_host(const struct net *net);
 
 /* Queues a message (taken over, also on failure). ECLOSED: the link is gone; EFULL: the
  * queue was over its bound; ENOMEM, EINVAL, ETOOBIG: it cannot be encoded. On all but

@@ -159,7 +159,9 @@ enum dial_state { DIAL_WAITING, DIAL_CONNECTING, DIAL_UP };
 
 struct net {
     bool listener;
-    char role;
+    char role, peer;
+    bool borrowed; /* the context is another net's */
+    char local_host[64];
     char address[192]; /* as people see it */
     char target[192];  /* as ZeroMQ takes it */
     uint64_t queue_bytes_max;
@@ -230,6 +232,8 @@ void net_links_finish(struct net *net, bool drained, struct delivery *delivery);
 
 /* What ZeroMQ takes for an address that net_check_address has passed. */
 void net_address_target(const char *address, char *target, size_t size);
+/* "tcp://HOST" of this end of a connection; "": it is no TCP. */
+void net_address_local(int fd, char *host, size_t size);
 
 /* -------------------------------------------------------------------- socket.c */
 

@@ -38,27 +38,37 @@ static struct payload *wrap_frame(zmq_msg_t *frame)
     return payload;
 }
 
-/* 'E': enrols, and has nothing more to say. */
-static char role_of(enum message_kind first_word)
+/* Who says this as its first word; 0: nobody. 'E': enrols, and has nothing more to say.
+ */
+static char role_of(char listener, const struct message *first_word)
 {
-    if (first_word == MSG_ENROL)
-        return 'E';
-    return first_word == MSG_HELLO_CLIENT ? 'C' : 'W';
+    switch (first_word->kind) {
+    case MSG_HELLO_CLIENT:
+        return listener == 'K' ? 'C' : 0;
+    case MSG_HELLO_WORKER:
+        return listener == 'K' ? 'W' : 0;
+    case MSG_ENROL:
+        return listener == 'K' ? 'E' : 0;
+    case MSG_HELLO_LANE:
+        if (listener != 'W')
+            return 0;
+        return first_word->hello_lane.worker ? 'W' : 'C';
+    default:
+        return 0;
+    }
 }
 
 /* What a peer may say, given what it has said before. */
-static bool check_kind(struct net *net, struct link *link, enum message_kind kind)
+static bool check_kind(struct net *net, struct link *link, const struct message *message)
 {
+    const enum message_kind kind = message->kind;
     if (link->role == 0) {
-        if (kind != MSG_HELLO_CLIENT && kind != MSG_HELLO_WORKER && kind != MSG_ENROL) {
+        link->role = role_of(net->role, message);
+        if (link->role == 0)
             net_link_break(net, link, "%s before a hello", message_name(kind));
-            return false;
-        }
-        link->role = role_of(kind);
-        return true;
+        return link->role != 0;
     }
-    bool to_us = net->role == 'K' || kind != MSG_RELAY || net->role == 'W';
-    if (kind == MSG_PART || !to_us || !message_allowed(kind, link->role)) {
+    if (kind == MSG_PART || !message_allowed(kind, link->role, net->role)) {
         net_link_break(net, link, "%s is not for this peer to send", message_name(kind));
         return false;
     }
@@ -111,7 +121,7 @@ static void receive_message(struct net *net, struct link *link,
     }
     if (message->kind == MSG_PART && !assembled) {
         receive_part(net, link, message, delivery);
-    } else if (check_kind(net, link, message->kind)) {
+    } else if (check_kind(net, link, message)) {
         struct net_event event = {.kind = NET_MESSAGE,
                                   .link = link->number,
                                   .message = message,
@@ -211,7 +221,7 @@ void net_link_announce(struct net *net, struct delivery *delivery)
     }
     if (link == NULL || link->role != 0)
         return;
-    link->role = 'K';
+    link->role = net->peer;
     struct net_event event = {.kind = NET_UP, .link = link->number};
     net_deliver_event(delivery, &event);
 }

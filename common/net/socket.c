@@ -77,8 +77,10 @@ int net_socket_open_context(struct net *net, farpool_error *error)
     int result = check_files(error);
     if (result != 0)
         return result;
+    if (net->borrowed)
+        return 0;
     net->context = zmq_ctx_new();
-    if (net->context == NULL || zmq_ctx_set(net->context, ZMQ_MAX_SOCKETS, 64) != 0)
+    if (net->context == NULL || zmq_ctx_set(net->context, ZMQ_MAX_SOCKETS, 1023) != 0)
         return error_set(error, FARPOOL_ESYSTEM, "cannot start ZeroMQ: %s",
                          zmq_strerror(errno));
     return 0;

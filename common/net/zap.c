@@ -265,7 +265,6 @@ int net_zap_self_test(struct net *net, farpool_error *error)
     stranger->dial = DIAL_CONNECTING;
     own_address(net, stranger->address, sizeof stranger->address);
     snprintf(stranger->target, sizeof stranger->target, "%s", stranger->address);
-    stranger->monitors = UINT32_MAX / 2; /* whose names differ from the listener's */
     TAILQ_INIT(&stranger->ending);
     TAILQ_INIT(&stranger->closing);
     TAILQ_INIT(&stranger->dirty);

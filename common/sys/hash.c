@@ -55,6 +55,13 @@ void sys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_p
     memcpy(ret_pool->bytes, hash.bytes, sizeof ret_pool->bytes);
 }
 
+void sys_ticket(const struct hash *secret, uint64_t number, struct id *ret_ticket)
+{
+    struct id id = {.bytes = {0}};
+    memcpy(id.bytes, &number, sizeof number);
+    sys_pool_id(secret, &id, ret_ticket);
+}
+
 /* Adds the whole file; 0 or an errno. */
 static int hash_fd(int fd, struct sys_hashing *hashing, uint64_t *size)
 {

@@ -75,6 +75,11 @@ void sys_random_id(struct id *ret_id)
     while (id_is_zero(ret_id));
 }
 
+void sys_random_hash(struct hash *ret_hash)
+{
+    fill_random(ret_hash->bytes, sizeof ret_hash->bytes);
+}
+
 char *sys_host(char *text, size_t size)
 {
     struct utsname name;

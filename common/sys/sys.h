@@ -28,6 +28,7 @@ const volatile bool *sys_here_create(void);
 void sys_here_destroy(const volatile bool *here); /* NULL allowed */
 uint64_t sys_random(void);
 void sys_random_id(struct id *ret_id);
+void sys_random_hash(struct hash *ret_hash);
 
 /* Cores that this process may use: affinity, and the cgroup's CPU quota (v1 and v2),
  * rounded up; at least 1. */
@@ -52,6 +53,9 @@ void sys_hash(const void *data, size_t size, struct hash *ret_hash);
 /* The id of a pool that the holder of a public key opens: 128 bits of BLAKE2b-256 over
  * key and seed, so that nobody else can name that pool (docs/security.md). */
 void sys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_pool);
+/* The number's ticket, which nobody can guess without the secret: 128 bits of BLAKE2b-256
+ * over both. */
+void sys_ticket(const struct hash *secret, uint64_t number, struct id *ret_ticket);
 
 /* A number of bytes as people give it: a whole number, with K, M, G or T for powers of
  * 1024. false: not a number, or over UINT64_MAX. */

@@ -11,12 +11,13 @@ HEAD = "10.77.0.1"
 MARK = "FARPOOL_TEST_NAMESPACE"
 
 
-def enter():
-    """Runs this script again in a user, network and mount namespace of its own."""
+def enter(tools=("iptables",)):
+    """Runs this script again in a user, network and mount namespace of its own. tools: what
+    it needs there besides those that make one."""
     if os.environ.get(MARK):
         os.environ.pop(MARK)
         return
-    for tool in ("unshare", "nsenter", "ip", "iptables"):
+    for tool in ("unshare", "nsenter", "ip", *tools):
         if not any(os.access(f"{folder}/{tool}", os.X_OK) for folder in os.get_exec_path()):
             sys.exit(f"{sys.argv[0]}: {tool} is not there: install util-linux, iproute2 and iptables")
     namespaces = ["unshare", "-Urnm"]

@@ -149,10 +149,12 @@ void sim_app_start(struct sim *sim, int place)
     app->initializer_fails = sim->plan.initializer_fails &&
                              app->open->pool_open.initializer[0] && sim_chance(sim, 2);
     sim_program_fill(sim, app);
+    app->shared_count = 0;
     app->jobs_count = (int)sim_between(sim, 1, 3);
     sim_trace(sim, "C%d starts%s", place,
               app->initializer_fails ? ", its initializer fails" : "");
     begin(sim, app);
+    sim_shared_plan(sim, app);
     for (int i = 0; i < app->jobs_count; i++)
         sim_at(sim, sim->now_us + sim_dice(sim, sim_chance(sim, 2) ? 3000000 : 1),
                open_job, (uint64_t)place, (uint64_t)i, 0);

@@ -14,8 +14,10 @@ static void prepare_event(struct app *app, struct app_item *item)
     if (!job)
         return;
     event->job = job->number;
-    if (event->kind == CLIENT_JOB_OPEN)
+    if (event->kind == CLIENT_JOB_OPEN) {
         event->options = &job->options;
+        job->shared = sim_shared_usable(app);
+    }
     if (event->kind == CLIENT_JOB_INPUT)
         sim_job_make_input(job, event->first, (uint32_t)event->count, &event->span);
     if (event->kind == CLIENT_JOB_FREE)
@@ -57,7 +59,9 @@ static void judge(struct sim *sim, struct app *app, const struct app_item *item,
 {
     struct job *job = item->job >= 0 ? &app->jobs[item->job] : NULL;
 
-    if (item->event.kind == CLIENT_JOB_OPEN && result == FARPOOL_ECLOSED) {
+    if (item->event.kind == CLIENT_SHARE || item->event.kind == CLIENT_UNSHARE) {
+        sim_shared_stepped(sim, app, &item->event, result);
+    } else if (item->event.kind == CLIENT_JOB_OPEN && result == FARPOOL_ECLOSED) {
         if (!app->closing && !app->terminated && !app->failed && !has_failed(app))
             sim_fail(sim, "C%d may not open a job on an open pool",
                      sim_app_place(sim, app));
@@ -201,7 +205,8 @@ static bool carry_out(struct sim *sim, struct app *app, struct client_effect *ef
             sim_output_take(sim, app, effect->message);
         break;
     case CLIENT_READ_FILE:
-        sim_program_answer_read(sim, app, effect);
+        if (!sim_shared_answer_read(sim, app, effect))
+            sim_program_answer_read(sim, app, effect);
         break;
     case CLIENT_POOL_ENDED:
         finish(sim, app);
@@ -246,10 +251,11 @@ static bool is_present(struct sim *sim, struct app *app, const struct app_item *
 static void print_arrival(struct sim *sim, const struct app *app,
                           const struct app_item *item)
 {
-    static const char *const names[] = {"link up",      "link down",  "message",
-                                        "job open",     "job input",  "job input end",
-                                        "job consumed", "job cancel", "job free",
-                                        "close",        "terminate",  "flush"};
+    static const char *const names[] = {
+        "link up",    "link down", "link refused", "message",       "job open",
+        "job input",  "job skip",  "job again",    "job input end", "job consumed",
+        "job cancel", "job free",  "share",        "unshare",       "close",
+        "terminate",  "fail",      "flush"};
     char who[24];
 
     if (!sim_tracing(sim))

@@ -349,6 +349,7 @@ void sim_plan_make(struct sim *sim)
     plan->nested = sim_chance(sim, 4);
     plan->keys = sim_chance(sim, 2);
     plan->speculates = sim->options.seed % 2 == 0;
+    plan->shares = sim->options.seed % 3 == 1;
     plan->slow = plan->speculates && !sim_chance(sim, 3);
     plan->faults_until_us = sim_between(sim, 1000000, 8000000);
     configure(sim);
@@ -374,7 +375,8 @@ void sim_plan_print(const struct sim *sim)
     for (int i = 0; i < FAULTS; i++)
         if (plan->enabled[i])
             printf(" %s", fault_names[i]);
-    printf("%s%s%s%s%s%s%s%s; messages are %s\n", plan->oom ? " (memory runs out)" : "",
+    printf("%s%s%s%s%s%s%s%s%s; messages are %s\n",
+           plan->shares ? " (shared inputs)" : "", plan->oom ? " (memory runs out)" : "",
            plan->starts_fail ? " (processes fail to start)" : "",
            plan->programs_fail ? " (programs cannot be stored)" : "",
            plan->initializer_fails ? " (initializers fail)" : "",

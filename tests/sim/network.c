@@ -149,11 +149,15 @@ static void put(struct sim *sim, struct link *link, int side, struct packet *pac
     sim_at(sim, at_us, deliver, link->number, (uint64_t)side, 0);
 }
 
-static char sender_role(const struct link *link, int side)
+static char peer_role(const struct link *link)
 {
-    if (side == TO_PEER)
-        return 'K';
     return link->worker ? 'W' : 'C';
+}
+
+static bool may_send(const struct link *link, int side, enum message_kind kind)
+{
+    return side == TO_PEER ? message_allowed(kind, 'K', peer_role(link))
+                           : message_allowed(kind, peer_role(link), 'K');
 }
 
 /* Whether the harness loses this one, to see that the checks notice. */
@@ -178,10 +182,9 @@ void sim_link_send(struct sim *sim, uint64_t number, int side, struct message **
     struct packet packet = {.message = *message};
 
     *message = NULL;
-    if (!link || !message_allowed(packet.message->kind,
-                                  sender_role(link ? link : &(struct link){0}, side))) {
+    if (!link || !may_send(link, side, packet.message->kind)) {
         if (link)
-            sim_fail(sim, "%c may not send %s", sender_role(link, side),
+            sim_fail(sim, "%c may not send %s", side == TO_PEER ? 'K' : peer_role(link),
                      message_name(packet.message->kind));
         drop_packet(&packet);
         return;

@@ -89,6 +89,7 @@ void sim_node_start(struct sim *sim, int place)
         node->program_fails = sim->plan.programs_fail && sim_chance(sim, 4);
         node->alien = sim->plan.programs_fail && sim_chance(sim, 4);
         node->starts_fail = sim->plan.starts_fail && sim_chance(sim, 2);
+        node->no_room = sim->plan.shares && sim_chance(sim, 6);
     }
     configure(sim, node, place);
     if (worker_core_create(&node->config, sim_now_ms(sim), &node->core) != 0)
@@ -117,6 +118,7 @@ static void forget(struct sim *sim, struct node *node)
     sim_queue_fini(&node->inbox);
     sim_processes_fini(sim, node);
     sim_queue_fini(&node->programs);
+    sim_shared_fini(node);
     worker_core_destroy(node->core);
     worker_effects_fini(&node->effects);
     node->core = NULL;
@@ -183,7 +185,7 @@ static void stop(struct sim *sim, struct node *node, const char *text)
     forget(sim, node);
 }
 
-static void send(struct sim *sim, struct node *node, struct message **message)
+void sim_node_send(struct sim *sim, struct node *node, struct message **message)
 {
     char who[24];
 
@@ -201,7 +203,7 @@ static bool carry_out(struct sim *sim, struct node *node, struct worker_effect *
 {
     switch (effect->kind) {
     case WORKER_SEND:
-        send(sim, node, &effect->message);
+        sim_node_send(sim, node, &effect->message);
         break;
     case WORKER_RELINK:
         if (!strstr(effect->text, "silent"))
@@ -223,7 +225,8 @@ static bool carry_out(struct sim *sim, struct node *node, struct worker_effect *
         stop(sim, node, effect->text);
         return false;
     default:
-        sim_process_apply(sim, node, effect);
+        if (!sim_shared_apply(sim, node, effect))
+            sim_process_apply(sim, node, effect);
     }
     return true;
 }
@@ -254,24 +257,12 @@ static bool is_present(struct sim *sim, struct node *node, const struct node_ite
 static void print_arrival(struct sim *sim, struct node *node,
                           const struct worker_event *event)
 {
-    static const char *const names[] = {"link up",
-                                        "link down",
-                                        "message",
-                                        "program needs",
-                                        "program ready",
-                                        "program failed",
-                                        "process ready",
-                                        "process done",
-                                        "process failed",
-                                        "process blocked",
-                                        "process unblocked",
-                                        "process taken",
-                                        "process output",
-                                        "process sampled",
-                                        "process gone",
-                                        "drain",
-                                        "stop",
-                                        "flush"};
+    static const char *const names[] = {
+        "link up",           "link down",      "message",        "program needs",
+        "program ready",     "program failed", "shared opened",  "shared wrote",
+        "process ready",     "process done",   "process failed", "process blocked",
+        "process unblocked", "process taken",  "process output", "process sampled",
+        "process gone",      "drain",          "stop",           "flush"};
     char who[24];
 
     if (!sim_tracing(sim))

@@ -251,6 +251,7 @@ static void begin_task(struct sim *sim, struct node *node, struct process *proce
     uint64_t limit = process->app->open->pool_open.tasks_per_process;
 
     sim_job_begin(sim, give->job, index, give->span.attempt);
+    sim_shared_check_task(sim, node, give->job);
     if (limit && ++process->begun > limit)
         sim_fail(sim, "process %llu begins more tasks than it may have in its life",
                  (unsigned long long)process->number);

@@ -65,9 +65,12 @@ static bool cores_are_empty(const struct sim *sim)
 static void look(struct sim *sim, uint64_t a, uint64_t b, uint64_t c)
 {
     (void)a, (void)b, (void)c;
-    if (apps_are_over(sim) && cores_are_empty(sim))
+    if (apps_are_over(sim) && cores_are_empty(sim)) {
         sim->finished = true;
-    else
+        for (int i = 0; i < NODES_MAX; i++)
+            if (sim->nodes[i].actor.alive)
+                sim_shared_check_end(sim, &sim->nodes[i]);
+    } else
         sim_at(sim, sim->now_us + LOOK_US, look, 0, 0, 0);
 }
 

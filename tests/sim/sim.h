@@ -23,6 +23,7 @@
 #define APPS_MAX 24
 #define APP_JOBS_MAX 4
 #define PROGRAM_FILES 2
+#define APP_SHARED_MAX 3
 #define SLOWNESS_MAX 40
 
 /* What the harness itself does wrong on purpose, to see that the checks notice. */
@@ -192,11 +193,20 @@ struct job {
     uint64_t *order; /* indices, in order of their ends */
     uint64_t pulled, ends;
     uint64_t fed;                  /* of those pulled, in the core's hands */
+    uint32_t shared;               /* inputs that its tasks may use, a bit each */
     uint64_t read, read_told;      /* lazy: taken by the reader; and told to the core */
     uint64_t output_bytes;         /* lazy: of ended tasks, not told as read */
     uint64_t wanted, wanted_bytes; /* lazy: asked for and not yet pulled */
     bool input_ended;
     bool reading; /* a read is set */
+};
+
+/* What an app shares with its pool. */
+struct shared {
+    uint64_t number; /* 0: not yet */
+    struct hash content;
+    uint64_t size;
+    bool told, ended; /* the core knows it; it was unshared, or refused */
 };
 
 /* A client program: one core, one link. */
@@ -219,6 +229,8 @@ struct app {
     struct message *open;
     struct hash files[PROGRAM_FILES];
     uint32_t file_sizes[PROGRAM_FILES];
+    struct shared shared[APP_SHARED_MAX];
+    int shared_count;
     struct job jobs[APP_JOBS_MAX];
     int jobs_count;
     int node; /* nested: where its process is, else -1 */
@@ -276,6 +288,17 @@ struct cached {
     bool complete, open, asked;
 };
 
+/* A content of shared inputs in a node's store, and what processes may map of it. */
+struct stored {
+    struct hash content;
+    uint64_t size;
+    uint64_t have; /* a bit a piece */
+};
+struct mapped {
+    struct id pool;
+    uint64_t number, serial;
+};
+
 struct node {
     struct actor actor;
     struct worker_config config;
@@ -293,6 +316,9 @@ struct node {
     uint32_t slowness;      /* tasks take so many times as long here */
     struct queue processes; /* struct process * */
     struct queue programs;  /* struct cached */
+    bool no_room;           /* no shared input can be stored here */
+    struct queue contents;  /* struct stored */
+    struct queue mapped;    /* struct mapped */
 };
 
 struct node_item {
@@ -325,6 +351,7 @@ struct plan {
     bool speculates; /* some jobs do; in seeds that are even */
     bool slow;       /* some nodes are slow, without being dead */
     bool killer;     /* a task kills its node */
+    bool shares;     /* pools share inputs */
     uint64_t faults_until_us;
 };
 
@@ -424,6 +451,8 @@ void sim_node_end(struct sim *sim, int place, enum worker_event_kind kind);
 void sim_node_push(struct sim *sim, struct node *node, const struct worker_event *event,
                    uint64_t link);
 void sim_node_look(struct sim *sim, struct node *node);
+/* Sends to the coordinator, if there is a link; takes the message over. */
+void sim_node_send(struct sim *sim, struct node *node, struct message **message);
 int sim_node_place(const struct sim *sim, const struct node *node);
 /* The node, unless it is no more. */
 struct node *sim_node_find(struct sim *sim, uint64_t place, uint64_t incarnation);
@@ -468,6 +497,25 @@ void sim_program_fill(struct sim *sim, struct app *app);
 void sim_program_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
 void sim_program_answer_read(struct sim *sim, struct app *app,
                              const struct client_effect *effect);
+
+/* shared.c: shared inputs: who shares what, and the stores of the nodes. ------------- */
+
+void sim_shared_plan(struct sim *sim, struct app *app);
+/* A CLIENT_SHARE or CLIENT_UNSHARE was stepped. */
+void sim_shared_stepped(struct sim *sim, struct app *app,
+                        const struct client_event *event, int result);
+uint32_t sim_shared_usable(const struct app *app); /* a bit each */
+bool sim_shared_apply(
+    struct sim *sim, struct node *node,
+    const struct worker_effect *effect); /* false: it is another one's */
+/* Answers the reading of a piece; false: it is no shared input's. */
+bool sim_shared_answer_read(struct sim *sim, struct app *app,
+                            const struct client_effect *effect);
+/* A task begins: what was shared before its job was opened is there. */
+void sim_shared_check_task(struct sim *sim, const struct node *node,
+                           const struct job *job);
+void sim_shared_check_end(struct sim *sim, const struct node *node); /* nothing is left */
+void sim_shared_fini(struct node *node);
 
 /* app.c: a client program: its life, and what it asks its core for. ------------------ */
 

@@ -223,6 +223,32 @@ static inline uint64_t add_worker(struct script *script, uint8_t id, uint32_t sl
     return link;
 }
 
+/* The same with a key, which is told apart by its number. */
+static inline struct holder make_holder(enum holder_role role, uint8_t number)
+{
+    struct holder holder = {.role = role, .key = {.bytes = {number, 0x4b}}};
+    snprintf(holder.name, sizeof holder.name, "key%d", number);
+    return holder;
+}
+
+static inline void say_as(struct script *script, uint64_t link, enum holder_role role,
+                          uint8_t key, struct message *message)
+{
+    const struct holder holder = make_holder(role, key);
+    struct coordinator_event event = {
+        .kind = COORDINATOR_MESSAGE, .link = link, .message = message, .holder = &holder};
+    assert_int_equal(script_step(script, &event), 0);
+}
+
+static inline uint64_t join_as(struct script *script, enum holder_role role, uint8_t key,
+                               struct message *hello)
+{
+    const uint64_t link = ++script->links;
+    say_as(script, link, role, key, hello);
+    script_take(script, link, MSG_WELCOME);
+    return link;
+}
+
 /* ---------------------------------------------------------------- messages */
 
 static inline struct message *pool_open(uint8_t pool, uint32_t processes)
@@ -510,6 +536,14 @@ static inline struct coordinator_counts script_counts(const struct script *scrip
     return counts;
 }
 
+/* The stand-in for a hash over secret and number. */
+static inline void script_ticket(const struct hash *secret, uint64_t number,
+                                 struct id *ret_ticket)
+{
+    *ret_ticket = make_id((uint8_t)number);
+    ret_ticket->bytes[2] = secret->bytes[0];
+}
+
 /* *state is a script that has begun, and ends with the test. */
 static inline int script_set_up(void **state)
 {
@@ -527,6 +561,7 @@ static inline int script_set_up_keyed(void **state)
     script = (struct script){.links = 0};
     coordinator_config_init(&script.config);
     script.config.pool_id = script_pool_id;
+    script.config.ticket = script_ticket;
     script_begin(&script);
     *state = &script;
     return 0;

@@ -274,29 +274,44 @@ static void the_largest_message_fits(void **state)
 static void who_may_send_what(void **state)
 {
     (void)state;
-    assert_true(message_allowed(MSG_TASKS, 'C'));
-    assert_true(message_allowed(MSG_TASKS, 'K'));
-    assert_false(message_allowed(MSG_TASKS, 'W'));
-    assert_true(message_allowed(MSG_DONE, 'W'));
-    assert_true(message_allowed(MSG_DONE, 'K'));
-    assert_false(message_allowed(MSG_DONE, 'C'));
-    assert_true(message_allowed(MSG_BYE, 'C') && message_allowed(MSG_BYE, 'W'));
-    assert_false(message_allowed(MSG_BYE, 'K'));
-    assert_true(message_allowed(MSG_WELCOME, 'K'));
-    assert_false(message_allowed(MSG_WELCOME, 'C') || message_allowed(MSG_WELCOME, 'W'));
-    assert_true(message_allowed(MSG_RELAY, 'W') && message_allowed(MSG_RELAY, 'K'));
-    assert_false(message_allowed(MSG_RELAY, 'C'));
+    assert_true(message_allowed(MSG_TASKS, 'C', 'K'));
+    assert_true(message_allowed(MSG_TASKS, 'K', 'W'));
+    assert_false(message_allowed(MSG_TASKS, 'W', 'K'));
+    assert_false(message_allowed(MSG_TASKS, 'K', 'C'));
+    assert_true(message_allowed(MSG_DONE, 'W', 'K'));
+    assert_true(message_allowed(MSG_DONE, 'K', 'C'));
+    assert_false(message_allowed(MSG_DONE, 'C', 'K'));
+    assert_true(message_allowed(MSG_BYE, 'C', 'K') && message_allowed(MSG_BYE, 'W', 'K'));
+    assert_false(message_allowed(MSG_BYE, 'K', 'C') ||
+                 message_allowed(MSG_BYE, 'K', 'W'));
+    assert_true(message_allowed(MSG_WELCOME, 'K', 'C'));
+    assert_false(message_allowed(MSG_WELCOME, 'C', 'K') ||
+                 message_allowed(MSG_WELCOME, 'W', 'C'));
+    assert_true(message_allowed(MSG_RELAY, 'W', 'K') &&
+                message_allowed(MSG_RELAY, 'K', 'W'));
+    assert_false(message_allowed(MSG_RELAY, 'C', 'K') ||
+                 message_allowed(MSG_RELAY, 'K', 'C'));
+    assert_true(message_allowed(MSG_HELLO_LANE, 'C', 'W') &&
+                message_allowed(MSG_HELLO_LANE, 'W', 'W'));
+    assert_false(message_allowed(MSG_HELLO_LANE, 'C', 'K') ||
+                 message_allowed(MSG_INTRODUCE, 'C', 'W'));
     for (enum message_kind kind = MESSAGE_NONE + 1; kind < MESSAGE_KINDS; kind++) {
-        assert_false(message_allowed(kind, 0) || message_allowed(kind, 'x'));
-        assert_false(message_allowed(kind, '>') || message_allowed(kind, ' '));
-        assert_true(message_allowed(kind, 'C') || message_allowed(kind, 'K') ||
-                    message_allowed(kind, 'W'));
+        assert_false(message_allowed(kind, 0, 'K') || message_allowed(kind, 'x', 'K'));
+        assert_false(message_allowed(kind, '>', 'K') || message_allowed(kind, ' ', 'C'));
+        assert_false(message_allowed(kind, 'C', 0) || message_allowed(kind, 'C', '>'));
+        bool sent = false;
+        for (const char *from = "CKW"; *from; from++)
+            for (const char *to = "CKW"; *to; to++)
+                sent |= message_allowed(kind, *from, *to);
+        assert_true(sent);
     }
-    for (const char *role = "CKW"; *role; role++) {
-        assert_true(message_allowed(MSG_PART, *role));
-        assert_true(message_allowed(MSG_HEARTBEAT, *role));
-        assert_false(message_allowed(MESSAGE_NONE, *role));
-        assert_false(message_allowed(MESSAGE_KINDS, *role));
+    static const char *const links[] = {"CK", "KC", "WK", "KW", "CW", "WC", "WW"};
+    for (size_t i = 0; i < sizeof links / sizeof links[0]; i++) {
+        const char from = links[i][0], to = links[i][1];
+        assert_true(message_allowed(MSG_PART, from, to));
+        assert_true(message_allowed(MSG_HEARTBEAT, from, to));
+        assert_false(message_allowed(MESSAGE_NONE, from, to));
+        assert_false(message_allowed(MESSAGE_KINDS, from, to));
     }
 }
 

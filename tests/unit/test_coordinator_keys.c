@@ -3,31 +3,6 @@
  * test_coordinator_keys.c: what each role's key may do, and whose a pool is. */
 #include "tests/unit/coordinator_script.h"
 
-static struct holder make_holder(enum holder_role role, uint8_t number)
-{
-    struct holder holder = {.role = role, .key = {.bytes = {number, 0x4b}}};
-    snprintf(holder.name, sizeof holder.name, "key%d", number);
-    return holder;
-}
-
-static void say_as(struct script *script, uint64_t link, enum holder_role role,
-                   uint8_t key, struct message *message)
-{
-    const struct holder holder = make_holder(role, key);
-    struct coordinator_event event = {
-        .kind = COORDINATOR_MESSAGE, .link = link, .message = message, .holder = &holder};
-    assert_int_equal(script_step(script, &event), 0);
-}
-
-static uint64_t join_as(struct script *script, enum holder_role role, uint8_t key,
-                        struct message *hello)
-{
-    const uint64_t link = ++script->links;
-    say_as(script, link, role, key, hello);
-    script_take(script, link, MSG_WELCOME);
-    return link;
-}
-
 static void refused_as(struct script *script, enum holder_role role,
                        struct message *hello)
 {

@@ -4,25 +4,6 @@
  * may see what, and that what was asked for is forgotten with either end. */
 #include "tests/unit/coordinator_script.h"
 
-static struct holder make_holder(enum holder_role role, uint8_t number)
-{
-    struct holder holder = {.role = role, .key = {.bytes = {number, 0x4b}}};
-    snprintf(holder.name, sizeof holder.name, "key%d", number);
-    return holder;
-}
-
-static uint64_t join_as(struct script *script, enum holder_role role, uint8_t key,
-                        struct message *hello)
-{
-    const struct holder holder = make_holder(role, key);
-    const uint64_t link = ++script->links;
-    struct coordinator_event event = {
-        .kind = COORDINATOR_MESSAGE, .link = link, .message = hello, .holder = &holder};
-    assert_int_equal(script_step(script, &event), 0);
-    script_take(script, link, MSG_WELCOME);
-    return link;
-}
-
 /* pool 0: any. */
 static struct message *logs_get(const char *node, uint8_t pool)
 {

@@ -7,7 +7,7 @@
 #include "tests/unit/coordinator_script.h"
 
 #define LOG_BYTES (1 << 20)
-#define KINDS 6
+#define KINDS 9
 
 struct run {
     struct script script;
@@ -18,13 +18,15 @@ struct run {
     size_t log_size;
     uint64_t told[KINDS]; /* messages, see note() */
     uint64_t tasks;
+    struct id ticket; /* of the last INTRODUCE */
 };
 
 static void note(struct run *run, const struct coordinator_effect *effect)
 {
     char line[2048];
     static const enum message_kind kinds[KINDS] = {
-        MSG_TASKS, MSG_DONE, MSG_LOST, MSG_JOB_CLOSE, MSG_POOL_CLOSED, MSG_POOL_CLOSE};
+        MSG_TASKS,      MSG_DONE,      MSG_LOST,       MSG_JOB_CLOSE, MSG_POOL_CLOSED,
+        MSG_POOL_CLOSE, MSG_INTRODUCE, MSG_INTRODUCED, MSG_WITHDRAW};
     if (effect->kind == COORDINATOR_DROP)
         snprintf(line, sizeof line, "drop %d %s", effect->code, effect->text);
     else
@@ -38,6 +40,8 @@ static void note(struct run *run, const struct coordinator_effect *effect)
         return;
     for (int i = 0; i < KINDS; i++)
         run->told[i] += effect->message->kind == kinds[i];
+    if (effect->message->kind == MSG_INTRODUCE)
+        run->ticket = effect->message->introduce.ticket;
     if (effect->message->kind == MSG_TASKS)
         run->tasks += tasks_in(effect->message);
 }
@@ -201,6 +205,30 @@ static void play_work(struct run *run)
     flush(run);
 }
 
+/* Not who is introduced to whom, which test_coordinator_lane.c tells. */
+static void play_lanes(struct run *run)
+{
+    struct script *script = &run->script;
+    struct message *worker = hello_worker(script, 14, 1), *client = hello_client(5);
+    snprintf(worker->hello_worker.lanes, sizeof worker->hello_worker.lanes, "tcp://a:1");
+    client->hello_client.lanes = true;
+    say(run, 11, worker);
+    say(run, 12, client);
+    say(run, 12, pool_open(5, 3));
+    flush(run);
+    struct message *expected = message_create(MSG_EXPECTED);
+    expected->expected.ticket = run->ticket;
+    say(run, 11, expected);
+    struct message *lane = message_create(MSG_LANE);
+    lane->lane.ticket = run->ticket;
+    lane->lane.up = true;
+    say(run, 12, lane);
+    flush(run);
+    down(run, 11);
+    down(run, 12);
+    flush(run);
+}
+
 static void play_ends(struct run *run)
 {
     struct script *script = &run->script;
@@ -229,9 +257,12 @@ static void play(struct run *run, size_t fail_after)
 {
     *run = (struct run){.fail_after = fail_after};
     run->log = mem_alloc(LOG_BYTES);
+    coordinator_config_init(&run->script.config);
+    run->script.config.ticket = script_ticket;
     script_begin(&run->script);
     play_restart(run);
     play_work(run);
+    play_lanes(run);
     play_ends(run);
     const struct coordinator_counts counts = script_counts(&run->script);
     assert_int_equal(counts.workers + counts.clients + counts.pools + counts.jobs, 0);

@@ -178,6 +178,16 @@ static void attack_relay_total(void)
     send(CHANNEL_RELAY, sizeof *relay);
 }
 
+/* Asks for a shared input, not quite; or for many, and takes no answer. */
+static void attack_shared(int attack)
+{
+    for (int i = 0; i < (attack == 0 ? 1 : 10000); i++) {
+        struct channel_shared *asked = process_reserve(self_of(), sizeof *asked);
+        asked->number = 7;
+        send(CHANNEL_SHARED, attack == 0 ? 4 : sizeof *asked);
+    }
+}
+
 /* Input: what to attack, and how. Then it waits for what it has coming. */
 static int attack(farpool_task *task)
 {
@@ -189,6 +199,8 @@ static int attack(farpool_task *task)
         attack_failed(task, input[1]);
     else if (input[0] == 'r')
         attack_ring(input[1]);
+    else if (input[0] == 's')
+        attack_shared(input[1]);
     else if (input[0] == 'l' && input[1] == 5)
         attack_relay_total();
     else if (input[0] == 'l')
@@ -252,7 +264,7 @@ static void every_attack_is_caught(void **state)
     static const struct {
         char kind;
         int count;
-    } kinds[] = {{'d', 15}, {'f', 5}, {'r', 10}, {'l', 6}};
+    } kinds[] = {{'d', 15}, {'f', 5}, {'r', 10}, {'l', 6}, {'s', 2}};
     uint64_t process = 2;
     struct fixture fixture;
     (void)state;

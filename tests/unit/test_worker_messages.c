@@ -51,7 +51,7 @@ static void kinds_it_never_should(void **state)
     static const enum message_kind kinds[] = {
         MSG_HELLO_CLIENT, MSG_HELLO_WORKER, MSG_WELCOME,    MSG_BYE,
         MSG_DONE,         MSG_FAILED,       MSG_RETURNED,   MSG_HELD,
-        MSG_LOAD,         MSG_ANSWER,       MSG_FETCH,      MSG_POOL_CLOSED,
+        MSG_LOAD,         MSG_ANSWER,       MSG_PULLED,     MSG_POOL_CLOSED,
         MSG_STATUS,       MSG_LOST,         MSG_JOB_STATE,  MSG_POOL_FAILED,
         MSG_POOL_STATE,   MSG_STATUS_GET,   MSG_CANCEL_JOB, MSG_DRAIN_NODE,
         MSG_LOGS};

@@ -151,7 +151,10 @@ FAKE void fake_collect(struct fake *f)
             struct frames frames;
             assert_int_equal(message_encode(effect->message, &frames), 0);
             frames_fini(&frames);
-            assert_true(message_allowed(effect->message->kind, 'W'));
+            const enum message_kind kind = effect->message->kind;
+            assert_true(effect->lane == 0 ? message_allowed(kind, 'W', 'K')
+                                          : message_allowed(kind, 'W', 'C') ||
+                                                message_allowed(kind, 'W', 'W'));
             assert_true(f->sent_count < FAKE_LOG);
             f->sent[f->sent_count++] = effect->message;
             effect->message = NULL;
