@@ -44,6 +44,7 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     core->config.body_bytes_max = smaller(config->body_bytes_max, BODY_BYTES_MAX);
     core->started_ms = core->now_ms = core->state_ms = now_ms;
     core->retry_ms = core->recall_ms = core->twin_ms = core->watch_ms = UINT64_MAX;
+    core->spread_ms = UINT64_MAX;
     TAILQ_INIT(&core->heard);
     TAILQ_INIT(&core->spoke);
     TAILQ_INIT(&core->dropped);
@@ -167,6 +168,7 @@ uint64_t coordinator_core_deadline(const struct coordinator_core *core)
     const uint64_t links = smaller(klink_deadline(core), core->retry_ms);
     uint64_t waits = smaller(ksettle_deadline(core), krecall_deadline(core));
     waits = smaller(smaller(waits, ktwin_deadline(core)), kwatch_deadline(core));
+    waits = smaller(waits, kspread_deadline(core));
     const uint64_t tells = smaller(kstate_deadline(core), klogs_deadline(core));
     return smaller(smaller(links, waits), tells);
 }

@@ -266,6 +266,7 @@ struct kpull {
     uint32_t piece;
     struct holding *source; /* NULL: the client, unless */
     bool again;             /* its source has gone, and it is to be asked elsewhere */
+    bool relayed;           /* from another worker, through here */
 };
 
 /* A shared input on a worker. */
@@ -280,6 +281,7 @@ struct holding {
     uint32_t pulls_count, client_pulls; /* client_pulls: those of the client */
     uint32_t given;                     /* pulls of others from here */
     uint64_t client_turn;               /* when it was last given one of the client's */
+    uint64_t busy_ms;                   /* when something was last asked for, or came */
     bool distrusted;                    /* nobody is sent to it */
     bool linked;                        /* lanes to others are wanted, or were */
     TAILQ_ENTRY(holding) entry;
@@ -304,10 +306,10 @@ struct shared {
     uint32_t *order;       /* pieces, as they first came to a worker */
     uint32_t ordered;      /* how many */
     uint32_t fresh;        /* those before it are at a worker, or under way to one */
-    uint32_t client_pulls;
+    uint32_t passing;      /* pieces under way that pass here */
     uint64_t client_turn;
     uint64_t pace_ms;         /* when the present stretch of time began, */
-    uint32_t came, came_last; /* and pieces of the client that came in it and the last */
+    uint32_t came, came_last; /* and such pieces that came in it and the last */
     struct kholding_list holdings;
     struct holding *source_next; /* where to look for a source first; NULL: anywhere */
     bool touched;                /* in core->spreading: something may be pulled */
@@ -582,6 +584,7 @@ struct coordinator_core {
     struct kpool_list matching, dirty_pools, uneven;
     struct kmember_list announced;
     struct kshared_list spreading;
+    uint64_t spread_ms; /* when to look at all for who has waited for long; UINT64_MAX */
     struct kplacement_list batches;
     struct kjob_list dirty_jobs;
     struct kwish_list wishes; /* the oldest first */
@@ -789,6 +792,7 @@ void kspread_give_up(struct coordinator_core *core, struct holding *holding);
 void kspread_leave(struct coordinator_core *core, struct holding *holding);
 void kspread_touch(struct coordinator_core *core, struct shared *shared);
 int kspread_flush(struct coordinator_core *core);
+uint64_t kspread_deadline(const struct coordinator_core *core);
 void kspread_check(const struct shared *shared);
 
 /* core_job.c */

@@ -16,18 +16,20 @@
 
 #include <string.h>
 
-/* Of the client: so many at least, and as many more as came in PACE_MS. So a fast link is
+/* That pass here, of the client or from one worker to another: so many at least, and as
+ * many more as came in PACE_MS. So a fast link is
  * never idle, and on a slow one what is to be said is not behind much else. */
-#define CLIENT_PULLS_LEAST 4
-#define CLIENT_PULLS_MAX 24
+#define PASSING_LEAST 4
+#define PASSING_MAX 24
 #define PACE_MS 500
 #define CLIENT_PULLS_EACH 8 /* of those to one worker */
 #define PEER_PULLS_MAX 8    /* to one worker, from others */
 #define GIVEN_MAX 6         /* of one worker, which sends them while it is told of more */
 #define PIECES_LOOK 64      /* pieces looked at for one pull */
 #define SOURCES_LOOK 64     /* and holdings for one piece */
-#define LANES_EACH 8   /* others that a worker is introduced to, who came before it */
-#define LANES_PIECES 4 /* less is not worth a lane */
+#define LANES_EACH 8 /* others that a worker is introduced to, who came before it */
+#define RELAY_AFTER_MS 2000 /* that a worker's lanes bring nothing */
+#define LANES_PIECES 4      /* less is not worth a lane */
 
 static bool has(const struct holding *holding, uint32_t piece)
 {
@@ -88,15 +90,22 @@ static void add_piece(struct holding *holding, uint32_t piece)
         add_copy(holding->shared, piece);
 }
 
+static bool passes_here(const struct kpull *pull)
+{
+    return !pull->again && (!pull->source || pull->relayed);
+}
+
 /* Ends a pull, however it went. */
-static void end_pull(struct holding *holding, uint32_t place)
+static void end_pull(const struct coordinator_core *core, struct holding *holding,
+                     uint32_t place)
 {
     struct kpull *pull = &holding->pulls[place];
+    struct shared *shared = holding->shared;
+    holding->busy_ms = core->now_ms;
+    shared->passing -= passes_here(pull);
     if (pull->source) {
         pull->source->given--;
     } else if (!pull->again) {
-        struct shared *shared = holding->shared;
-        shared->client_pulls--;
         holding->client_pulls--;
         shared->spread[pull->piece].asked = false;
         if (shared->spread[pull->piece].copies == 0 && pull->piece < shared->fresh)
@@ -113,10 +122,13 @@ static void end_pulls_from(struct holding *source)
     if (source->given == 0)
         return;
     TAILQ_FOREACH (holding, &source->shared->holdings, entry)
-        for (uint32_t place = 0; place < holding->pulls_count; place++)
-            if (holding->pulls[place].source == source)
-                holding->pulls[place] =
-                    (struct kpull){.piece = holding->pulls[place].piece, .again = true};
+        for (uint32_t place = 0; place < holding->pulls_count; place++) {
+            struct kpull *pull = &holding->pulls[place];
+            if (pull->source != source)
+                continue;
+            source->shared->passing -= passes_here(pull);
+            *pull = (struct kpull){.piece = pull->piece, .again = true};
+        }
     source->given = 0;
 }
 
@@ -136,7 +148,7 @@ static void distrust(struct holding *holding)
 void kspread_leave(struct coordinator_core *core, struct holding *holding)
 {
     while (holding->pulls_count > 0)
-        end_pull(holding, 0);
+        end_pull(core, holding, 0);
     distrust(holding);
     if (holding->shared->source_next == holding)
         holding->shared->source_next = NULL;
@@ -185,9 +197,8 @@ void kspread_pulled(struct coordinator_core *core, struct holding *holding,
     struct holding *source = holding->pulls[place].source;
     if (code == 0)
         add_piece(holding, piece);
-    if (code == 0 && !source)
-        holding->shared->came++;
-    end_pull(holding, place);
+    holding->shared->came += code == 0 && passes_here(&holding->pulls[place]);
+    end_pull(core, holding, place);
     if (code != 0 && source)
         distrust(source);
     look_whether_whole(holding);
@@ -195,6 +206,11 @@ void kspread_pulled(struct coordinator_core *core, struct holding *holding,
 }
 
 /* --------------------------------------------------------------- what next */
+
+static bool has_lane(const struct holding *a, const struct holding *b)
+{
+    return klane_is_up(a->member->worker, b->member->worker, a->shared->pool);
+}
 
 /* The pull at that place, with its message. */
 static int send_pull(struct coordinator_core *core, struct holding *holding,
@@ -211,12 +227,15 @@ static int send_pull(struct coordinator_core *core, struct holding *holding,
     }
     if (ksend(core, holding->member->worker->link, &message))
         return FARPOOL_ENOMEM;
-    holding->pulls[place] = (struct kpull){.piece = piece, .source = source};
+    struct kpull *pull = &holding->pulls[place];
+    *pull = (struct kpull){.piece = piece, .source = source};
+    pull->relayed = source && !has_lane(holding, source);
+    shared->passing += passes_here(pull);
+    holding->busy_ms = core->now_ms;
     if (source) {
         source->given++;
     } else {
         shared->spread[piece].asked = true;
-        shared->client_pulls++;
         holding->client_pulls++;
         holding->client_turn = ++shared->client_turn;
     }
@@ -267,16 +286,16 @@ static void keep_pace(const struct coordinator_core *core, struct shared *shared
     shared->pace_ms = core->now_ms;
 }
 
-static uint32_t client_window(const struct shared *shared)
+static uint32_t window(const struct shared *shared)
 {
     const uint64_t came = larger(shared->came, shared->came_last);
-    return (uint32_t)smaller(CLIENT_PULLS_LEAST + came, CLIENT_PULLS_MAX);
+    return (uint32_t)smaller(PASSING_LEAST + came, PASSING_MAX);
 }
 
 static bool wants_from_client(const struct shared *shared)
 {
     const struct holding *holding;
-    if (shared->client_pulls >= client_window(shared))
+    if (shared->passing >= window(shared))
         return false;
     TAILQ_FOREACH (holding, &shared->holdings, entry)
         if (may_pull_from_client(holding))
@@ -304,24 +323,33 @@ static int pull_from_client(struct coordinator_core *core, struct shared *shared
     return 0;
 }
 
-static bool has_lane(const struct holding *a, const struct holding *b)
+/* Nothing is under way to it. */
+static bool is_idle(const struct holding *holding)
 {
-    return klane_is_up(a->member->worker, b->member->worker, a->shared->pool);
+    for (uint32_t place = 0; place < holding->pulls_count; place++)
+        if (!holding->pulls[place].again)
+            return false;
+    return true;
 }
 
-/* Whether it may be given pieces through the coordinator too. */
-static bool may_relay(const struct holding *holding)
+/* Whether it may be given pieces of other workers through here. */
+static bool may_relay(const struct coordinator_core *core, const struct holding *holding)
 {
-    return holding->pulls_count == 0 ||
-           !klane_is_any(holding->member->worker, holding->shared->pool);
+    if (holding->shared->passing >= window(holding->shared))
+        return false;
+    if (!klane_is_any(holding->member->worker, holding->shared->pool))
+        return true;
+    return is_idle(holding) &&
+           core->now_ms >= add_saturated(holding->busy_ms, RELAY_AFTER_MS);
 }
 
 /* The source with the least to do; not the same ones are looked at each time. */
-static struct holding *find_source(const struct holding *holding, uint32_t piece)
+static struct holding *find_source(const struct coordinator_core *core,
+                                   const struct holding *holding, uint32_t piece)
 {
     struct shared *shared = holding->shared;
     struct holding *best = NULL, *source = shared->source_next;
-    const bool relay = may_relay(holding);
+    const bool relay = may_relay(core, holding);
     for (int look = 0; look < SOURCES_LOOK; look++) {
         if (!source)
             source = TAILQ_FIRST(&shared->holdings);
@@ -350,7 +378,7 @@ static int pull_from_peer(struct coordinator_core *core, struct holding *holding
         const uint32_t piece = shared->order[at];
         if (has(holding, piece) || find_pull(holding, piece) < holding->pulls_count)
             continue;
-        struct holding *source = find_source(holding, piece);
+        struct holding *source = find_source(core, holding, piece);
         if (!source)
             continue;
         *pulled = true;
@@ -369,7 +397,8 @@ static int pull_again(struct coordinator_core *core, struct holding *holding)
         struct holding *source = NULL;
         if (!holding->pulls[place].again)
             continue;
-        if (spread->copies ? !(source = find_source(holding, piece)) : spread->asked)
+        if (spread->copies ? !(source = find_source(core, holding, piece))
+                           : spread->asked)
             continue;
         if (send_pull(core, holding, place, piece, source))
             return FARPOOL_ENOMEM;
@@ -407,6 +436,17 @@ static int want_lanes(struct coordinator_core *core, struct holding *holding)
     return 0;
 }
 
+/* Who has nothing under way is looked at again, also if nothing else happens. */
+static void look_later(struct coordinator_core *core, const struct holding *holding)
+{
+    if (holding->state != HOLDING_FILLING || !is_idle(holding))
+        return;
+    const uint64_t at_ms = add_saturated(holding->busy_ms, RELAY_AFTER_MS);
+    const uint64_t later_ms =
+        at_ms > core->now_ms ? at_ms : add_saturated(core->now_ms, RELAY_AFTER_MS);
+    core->spread_ms = smaller(core->spread_ms, later_ms);
+}
+
 static int spread(struct coordinator_core *core, struct shared *shared)
 {
     struct holding *holding;
@@ -418,12 +458,25 @@ static int spread(struct coordinator_core *core, struct shared *shared)
     TAILQ_FOREACH (holding, &shared->holdings, entry)
         if (pull_from_peers(core, holding))
             return FARPOOL_ENOMEM;
+    TAILQ_FOREACH (holding, &shared->holdings, entry)
+        look_later(core, holding);
     return 0;
+}
+
+uint64_t kspread_deadline(const struct coordinator_core *core)
+{
+    return core->spread_ms;
 }
 
 int kspread_flush(struct coordinator_core *core)
 {
     struct shared *shared;
+    struct pool *pool;
+    if (core->now_ms >= core->spread_ms) {
+        core->spread_ms = UINT64_MAX;
+        TAILQ_FOREACH (pool, &core->opened, entry)
+            kshared_touch(core, pool);
+    }
     while ((shared = TAILQ_FIRST(&core->spreading))) {
         if (spread(core, shared))
             return FARPOOL_ENOMEM;
@@ -435,7 +488,7 @@ int kspread_flush(struct coordinator_core *core)
 
 /* --------------------------------------------------------------- invariants */
 
-static void check_holding(const struct holding *holding, uint32_t *client_pulls)
+static void check_holding(const struct holding *holding, uint32_t *passing)
 {
     const struct shared *shared = holding->shared;
     const struct holding *other;
@@ -452,21 +505,21 @@ static void check_holding(const struct holding *holding, uint32_t *client_pulls)
         const struct kpull *pull = &holding->pulls[i];
         const bool client = !pull->source && !pull->again;
         mine += client;
+        *passing += passes_here(pull);
         assert(holding->state == HOLDING_FILLING || holding->state == HOLDING_WHOLE);
         assert(find_pull(holding, pull->piece) == i && !(pull->source && pull->again));
         assert(!client || shared->spread[pull->piece].asked);
     }
     assert(mine == holding->client_pulls && holding->pulls_count <= SHARED_PULLS_MAX);
-    *client_pulls += mine;
 }
 
 void kspread_check(const struct shared *shared)
 {
     const struct holding *holding;
-    uint32_t client_pulls = 0;
+    uint32_t passing = 0;
     TAILQ_FOREACH (holding, &shared->holdings, entry)
-        check_holding(holding, &client_pulls);
-    assert(client_pulls == shared->client_pulls);
+        check_holding(holding, &passing);
+    assert(passing == shared->passing);
     for (uint32_t piece = 0; piece < shared->pieces; piece++) {
         const struct spread *spread = &shared->spread[piece];
         uint32_t copies = 0;
