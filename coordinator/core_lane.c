@@ -51,6 +51,7 @@ static void destroy(struct coordinator_core *core, struct lane *lane)
     TAILQ_REMOVE(&lane->host->hosted, lane, host_entry);
     TAILQ_REMOVE(&lane->pool->lanes, lane, pool_entry);
     lane->host->hosted_count--;
+    /* The table is there as long as a lane is. NOLINTNEXTLINE(*-core.NullDereference) */
     HASH_DEL(core->lanes, lane);
     mem_free(lane);
 }

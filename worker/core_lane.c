@@ -325,6 +325,11 @@ static int welcome(struct worker_core *core, struct lane *lane,
         end(core, lane, "another worker answers there");
         return 0;
     }
+    if (message->welcome_lane.heartbeat_ms == 0 ||
+        message->welcome_lane.silence_ms == 0) {
+        end(core, lane, "WELCOME_LANE without its times");
+        return 0;
+    }
     if (core->link == LINK_UP && say_lane(core, &lane->ticket, true, "") != 0)
         return FARPOOL_ENOMEM;
     move(core, lane, LANE_UP);

@@ -415,6 +415,21 @@ static void another_answers(void **state)
     assert_told_down(f, "another worker answers there");
 }
 
+/* Else it would send heartbeats without end. */
+static void an_answer_has_its_times(void **state)
+{
+    struct fake *f = *state;
+    fake_start(f, 2);
+    introduced(f, 1, 1);
+    const uint64_t lane = fake_effect(f, WORKER_DIAL, 0)->lane;
+    link_event(f, WORKER_LINK_UP, lane);
+    struct message *welcome = message_create(MSG_WELCOME_LANE);
+    welcome->welcome_lane.worker = fake_id(0x66);
+    welcome->welcome_lane.silence_ms = 5000;
+    say(f, lane, NULL, welcome);
+    assert_told_down(f, "WELCOME_LANE without its times");
+}
+
 static void what_was_dialled_breaks(void **state)
 {
     struct fake *f = *state;
@@ -522,6 +537,7 @@ int main(void)
         FAKE_TEST(nobody_answers),
         FAKE_TEST(the_host_refuses),
         FAKE_TEST(another_answers),
+        FAKE_TEST(an_answer_has_its_times),
         FAKE_TEST(what_was_dialled_breaks),
         FAKE_TEST(what_was_dialled_is_withdrawn),
         FAKE_TEST(cannot_dial_for_a_pool_that_is_not_here),
