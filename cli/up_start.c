@@ -31,6 +31,8 @@ static void start_words(const struct up_session *session, const struct up_host *
     cli_words_add(words, "%s", session->worker->hash);
     cli_words_add(words, "%s.%s", session->state->name, host->node);
     cli_words_add(words, "%s", session->state->id);
+    if (host->tunnel.pid)
+        cli_words_add(words, "--lanes=none"); /* nobody here could dial it */
     for (size_t i = 0; i < options->worker_options.count; i++)
         cli_words_add(words, "%s", options->worker_options.items[i]);
     cli_words_add(words, "--coordinator=%s", address);

@@ -51,6 +51,7 @@ static void destroy(struct coordinator_core *core, struct lane *lane)
     TAILQ_REMOVE(&lane->host->hosted, lane, host_entry);
     TAILQ_REMOVE(&lane->pool->lanes, lane, pool_entry);
     lane->host->hosted_count--;
+    /* The table is there as long as a lane is. NOLINTNEXTLINE(*-core.NullDereference) */
     HASH_DEL(core->lanes, lane);
     mem_free(lane);
 }
@@ -191,11 +192,10 @@ static int withdraw(struct coordinator_core *core, const struct lane *lane,
     return ksend(core, link, &message);
 }
 
-int klane_told(struct coordinator_core *core, const struct link *link,
-               const struct message *told)
+static int told_by_dialer(struct coordinator_core *core, struct lane *lane,
+                          const struct message *told)
 {
-    struct lane *lane = find_ticket(core, &told->lane.ticket);
-    if (!lane || lane->dialer != link || lane->state < LANE_OFFERED)
+    if (lane->state < LANE_OFFERED)
         return 0;
     if (lane->dialer->worker)
         kshared_touch(core, lane->pool);
@@ -207,6 +207,19 @@ int klane_told(struct coordinator_core *core, const struct link *link,
     if (withdraw(core, lane, lane->host->link, told->lane.text))
         return FARPOOL_ENOMEM;
     destroy(core, lane);
+    return 0;
+}
+
+int klane_told(struct coordinator_core *core, const struct link *link,
+               const struct message *told)
+{
+    struct lane *lane = find_ticket(core, &told->lane.ticket);
+    if (!lane)
+        return 0;
+    if (lane->dialer == link)
+        return told_by_dialer(core, lane, told);
+    if (lane->host->link == link && lane->state == LANE_ASKED && !told->lane.up)
+        destroy(core, lane); /* it lets nobody in */
     return 0;
 }
 

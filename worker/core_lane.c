@@ -156,9 +156,28 @@ void worker_lanes_welcomed(struct worker_core *core)
 
 /* -------------------------------------------------- what the coordinator says */
 
-static bool is_full(const struct worker_core *core)
+static int say_lane(struct worker_core *core, const struct id *ticket, bool up,
+                    const char *text)
 {
-    return core->lanes_count >= core->config.lanes_max || core->state != CORE_WORKING;
+    struct message *message = worker_message(core, MSG_LANE);
+    if (message == NULL)
+        return FARPOOL_ENOMEM;
+    message->lane.ticket = *ticket;
+    message->lane.up = up;
+    snprintf(message->lane.text, sizeof message->lane.text, "%s", text);
+    worker_send(core, message);
+    return 0;
+}
+
+/* Why there can be no lane for a pool; NULL: there can. */
+static const char *hindrance(const struct worker_core *core, const struct pool *pool)
+{
+    if (pool == NULL || pool->state != POOL_OPEN)
+        return "the pool is not open there";
+    if (core->state != CORE_WORKING)
+        return "the worker drains";
+    return core->lanes_count < core->config.lanes_max ? NULL
+                                                      : "the worker has lanes enough";
 }
 
 static int say_expected(struct worker_core *core, const struct id *ticket)
@@ -174,9 +193,11 @@ static int say_expected(struct worker_core *core, const struct id *ticket)
 int worker_introduce(struct worker_core *core, const struct message *message)
 {
     struct pool *pool = worker_pool_find(core, &message->introduce.pool);
-    if (pool == NULL || pool->state != POOL_OPEN || is_full(core) ||
-        find_ticket(core, &message->introduce.ticket) != NULL)
-        return 0; /* nobody is told to come */
+    const char *why = hindrance(core, pool);
+    if (find_ticket(core, &message->introduce.ticket) != NULL)
+        return 0;
+    if (why != NULL)
+        return say_lane(core, &message->introduce.ticket, false, why);
     if (worker_reserve(core, 1) != 0)
         return FARPOOL_ENOMEM;
     struct lane *lane =
@@ -190,19 +211,6 @@ int worker_introduce(struct worker_core *core, const struct message *message)
     lane->peer = message->introduce.peer;
     lane->worker = message->introduce.worker;
     lane->key = message->introduce.key;
-    return 0;
-}
-
-static int say_lane(struct worker_core *core, const struct id *ticket, bool up,
-                    const char *text)
-{
-    struct message *message = worker_message(core, MSG_LANE);
-    if (message == NULL)
-        return FARPOOL_ENOMEM;
-    message->lane.ticket = *ticket;
-    message->lane.up = up;
-    snprintf(message->lane.text, sizeof message->lane.text, "%s", text);
-    worker_send(core, message);
     return 0;
 }
 
@@ -221,10 +229,11 @@ int worker_introduced(struct worker_core *core, const struct message *message)
     struct pool *pool = worker_pool_find(core, &message->introduced.pool);
     if (find_ticket(core, ticket) != NULL)
         return 0;
-    if (pool == NULL || pool->state != POOL_OPEN)
-        return say_lane(core, ticket, false, "the pool is not open here");
-    if (is_full(core) || dialled_lanes(core) >= WORKER_DIALS_MAX)
-        return say_lane(core, ticket, false, "this worker has dialled enough others");
+    const char *why = hindrance(core, pool);
+    if (why == NULL && dialled_lanes(core) >= WORKER_DIALS_MAX)
+        why = "the worker has dialled others enough";
+    if (why != NULL)
+        return say_lane(core, ticket, false, why);
     if (worker_reserve(core, 1) != 0)
         return FARPOOL_ENOMEM;
     struct lane *lane = create(core, ticket, pool, message->introduced.wait_ms);
@@ -315,6 +324,11 @@ static int welcome(struct worker_core *core, struct lane *lane,
 {
     if (!id_equal(&lane->peer, &message->welcome_lane.worker)) {
         end(core, lane, "another worker answers there");
+        return 0;
+    }
+    if (message->welcome_lane.heartbeat_ms == 0 ||
+        message->welcome_lane.silence_ms == 0) {
+        end(core, lane, "WELCOME_LANE without its times");
         return 0;
     }
     if (core->link == LINK_UP && say_lane(core, &lane->ticket, true, "") != 0)

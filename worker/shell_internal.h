@@ -75,7 +75,8 @@ struct lanes {
     struct net_keys keys; /* this worker's pair, for who dials it and whom it dials */
     struct net *listener; /* NULL: not open */
     bool failed;          /* and will not be, which the log has told */
-    char address[ADDRESS_MAX + 1]; /* where others may dial */
+    uint64_t refusals, refusals_ms; /* logged in this second, which ends then */
+    char address[ADDRESS_MAX + 1];  /* where others may dial */
     struct dial_list dials;
 };
 

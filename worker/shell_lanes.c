@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define LOOPBACK "tcp://127.0.0.1"
+#define REFUSALS_LOGGED_MAX 20 /* a second */
 
 void shell_lanes_keys(struct shell *shell, const struct net_keys *keys)
 {
@@ -29,6 +30,23 @@ static bool authorize(void *user, const struct hash *key, struct holder *ret_hol
 {
     const struct shell *shell = user;
     return worker_core_expects(shell->core, key, ret_holder);
+}
+
+/* Strangers can dial as often as they like. */
+static void refused(void *user, const struct hash *key, const char *reason)
+{
+    struct shell *shell = user;
+    struct lanes *lanes = &shell->lanes;
+    char text[KEY_TEXT_SIZE] = "none";
+    if (shell->now_ms >= lanes->refusals_ms) {
+        lanes->refusals_ms = shell->now_ms + 1000;
+        lanes->refusals = 0;
+    }
+    if (lanes->refusals++ >= REFUSALS_LOGGED_MAX)
+        return;
+    if (key != NULL)
+        key_text(key, text);
+    log_event(LOG_WARNING, "key-refused", "key=\"%s\" reason=\"%s\"", text, reason);
 }
 
 /* "tcp://10.0.0.7:41003": the port is the listener's, the host where it is reached. */
@@ -50,6 +68,7 @@ static int listen_at(struct shell *shell, const char *address, farpool_error *er
     struct lanes *lanes = &shell->lanes;
     struct net_keys keys = lanes->keys;
     keys.authorize = authorize;
+    keys.refused = refused;
     keys.user = shell;
     const struct net_config config = {.address = address,
                                       .keys = lanes->keyed ? &keys : NULL,
@@ -102,12 +121,17 @@ static void step_up(struct shell *shell, uint64_t lane)
     shell_step(shell, &event);
 }
 
+static void tell_end(uint64_t lane, const char *text)
+{
+    log_event(LOG_DEBUG, "lane-down", "lane=%llx reason=\"%s\"", (unsigned long long)lane,
+              text);
+}
+
 static void step_down(struct shell *shell, uint64_t lane, const char *text)
 {
     struct worker_event event = {
         .kind = WORKER_LINK_DOWN, .now_ms = shell->now_ms, .lane = lane, .text = text};
-    log_event(LOG_INFO, "lane-down", "lane=%llx reason=\"%s\"", (unsigned long long)lane,
-              text);
+    tell_end(lane, text);
     shell_step(shell, &event);
 }
 
@@ -120,9 +144,6 @@ static void step_message(struct shell *shell, uint64_t lane, struct net_event *e
                                  .key =
                                      event->holder != NULL ? &event->holder->key : NULL};
     shell_trace("received", event->message);
-    if (event->message->kind == MSG_HELLO_LANE)
-        log_event(LOG_INFO, "lane-up", "lane=%llx peer=%s", (unsigned long long)lane,
-                  event->message->hello_lane.worker ? "worker" : "client");
     shell_step(shell, &heard);
     event->message = heard.message;
 }
@@ -186,6 +207,8 @@ static struct dial *find_dial(const struct shell *shell, uint64_t lane)
 void shell_lanes_send(struct shell *shell, uint64_t lane, struct message **message)
 {
     const struct dial *dial = find_dial(shell, lane);
+    if ((*message)->kind == MSG_WELCOME_LANE)
+        log_event(LOG_DEBUG, "lane-up", "lane=%llx", (unsigned long long)lane);
     if ((lane & WORKER_LANE_DIALLED) == 0)
         net_send(shell->lanes.listener, lane, message);
     else if (dial != NULL)
@@ -230,8 +253,7 @@ void shell_lanes_dial(struct shell *shell, const struct worker_effect *effect)
 void shell_lanes_hang_up(struct shell *shell, const struct worker_effect *effect)
 {
     struct dial *dial = find_dial(shell, effect->lane);
-    log_event(LOG_INFO, "lane-down", "lane=%llx reason=\"%s\"",
-              (unsigned long long)effect->lane, effect->text);
+    tell_end(effect->lane, effect->text);
     if (dial != NULL)
         dial->hanging_up = true;
     else if ((effect->lane & WORKER_LANE_DIALLED) == 0)

@@ -156,7 +156,9 @@ static bool allowed(struct net *net, const struct question *question)
         return net->keys.authorize(net->keys.user, &question->key, &holder);
     if (net->keys.authorize(net->keys.user, &question->key, &holder))
         return true;
-    net_zap_tell_refused(net, &question->key, "the key is not in the list");
+    net_zap_tell_refused(net, &question->key,
+                         net->role == 'K' ? "the key is not in the list"
+                                          : "the key was not introduced");
     return false;
 }
 

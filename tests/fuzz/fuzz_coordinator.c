@@ -126,10 +126,12 @@ static struct message *hello(struct fuzz_input *bytes, bool worker)
         message->hello_worker.tasks_max = 1 + fuzz_value(bytes, 1000);
         message->hello_worker.bytes_max = 1 + fuzz_value(bytes, 1000);
         snprintf(message->hello_worker.node, sizeof message->hello_worker.node, "n");
+        fuzz_fill_text(bytes, message->hello_worker.lanes, ADDRESS_MAX);
     } else {
         message->hello_client.protocol = PROTOCOL_VERSION;
         fuzz_fill_id(bytes, message->hello_client.client.bytes);
         message->hello_client.client.bytes[1] = 2;
+        message->hello_client.lanes = fuzz_take(bytes) % 2;
     }
     return fuzz_cross(&message);
 }
@@ -149,6 +151,24 @@ static struct message *logs(struct fuzz_input *bytes, uint64_t asked)
     struct message *message = fuzz_fill(bytes, MSG_LOGS);
 
     message->logs.request = asked;
+    return fuzz_cross(&message);
+}
+
+/* Few, so that peers often say one that is theirs. */
+static void make_ticket(const struct hash *secret, uint64_t number, struct id *ret_ticket)
+{
+    *ret_ticket = (struct id){.bytes = {(uint8_t)(1 + number % 255)}};
+    ret_ticket->bytes[1] = secret->bytes[0];
+}
+
+static struct message *about_lane(struct fuzz_input *bytes)
+{
+    static const enum message_kind kinds[] = {MSG_EXPECTED, MSG_LANE};
+    const uint8_t what = fuzz_take(bytes);
+    struct message *message = fuzz_fill(bytes, kinds[what % 2]);
+    struct id *ticket = what % 2 ? &message->lane.ticket : &message->expected.ticket;
+
+    *ticket = (struct id){.bytes = {1 + what / 2 % 8}};
     return fuzz_cross(&message);
 }
 
@@ -183,6 +203,9 @@ static void act(struct cluster *cluster)
     case 7:
         say(cluster, place, logs(&cluster->bytes, cluster->asked[place]));
         break;
+    case 8:
+        say(cluster, place, about_lane(&cluster->bytes));
+        break;
     case 14:
         say_keyed(cluster, place);
         break;
@@ -205,6 +228,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     coordinator_config_init(&config);
     config.logs = logs;
+    config.ticket = make_ticket;
     for (int i = 0; i < 9; i++)
         logs_add(logs, &line);
     config.coordinator.bytes[0] = 1;

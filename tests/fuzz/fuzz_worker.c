@@ -380,6 +380,48 @@ static void say_work(struct daemon *daemon)
     say(daemon, fuzz_cross(&message));
 }
 
+/* Of a link that dials this worker, or that it has dialled; that they are what the core
+ * knows is left to chance. */
+static void act_lane(struct daemon *daemon)
+{
+    static const enum message_kind kinds[] = {MSG_HELLO_LANE, MSG_HELLO_LANE,
+                                              MSG_WELCOME_LANE, MSG_HEARTBEAT};
+    uint8_t what = fuzz_take(&daemon->bytes);
+    const struct hash none = {.bytes = {0}};
+    struct worker_event event = {.kind = WORKER_MESSAGE,
+                                 .lane = 1 + what / 32 % 4,
+                                 .key = what % 2 ? &none : NULL,
+                                 .text = "down"};
+
+    if (what & 16)
+        event.lane |= WORKER_LANE_DIALLED;
+    if (what % 16 < 2) {
+        event.kind = what % 16 ? WORKER_LINK_DOWN : WORKER_LINK_UP;
+        step(daemon, &event);
+        return;
+    }
+    struct message *message =
+        what % 16 < 12 ? fuzz_fill(&daemon->bytes, kinds[what % 4]) : NULL;
+    if (message && message->kind == MSG_HELLO_LANE)
+        message->hello_lane.protocol = PROTOCOL_VERSION;
+    event.message = message ? fuzz_cross(&message) : fuzz_any(&daemon->bytes);
+    if (event.message)
+        step(daemon, &event);
+    message_free(&event.message);
+}
+
+/* An introduction, to be let in or to dial. */
+static void say_introduction(struct daemon *daemon)
+{
+    const bool host = fuzz_take(&daemon->bytes) % 2;
+    struct message *message =
+        fuzz_fill(&daemon->bytes, host ? MSG_INTRODUCE : MSG_INTRODUCED);
+
+    if (host)
+        message->introduce.key = (struct hash){.bytes = {0}};
+    say(daemon, fuzz_cross(&message));
+}
+
 static void act(struct daemon *daemon)
 {
     uint8_t what = fuzz_take(&daemon->bytes);
@@ -410,6 +452,12 @@ static void act(struct daemon *daemon)
     case 6:
         say_work(daemon);
         break;
+    case 11:
+        act_lane(daemon);
+        break;
+    case 12:
+        say_introduction(daemon);
+        break;
     case 7:
     case 8:
     case 9:
@@ -438,6 +486,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     snprintf(config.node, sizeof config.node, "n");
     snprintf(config.machine, sizeof config.machine, "x86_64");
     config.logs = logs;
+    config.lanes_max = 4;
     for (int i = 0; i < 9; i++)
         logs_add(logs, &line);
     config.slots = 2;

@@ -172,7 +172,8 @@ static void start_daemons(void)
                           keyed ? "--key" : NULL,
                           path_of("worker"),
                           NULL};
-    start(argv, &worker, " lanes address=", "address=", lanes_address, sizeof lanes_address);
+    start(argv, &worker, " lanes address=", "address=", lanes_address,
+          sizeof lanes_address);
 }
 
 static int set_up(void **state)

@@ -93,6 +93,29 @@ static void start_worker(const char *address)
           "--slots", "1");
 }
 
+static void no_lanes_if_not_wanted(void **state)
+{
+    char address[128];
+    (void)state;
+    start_coordinator(address);
+    START(&other, WORKER, "-c", address, "--cache", folder, "--lanes", "none");
+    wait_for(other, " welcomed ");
+    assert_null(strstr(daemon_output(other), " lanes "));
+    start_worker(address); /* else on loopback, as the coordinator is */
+    wait_for(other, " lanes address=tcp://127.0.0.1:");
+}
+
+/* What cannot be opened is told, and does no harm. */
+static void lanes_that_cannot_be_opened(void **state)
+{
+    char address[128];
+    (void)state;
+    start_coordinator(address);
+    START(&other, WORKER, "-c", address, "--cache", folder, "--lanes", address);
+    wait_for(other, " lanes use=none reason=\"cannot listen on ");
+    wait_for(other, " welcomed ");
+}
+
 /* ----------------------------------------------------------------- command lines */
 
 static void help_and_version(void **state)
@@ -123,6 +146,9 @@ static void wrong_usage_is_told(void **state)
     CHECK_RUN(2, "--slots \"65537\"", WORKER, "--slots", "65537");
     CHECK_RUN(2, "--name \"a b\"", WORKER, "--name", "a b");
     CHECK_RUN(2, "--name \"\"", WORKER, "--name", "");
+    CHECK_RUN(2, "--lanes: \"tcp://10.0.0.1:1\" is refused", WORKER, "--lanes",
+              "tcp://10.0.0.1:1");
+    CHECK_RUN(2, "--lanes: \"nonsense\" is neither", WORKER, "--lanes", "nonsense");
     CHECK_RUN(2, "--labels \"gpu\"", WORKER, "--labels", "gpu");
     CHECK_RUN(2, "--labels \"=x\"", WORKER, "--labels", "=x");
     CHECK_RUN(2, "--memory \"0\"", WORKER, "--memory", "0");
@@ -330,6 +356,8 @@ int main(void)
         TEST(a_killed_worker_is_noticed),
         TEST(a_stopped_worker_is_noticed_by_its_silence),
         TEST(garbage_at_the_port_harms_nothing),
+        TEST(no_lanes_if_not_wanted),
+        TEST(lanes_that_cannot_be_opened),
         TEST(log_lines_have_one_form),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

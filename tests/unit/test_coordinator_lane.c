@@ -170,6 +170,23 @@ static void test_another_worker_cannot_let_in(void **state)
     script_quiet(script);
 }
 
+/* A later reason to introduce them finds nothing in its way. */
+static void test_the_host_lets_nobody_in(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = join_host(script, 5, 10);
+    const uint64_t client = join_dialer(script, 1, 1);
+    script_take(script, worker, MSG_POOL_OPEN);
+    const struct id ticket = script_take(script, worker, MSG_INTRODUCE)->introduce.ticket;
+    script_say_last(script, worker, lane(&ticket, false));
+    script_say_last(script, worker, expected(&ticket)); /* too late */
+    script_quiet(script);
+    script_down(script, client);
+    script_flush(script);
+    script_take(script, worker, MSG_POOL_CLOSE); /* and nothing is withdrawn */
+    script_quiet(script);
+}
+
 /* --------------------------------------------------------------- their end */
 
 static void test_the_dialer_goes(void **state)
@@ -264,6 +281,7 @@ int main(void)
         TEST(test_who_has_no_lanes),
         cmocka_unit_test(test_without_tickets_nobody_is_introduced),
         TEST(test_another_worker_cannot_let_in),
+        TEST(test_the_host_lets_nobody_in),
         TEST(test_the_dialer_goes),
         TEST(test_it_goes_before_it_was_told),
         TEST(test_the_host_goes),

@@ -184,13 +184,30 @@ static void nobody_comes_in_time(void **state)
     assert_refused(f, LINK, FARPOOL_EKEY);
 }
 
+static void assert_not_let_in(struct fake *f, const char *why)
+{
+    assert_int_equal(fake_sent(f, MSG_EXPECTED), 0);
+    const struct message *message = fake_nth(f, MSG_LANE, 0);
+    assert_false(message->lane.up);
+    assert_string_equal(message->lane.text, why);
+    assert_false(expects(f, &peer_key));
+}
+
 static void only_for_pools_that_are_open(void **state)
 {
     struct fake *f = *state;
     fake_start(f, 2);
     introduce(f, 1, 9, false);
-    assert_int_equal(fake_sent(f, MSG_EXPECTED), 0);
-    assert_false(expects(f, &peer_key));
+    assert_not_let_in(f, "the pool is not open there");
+}
+
+static void not_while_it_drains(void **state)
+{
+    struct fake *f = *state;
+    fake_start_busy(f, 1, 1);
+    fake_event(f, WORKER_DRAIN);
+    introduce(f, 1, 1, false);
+    assert_not_let_in(f, "the worker drains");
 }
 
 static void only_so_many(void **state)
@@ -203,6 +220,8 @@ static void only_so_many(void **state)
     for (uint8_t ticket = 1; ticket <= 3; ticket++)
         introduce(f, ticket, 1, false);
     assert_int_equal(fake_sent(f, MSG_EXPECTED), 2);
+    assert_string_equal(fake_nth(f, MSG_LANE, 0)->lane.text,
+                        "the worker has lanes enough");
 }
 
 /* ------------------------------------------------------------------------- its end */
@@ -396,6 +415,21 @@ static void another_answers(void **state)
     assert_told_down(f, "another worker answers there");
 }
 
+/* Else it would send heartbeats without end. */
+static void an_answer_has_its_times(void **state)
+{
+    struct fake *f = *state;
+    fake_start(f, 2);
+    introduced(f, 1, 1);
+    const uint64_t lane = fake_effect(f, WORKER_DIAL, 0)->lane;
+    link_event(f, WORKER_LINK_UP, lane);
+    struct message *welcome = message_create(MSG_WELCOME_LANE);
+    welcome->welcome_lane.worker = fake_id(0x66);
+    welcome->welcome_lane.silence_ms = 5000;
+    say(f, lane, NULL, welcome);
+    assert_told_down(f, "WELCOME_LANE without its times");
+}
+
 static void what_was_dialled_breaks(void **state)
 {
     struct fake *f = *state;
@@ -421,7 +455,7 @@ static void cannot_dial_for_a_pool_that_is_not_here(void **state)
     struct fake *f = *state;
     fake_start(f, 2);
     introduced(f, 1, 9);
-    assert_told_down(f, "the pool is not open here");
+    assert_told_down(f, "the pool is not open there");
     assert_int_equal(fake_logged(f, WORKER_DIAL), 0);
 }
 
@@ -432,7 +466,7 @@ static void dials_so_many_at_a_time(void **state)
     for (uint8_t ticket = 1; ticket <= WORKER_DIALS_MAX + 1; ticket++)
         introduced(f, ticket, 1);
     assert_int_equal(fake_logged(f, WORKER_DIAL), WORKER_DIALS_MAX);
-    assert_told_down(f, "this worker has dialled enough others");
+    assert_told_down(f, "the worker has dialled others enough");
 }
 
 /* ------------------------------------------------------------------------- memory */
@@ -487,6 +521,7 @@ int main(void)
         FAKE_TEST(a_ticket_is_good_once),
         FAKE_TEST(nobody_comes_in_time),
         FAKE_TEST(only_for_pools_that_are_open),
+        FAKE_TEST(not_while_it_drains),
         FAKE_TEST(only_so_many),
         FAKE_TEST(withdrawing_ends_it),
         FAKE_TEST(withdrawing_ends_what_is_expected),
@@ -502,6 +537,7 @@ int main(void)
         FAKE_TEST(nobody_answers),
         FAKE_TEST(the_host_refuses),
         FAKE_TEST(another_answers),
+        FAKE_TEST(an_answer_has_its_times),
         FAKE_TEST(what_was_dialled_breaks),
         FAKE_TEST(what_was_dialled_is_withdrawn),
         FAKE_TEST(cannot_dial_for_a_pool_that_is_not_here),
