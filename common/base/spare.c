@@ -14,6 +14,21 @@
 #include <stdbool.h>
 #include <string.h>
 
+/* What is kept is nobody's: so that AddressSanitizer tells who uses it all the same. */
+#if defined(__SANITIZE_ADDRESS__)
+#define POISONED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POISONED 1
+#endif
+#endif
+#ifdef POISONED
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(memory, size) ((void)(memory), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(memory, size) ((void)(memory), (void)(size))
+#endif
+
 #define PLACES (SPARE_KEPT_MAX / SPARE_LEAST)
 
 static struct {
@@ -48,6 +63,7 @@ static size_t rounded(size_t size)
 static struct spare pick(size_t place)
 {
     const struct spare piece = kept.pieces[place];
+    ASAN_UNPOISON_MEMORY_REGION(piece.memory, piece.size);
     kept.count--;
     kept.bytes -= piece.size;
     memmove(&kept.pieces[place], &kept.pieces[place + 1],
@@ -94,6 +110,7 @@ void spare_give(void *memory, size_t size)
     drive_out(size);
     kept.pieces[kept.count++] = (struct spare){memory, size};
     kept.bytes += size;
+    ASAN_POISON_MEMORY_REGION(memory, size);
     unlock();
 }
 
