@@ -198,6 +198,7 @@ int calls_add(farpool_job *job, const struct client_job_options *options,
         if (code != 0)
             return code;
         calls = pool->calls;
+        assert(calls != NULL);
     }
     if (!reserve(calls, input.size))
         return error_set(error, FARPOOL_ENOMEM, "%s: out of memory", job->base.of.call);
