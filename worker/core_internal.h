@@ -125,6 +125,7 @@ enum recall_state {
 struct job {
     enum job_state state;
     struct pool *pool;
+    struct lane *lane; /* on which it was opened: its results go there; NULL: none */
     uint64_t number;
     uint64_t serial; /* order of opening */
     char function[FUNCTION_NAME_MAX + 1];
@@ -308,12 +309,13 @@ struct pool {
 RB_HEAD(worker_pools, pool);
 
 enum result_state {
-    RESULT_UNSENT, /* in core->unsent */
+    RESULT_UNSENT, /* in its outbox */
     RESULT_SENT,
 };
 
 struct result {
     enum result_state state;
+    struct outbox *outbox;  /* UNSENT: whose list it is in; SENT: where it went */
     enum message_kind kind; /* MSG_DONE or MSG_FAILED */
     struct pool *pool;
     uint64_t job, seq;
@@ -331,6 +333,13 @@ struct result {
     TAILQ_ENTRY(result) link;
 };
 TAILQ_HEAD(result_list, result);
+
+/* What is to be sent on one link: the coordinator's, or a lane. */
+struct outbox {
+    struct lane *lane; /* NULL: the coordinator's link */
+    struct result_list unsent;
+    uint64_t due_ms; /* the unsent ones wait for others until then */
+};
 
 /*   LANE_EXPECTED ---------- HELLO_LANE --------> LANE_UP
  *   LANE_DIALLED -- LINK_UP --> LANE_GREETED -- WELCOME_LANE --> LANE_UP
@@ -355,13 +364,16 @@ struct lane {
     uint64_t number;   /* the shell's, or for what is dialled ours; 0: EXPECTED */
     uint64_t until_ms; /* then it has to be up; UINT64_MAX: it is, or OVER */
     uint64_t heard_ms, sent_ms, heartbeats, heartbeat_ms, silence_ms;
+    struct outbox outbox;
     bool withdrawn; /* OVER: the coordinator said so */
     bool cut;       /* OVER: its connection has ended */
     char text[256]; /* OVER: why */
     RB_ENTRY(lane) by_ticket, by_number;
+    LIST_ENTRY(lane) carrier_entry; /* UP, of a client: in core->carriers */
 };
 RB_HEAD(worker_tickets, lane);
 RB_HEAD(worker_lanes, lane);
+LIST_HEAD(worker_carriers, lane);
 
 struct worker_core {
     struct worker_config config;
@@ -394,14 +406,15 @@ struct worker_core {
 
     uint64_t held_tasks, held_bytes; /* queued and given */
 
-    struct result_list unsent;
-    uint64_t results_due_ms; /* the unsent ones wait for others until then */
+    struct outbox outbox;
     uint64_t sent_bytes, unacked_bytes, unacked;
 
     uint64_t output_bytes;  /* held, of all pools */
     uint64_t output_due_ms; /* not later than the earliest of them; UINT64_MAX: none */
 
     struct worker_tickets tickets;
+    struct worker_carriers carriers; /* lanes that jobs may be opened on */
+    struct lane *speaker; /* the lane whose message is being taken; NULL: the link's */
     struct worker_lanes lanes; /* those with a number */
     uint32_t lanes_count;
     uint64_t last_dial;
@@ -589,6 +602,9 @@ void worker_result_keep(struct worker_core *core, struct pool *pool,
 struct result *worker_result_overlap(struct pool *pool, uint64_t job, uint32_t attempt,
                                      uint64_t first, uint64_t last);
 void worker_result_resend(struct worker_core *core, struct result *result);
+/* All that is not ACKed of a job goes by its present way, from the start. */
+void worker_results_reroute(struct worker_core *core, struct job *job);
+void worker_outbox_init(struct outbox *outbox, struct lane *lane);
 void worker_results_resend(struct worker_core *core, struct pool *pool);
 void worker_results_drop(struct worker_core *core, struct pool *pool);
 void worker_results_drop_job(struct worker_core *core, struct pool *pool, uint64_t job);
@@ -602,6 +618,8 @@ int worker_flush_results(struct worker_core *core);
 void worker_output_init(const struct worker_core *core, struct pool *pool, bool wanted);
 void worker_output_take(struct worker_core *core, struct process *process,
                         const struct worker_event *event);
+/* There is a way to a client that there was not. */
+void worker_output_way(struct worker_core *core);
 int worker_flush_output(struct worker_core *core);
 uint64_t worker_output_deadline(const struct worker_core *core);
 void worker_output_fini(struct worker_core *core, struct pool *pool);
@@ -617,6 +635,10 @@ int worker_lane_heard(struct worker_core *core, const struct worker_event *event
 /* Sends on a lane that is up; the effect must be reserved (worker_message). */
 void worker_lane_send(struct worker_core *core, struct lane *lane,
                       struct message *message);
+/* The lane that is up from the client of a pool; NULL: none. */
+struct lane *worker_lane_of_client(struct worker_core *core, const struct pool *pool);
+/* The peer of the present message's lane broke a rule. */
+void worker_lane_break(struct worker_core *core, const char *text);
 void worker_lanes_pool_over(struct worker_core *core, const struct pool *pool);
 void worker_lanes_welcomed(struct worker_core *core); /* by another coordinator */
 void worker_lanes_free(struct worker_core *core);

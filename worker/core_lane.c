@@ -72,15 +72,51 @@ static const unsigned allowed[] = {
     [LANE_OVER] = 0,
 };
 
+/* A client's tasks and results go on it. */
+static bool carries(const struct lane *lane)
+{
+    return lane->state == LANE_UP && !lane->worker;
+}
+
+/* What it carried goes by the coordinator from now on. */
+static void unload(struct worker_core *core, struct lane *lane)
+{
+    struct job *job;
+    LIST_REMOVE(lane, carrier_entry);
+    RB_FOREACH (job, worker_jobs, &lane->pool->jobs) {
+        if (job->lane != lane)
+            continue;
+        job->lane = NULL;
+        worker_results_reroute(core, job);
+        job->announce = job->queued_tasks + job->given_tasks > 0;
+        lane->pool->announce |= job->announce;
+    }
+}
+
 static void move(struct worker_core *core, struct lane *lane, enum lane_state state)
 {
     assert(allowed[lane->state] & 1u << state);
+    if (carries(lane))
+        unload(core, lane);
     lane->state = state;
     lane->until_ms = UINT64_MAX;
+    if (carries(lane)) {
+        LIST_INSERT_HEAD(&core->carriers, lane, carrier_entry);
+        worker_output_way(core);
+    }
     if (state == LANE_OVER) {
         lane->pool = NULL;
         core->lanes_over = true;
     }
+}
+
+struct lane *worker_lane_of_client(struct worker_core *core, const struct pool *pool)
+{
+    struct lane *lane;
+    LIST_FOREACH (lane, &core->carriers, carrier_entry)
+        if (lane->pool == pool)
+            return lane;
+    return NULL;
 }
 
 static void set_due(struct worker_core *core, uint64_t ms)
@@ -97,6 +133,7 @@ static struct lane *create(struct worker_core *core, const struct id *ticket,
         return NULL;
     lane->ticket = *ticket;
     lane->pool = pool;
+    worker_outbox_init(&lane->outbox, lane);
     lane->until_ms = worker_after(core->now_ms, wait_ms);
     set_due(core, lane->until_ms);
     RB_INSERT(worker_tickets, &core->tickets, lane);
@@ -350,15 +387,84 @@ static int answered(struct worker_core *core, struct lane *lane,
     return 0;
 }
 
+void worker_lane_break(struct worker_core *core, const char *text)
+{
+    end(core, core->speaker, text);
+}
+
+/* The pool that a message is about; NULL: a kind that is not for lanes. */
+static const struct id *pool_of(const struct message *message)
+{
+    switch (message->kind) {
+    case MSG_JOB_OPEN:
+        return &message->job_open.pool;
+    case MSG_JOB_CLOSE:
+        return &message->job_close.pool;
+    case MSG_TASKS:
+        return &message->tasks.pool;
+    case MSG_CANCEL:
+        return &message->cancel.pool;
+    case MSG_ACK:
+        return &message->ack.pool;
+    default:
+        return NULL;
+    }
+}
+
+/* A job that is opened on a lane has its results sent there, also if it was known. */
+static int open_job(struct worker_core *core, struct lane *lane,
+                    const struct message *message)
+{
+    const int result = worker_job_open(core, message);
+    struct job *job = lane->state == LANE_UP
+                          ? worker_job_find(lane->pool, message->job_open.job)
+                          : NULL;
+    if (result != 0 || job == NULL || job->lane == lane)
+        return result;
+    job->lane = lane;
+    worker_results_reroute(core, job);
+    return 0;
+}
+
+/* The same as the coordinator passes on from clients. */
+static int take_work(struct worker_core *core, struct lane *lane,
+                     const struct message *message)
+{
+    switch (message->kind) {
+    case MSG_JOB_OPEN:
+        return open_job(core, lane, message);
+    case MSG_JOB_CLOSE:
+        return worker_job_close(core, message);
+    case MSG_TASKS:
+        /* Of a job that was closed by the coordinator, which was quicker. */
+        return worker_job_find(lane->pool, message->tasks.job) != NULL
+                   ? worker_tasks(core, message)
+                   : 0;
+    case MSG_CANCEL:
+        return worker_cancel(core, message);
+    default:
+        worker_ack(core, message);
+        return 0;
+    }
+}
+
 static int is_up(struct worker_core *core, struct lane *lane,
                  const struct message *message)
 {
     char text[128];
+    const struct id *pool = carries(lane) ? pool_of(message) : NULL;
     if (message->kind == MSG_HEARTBEAT)
         return 0;
-    snprintf(text, sizeof text, "%s is not for a lane", message_name(message->kind));
-    end(core, lane, text);
-    return 0;
+    if (pool == NULL || !id_equal(pool, &lane->pool->id)) {
+        snprintf(text, sizeof text, "%s is not for %s lane", message_name(message->kind),
+                 pool == NULL ? "a" : "this pool's");
+        end(core, lane, text);
+        return 0;
+    }
+    core->speaker = lane;
+    const int result = take_work(core, lane, message);
+    core->speaker = NULL;
+    return result;
 }
 
 int worker_lane_up(struct worker_core *core, uint64_t number)
