@@ -91,7 +91,7 @@ static uint32_t of_one_worker(const struct client_core *core, size_t first)
     return count;
 }
 
-static int send_acks(const struct client_core *core, size_t first, uint32_t count,
+static int send_acks(struct client_core *core, size_t first, uint32_t count,
                      struct client_effects *effects)
 {
     struct message *message = message_create(MSG_ACK);
@@ -108,7 +108,9 @@ static int send_acks(const struct client_core *core, size_t first, uint32_t coun
     message->ack.worker = core->acks[first].worker;
     message->ack.results = seqs;
     message->ack.results_count = count;
-    return client_send_message(effects, &message);
+    struct lane *lane = client_lane_to(core, &message->ack.worker);
+    return lane ? client_lane_send(core, lane, &message, effects)
+                : client_send_message(effects, &message);
 }
 
 /* While tasks are under way more results will come, whose ACKs can go along. Those that
@@ -122,23 +124,31 @@ static bool may_wait(const struct client_core *core)
 
 uint64_t client_ack_deadline(const struct client_core *core)
 {
-    return core->acks_count && core->link == LINK_WELCOMED ? core->acks_due_ms
-                                                           : UINT64_MAX;
+    return core->acks_count ? core->acks_due_ms : UINT64_MAX;
+}
+
+static bool has_way(const struct client_core *core, const struct id *worker)
+{
+    return core->link == LINK_WELCOMED || client_lane_to(core, worker);
 }
 
 int client_ack_flush(struct client_core *core, struct client_effects *effects)
 {
     if (!core->acks_count || may_wait(core))
         return 0;
-    size_t told = 0;
+    size_t at = 0, kept = 0;
     int error = 0;
-    while (told < core->acks_count && !error) {
-        const uint32_t count = of_one_worker(core, told);
-        error = send_acks(core, told, count, effects);
-        told += error ? 0 : count;
+    while (at < core->acks_count) {
+        const uint32_t count = of_one_worker(core, at);
+        const bool sends = !error && has_way(core, &core->acks[at].worker);
+        error = sends ? send_acks(core, at, count, effects) : error;
+        if (!sends || error) {
+            memmove(core->acks + kept, core->acks + at, count * sizeof *core->acks);
+            kept += count;
+        }
+        at += count;
     }
-    core->acks_count -= told;
-    if (told)
-        memmove(core->acks, core->acks + told, core->acks_count * sizeof *core->acks);
+    core->acks_count = kept;
+    core->acks_due_ms = core->now_ms + core->config.ack_wait_ms; /* of what is left */
     return error;
 }

@@ -117,6 +117,8 @@ static int flush_part(struct coordinator_core *core)
     if (!error)
         error = klane_flush(core);
     if (!error)
+        error = kgrant_flush(core);
+    if (!error)
         error = klink_flush_heartbeats(core);
     return error;
 }

@@ -85,6 +85,7 @@ static void check_assigned(const struct job *job, uint64_t *ret_held)
     for (; item; item = span_set_next(job->assigned, item)) {
         assert(placement_of(item)->job == job);
         assert(item->tag2 == HELD_NOT || item->tag2 == HELD_INPUTLESS ||
+               item->tag2 == HELD_LANE ||
                (item->tag2 >= HELD_ALONE && item->tag2 <= HELD_BEGUN_ONE));
         assert(item->tag2 <= HELD_ALONE || item->span.watch || kwatch_is_begun(item));
         const struct span_item *other =

@@ -148,6 +148,8 @@ static const struct id *pool_of(const struct message *message)
         return &message->ack.pool;
     case MSG_CANCEL:
         return &message->cancel.pool;
+    case MSG_ACCOUNT:
+        return &message->account.pool;
     case MSG_BLOB:
         return &message->blob.pool;
     default:
@@ -191,6 +193,8 @@ static int pool_message(struct coordinator_core *core, struct client *client,
         return 0;
     case MSG_TASKS:
         return ktasks(core, client, *message);
+    case MSG_ACCOUNT:
+        return kaccount(core, client, *message);
     default:
         return kjob_cancel(core, client, *message);
     }

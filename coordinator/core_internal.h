@@ -29,6 +29,7 @@
  *   core_keys.c      join tokens: ENROL, TOKEN_MAKE, TOKEN_REVOKE
  *   core_logs.c      LOGS_GET and LOGS
  *   core_lane.c      introductions: who may dial which worker
+ *   core_account.c   what lanes carry: GRANT and ACCOUNT
  *   core_check.c     every invariant
  *
  * Globals begin with k, the protocol's letter for the coordinator (messages.def): the
@@ -90,6 +91,7 @@
 #define WISH_MS 600000
 #define FRESH_LINKS_MAX 4096  /* links beyond those that clients and workers may have */
 #define LANES_HOSTED_MAX 1024 /* of one worker */
+#define LANE_BYTES_PART 4     /* of its window that a worker's lane may take */
 #define LANE_WAIT_MS 5000     /* for who was introduced to come */
 #define ENDED_POOLS 256       /* whose keys are remembered, for LOGS_GET */
 
@@ -188,6 +190,7 @@ struct worker {
     char lanes[ADDRESS_MAX + 1]; /* where it may be dialled; empty: nowhere */
     struct klane_list hosted;
     uint32_t hosted_count;
+    bool carried; /* it has had a lane: it may have tasks that are not known here */
     uint32_t slots;
     uint64_t memory_bytes, tasks_max, bytes_max;
     bool resumed;       /* served another coordinator before: may tell what it holds */
@@ -299,6 +302,7 @@ struct pool {
     struct hash key;             /* the owner's, once it has one */
     struct kclient_list clients; /* attached */
     struct klane_list lanes;
+    bool regrant;         /* what they may carry is to be looked at */
     struct message *open; /* its POOL_OPEN */
     uint32_t processes;   /* at most so many; 0: every slot */
     uint64_t expires_ms;  /* EXPECTED */
@@ -402,6 +406,7 @@ struct job {
 enum held {
     HELD_NOT,
     HELD_INPUTLESS, /* a worker has the task, and its input has not come here (yet) */
+    HELD_LANE,      /* assigned: its client has sent it there itself */
     HELD_NEW,       /* the same, while the step that adds it may still fail */
     HELD_ALONE,     /* assigned: it had a second holder, and one of them has failed or
                        was lost */
@@ -462,6 +467,7 @@ struct lane {
     struct link *dialer; /* of its own to the coordinator */
     struct worker *host;
     struct pool *pool;
+    uint32_t granted; /* tasks, as told last */
     TAILQ_ENTRY(lane) dialer_entry, host_entry, pool_entry, wanted_entry;
     UT_hash_handle hh;
 };
@@ -522,6 +528,7 @@ struct coordinator_core {
 
     struct lane *lanes;
     struct klane_list lanes_wanted;
+    bool regrant; /* of some pool's */
     uint64_t last_ticket;
     struct kasking_list askings; /* in the order in which they time out */
     uint64_t askings_count, next_asking;
@@ -774,6 +781,15 @@ void kkept_destroy(struct coordinator_core *core, struct job *job, struct kept *
 /* core_settle.c */
 int kheld(struct coordinator_core *core, struct worker *worker,
           const struct message *message);
+/* What of a range is neither waiting nor assigned, as tasks of a placement without their
+ * inputs: add, which cuts, and then, for what was added, commit or undo. */
+int kgaps_add(struct job *job, const struct msg_range *range,
+              const struct placement *placement);
+void kgaps_undo(struct job *job);
+void kgaps_commit(struct coordinator_core *core, struct placement *placement,
+                  const struct msg_range *range, enum held held);
+/* The first span at or behind `at`, waiting or assigned; NULL: none. */
+const struct span_item *kjob_span_behind(const struct job *job, uint64_t at);
 int kresults_keep(struct coordinator_core *core, struct worker *worker, struct pool *pool,
                   struct job *job, struct message **message);
 bool ksettle_expects(const struct coordinator_core *core, const struct worker *worker);
@@ -920,5 +936,11 @@ int klane_tell_gone(struct coordinator_core *core, const struct link *link);
 void klane_forget_link(struct coordinator_core *core, struct link *link);
 void klane_forget_pool(struct coordinator_core *core, struct pool *pool);
 void klane_check(const struct coordinator_core *core);
+
+/* core_account.c */
+void kgrant_touch(struct coordinator_core *core, struct pool *pool);
+int kgrant_flush(struct coordinator_core *core);
+int kaccount(struct coordinator_core *core, struct client *client,
+             const struct message *message);
 
 #endif

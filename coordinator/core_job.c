@@ -286,7 +286,7 @@ void kjob_end_span(struct coordinator_core *core, struct job *job, struct span_s
         ktwin_drop(core, job, twin);
     if (item->tag2 == HELD_INPUTLESS) {
         job->held -= tasks;
-    } else {
+    } else if (item->tag2 != HELD_LANE) {
         job->owner->tasks -= tasks;
         job->owner->bytes -= bytes;
     }

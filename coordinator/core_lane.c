@@ -163,6 +163,8 @@ static int told_by_dialer(struct coordinator_core *core, struct lane *lane,
     if (told->lane.up) {
         if (lane->state == LANE_OFFERED)
             move(core, lane, LANE_UP);
+        lane->host->carried = true;
+        kgrant_touch(core, lane->pool);
         return 0;
     }
     if (withdraw(core, lane, lane->host->link, told->lane.text))
