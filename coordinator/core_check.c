@@ -298,6 +298,16 @@ static void check_workers(const struct coordinator_core *core)
 
 /* ------------------------------------------------------------------ clients */
 
+/* Those that their client has sent on lanes, which its window does not count. */
+static uint64_t lane_tasks(const struct job *job)
+{
+    const struct span_item *item = span_set_first(job->assigned);
+    uint64_t tasks = 0;
+    for (; item; item = span_set_next(job->assigned, item))
+        tasks += item->tag2 == HELD_LANE ? item->span.count : 0;
+    return tasks;
+}
+
 static void check_client(const struct coordinator_core *core, const struct client *client)
 {
     const struct job *job;
@@ -306,7 +316,8 @@ static void check_client(const struct coordinator_core *core, const struct clien
         assert(job->owner == client);
         assigned += span_set_tasks(job->assigned) + span_set_tasks(job->twins);
         ready += job->ready;
-        tasks += span_set_tasks(job->waiting) + span_set_tasks(job->assigned) - job->held;
+        tasks += span_set_tasks(job->waiting) + span_set_tasks(job->assigned) -
+                 job->held - lane_tasks(job);
         bytes += span_set_bytes(job->waiting) + span_set_bytes(job->assigned);
     }
     const bool in_pool =

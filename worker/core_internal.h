@@ -97,6 +97,7 @@ struct piece {
     uint64_t first; /* what is left of it: [first, first + count) */
     uint32_t count;
     uint32_t attempt;
+    struct lane *lane;            /* on which it came: its result goes there; or NULL */
     uint32_t watch;               /* of the span it came in */
     struct payload *sizes, *data; /* the same */
     uint64_t element;             /* bytes of an input when sizes are absent */
@@ -125,7 +126,6 @@ enum recall_state {
 struct job {
     enum job_state state;
     struct pool *pool;
-    struct lane *lane; /* on which it was opened: its results go there; NULL: none */
     uint64_t number;
     uint64_t serial; /* order of opening */
     char function[FUNCTION_NAME_MAX + 1];
@@ -316,6 +316,7 @@ enum result_state {
 struct result {
     enum result_state state;
     struct outbox *outbox;  /* UNSENT: whose list it is in; SENT: where it went */
+    struct lane *lane;      /* on which its task came; NULL: by the coordinator */
     enum message_kind kind; /* MSG_DONE or MSG_FAILED */
     struct pool *pool;
     uint64_t job, seq;
@@ -602,8 +603,8 @@ void worker_result_keep(struct worker_core *core, struct pool *pool,
 struct result *worker_result_overlap(struct pool *pool, uint64_t job, uint32_t attempt,
                                      uint64_t first, uint64_t last);
 void worker_result_resend(struct worker_core *core, struct result *result);
-/* All that is not ACKed of a job goes by its present way, from the start. */
-void worker_results_reroute(struct worker_core *core, struct job *job);
+/* All that is not ACKed of what came on a lane goes by the coordinator from now on. */
+void worker_results_reroute(struct worker_core *core, const struct lane *lane);
 void worker_outbox_init(struct outbox *outbox, struct lane *lane);
 void worker_results_resend(struct worker_core *core, struct pool *pool);
 void worker_results_drop(struct worker_core *core, struct pool *pool);
@@ -618,8 +619,6 @@ int worker_flush_results(struct worker_core *core);
 void worker_output_init(const struct worker_core *core, struct pool *pool, bool wanted);
 void worker_output_take(struct worker_core *core, struct process *process,
                         const struct worker_event *event);
-/* There is a way to a client that there was not. */
-void worker_output_way(struct worker_core *core);
 int worker_flush_output(struct worker_core *core);
 uint64_t worker_output_deadline(const struct worker_core *core);
 void worker_output_fini(struct worker_core *core, struct pool *pool);
@@ -635,8 +634,6 @@ int worker_lane_heard(struct worker_core *core, const struct worker_event *event
 /* Sends on a lane that is up; the effect must be reserved (worker_message). */
 void worker_lane_send(struct worker_core *core, struct lane *lane,
                       struct message *message);
-/* The lane that is up from the client of a pool; NULL: none. */
-struct lane *worker_lane_of_client(struct worker_core *core, const struct pool *pool);
 /* The peer of the present message's lane broke a rule. */
 void worker_lane_break(struct worker_core *core, const char *text);
 void worker_lanes_pool_over(struct worker_core *core, const struct pool *pool);

@@ -78,19 +78,46 @@ static bool carries(const struct lane *lane)
     return lane->state == LANE_UP && !lane->worker;
 }
 
-/* What it carried goes by the coordinator from now on. */
+static bool unload_tree(struct worker_pieces *pieces, const struct lane *lane)
+{
+    struct piece *piece;
+    bool any = false;
+    RB_FOREACH (piece, worker_pieces, pieces) {
+        if (piece->lane != lane)
+            continue;
+        piece->lane = NULL;
+        any = true;
+    }
+    return any;
+}
+
+/* Cancelled ones, which are in no tree. */
+static void unload_processes(struct pool *pool, const struct lane *lane)
+{
+    for (int state = 0; state < PROCESS_STATES; state++) {
+        const struct process *process;
+        TAILQ_FOREACH (process, &pool->processes[state], link) {
+            struct piece *piece;
+            TAILQ_FOREACH (piece, &process->pieces, link)
+                if (piece->lane == lane)
+                    piece->lane = NULL;
+        }
+    }
+}
+
+/* What came on it goes by the coordinator from now on, which is told of it. */
 static void unload(struct worker_core *core, struct lane *lane)
 {
     struct job *job;
     LIST_REMOVE(lane, carrier_entry);
     RB_FOREACH (job, worker_jobs, &lane->pool->jobs) {
-        if (job->lane != lane)
-            continue;
-        job->lane = NULL;
-        worker_results_reroute(core, job);
-        job->announce = job->queued_tasks + job->given_tasks > 0;
+        const bool queued = unload_tree(&job->queued, lane);
+        const bool given = unload_tree(&job->given, lane);
+        job->announce |= queued || given;
         lane->pool->announce |= job->announce;
     }
+    unload_processes(lane->pool, lane);
+    worker_results_reroute(core, lane);
 }
 
 static void move(struct worker_core *core, struct lane *lane, enum lane_state state)
@@ -102,21 +129,11 @@ static void move(struct worker_core *core, struct lane *lane, enum lane_state st
     lane->until_ms = UINT64_MAX;
     if (carries(lane)) {
         LIST_INSERT_HEAD(&core->carriers, lane, carrier_entry);
-        worker_output_way(core);
     }
     if (state == LANE_OVER) {
         lane->pool = NULL;
         core->lanes_over = true;
     }
-}
-
-struct lane *worker_lane_of_client(struct worker_core *core, const struct pool *pool)
-{
-    struct lane *lane;
-    LIST_FOREACH (lane, &core->carriers, carrier_entry)
-        if (lane->pool == pool)
-            return lane;
-    return NULL;
 }
 
 static void set_due(struct worker_core *core, uint64_t ms)
@@ -411,28 +428,13 @@ static const struct id *pool_of(const struct message *message)
     }
 }
 
-/* A job that is opened on a lane has its results sent there, also if it was known. */
-static int open_job(struct worker_core *core, struct lane *lane,
-                    const struct message *message)
-{
-    const int result = worker_job_open(core, message);
-    struct job *job = lane->state == LANE_UP
-                          ? worker_job_find(lane->pool, message->job_open.job)
-                          : NULL;
-    if (result != 0 || job == NULL || job->lane == lane)
-        return result;
-    job->lane = lane;
-    worker_results_reroute(core, job);
-    return 0;
-}
-
 /* The same as the coordinator passes on from clients. */
 static int take_work(struct worker_core *core, struct lane *lane,
                      const struct message *message)
 {
     switch (message->kind) {
     case MSG_JOB_OPEN:
-        return open_job(core, lane, message);
+        return worker_job_open(core, message);
     case MSG_JOB_CLOSE:
         return worker_job_close(core, message);
     case MSG_TASKS:

@@ -151,7 +151,6 @@ static int welcome(struct worker_core *core, const struct message *message)
     core->result_window = message->welcome.bytes_max > 0 ? message->welcome.bytes_max
                                                          : core->config.result_bytes_max;
     worker_lanes_welcomed(core);
-    worker_output_way(core);
     worker_load_forget(core);
     tell_again(core);
     return 0;

@@ -174,11 +174,7 @@ static int send_some(struct worker_core *core, struct pool *pool)
     message->output.pool = pool->id;
     memcpy(message->output.node, core->config.node, sizeof message->output.node);
     message->output.left_out = output->left_out;
-    struct lane *lane = worker_lane_of_client(core, pool);
-    if (lane != NULL)
-        worker_lane_send(core, lane, message);
-    else
-        worker_send(core, message);
+    worker_send(core, message);
     output->left_out = 0;
     output->pieces_count -= place;
     if (output->pieces_count > 0)
@@ -191,33 +187,15 @@ static int send_some(struct worker_core *core, struct pool *pool)
     return 0;
 }
 
-/* Lines go where the results of the pool's client go, so that they come before these. */
-static bool may_send(struct worker_core *core, const struct pool *pool)
-{
-    return core->link == LINK_UP || worker_lane_of_client(core, pool) != NULL;
-}
-
-static bool has_way(const struct worker_core *core)
-{
-    return core->link == LINK_UP || !LIST_EMPTY(&core->carriers);
-}
-
-void worker_output_way(struct worker_core *core)
-{
-    core->output_due_ms = core->now_ms; /* a bound: the next FLUSH looks */
-}
-
 int worker_flush_output(struct worker_core *core)
 {
     struct pool *pool;
-    if (!has_way(core) || core->output_due_ms == UINT64_MAX)
+    if (core->link != LINK_UP || core->output_due_ms == UINT64_MAX)
         return 0;
     core->output_due_ms = UINT64_MAX;
     TAILQ_FOREACH (pool, &core->pools, link) {
         struct output *output = &pool->output;
         int error = 0;
-        if (!may_send(core, pool))
-            continue;
         if (is_due(core, pool)) {
             while (!error && (output->pieces_count > 0 || output->left_out > 0))
                 error = send_some(core, pool);
@@ -234,7 +212,7 @@ int worker_flush_output(struct worker_core *core)
 
 uint64_t worker_output_deadline(const struct worker_core *core)
 {
-    return has_way(core) ? core->output_due_ms : UINT64_MAX;
+    return core->link == LINK_UP ? core->output_due_ms : UINT64_MAX;
 }
 
 void worker_output_fini(struct worker_core *core, struct pool *pool)

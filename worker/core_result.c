@@ -46,6 +46,7 @@ struct result *worker_result_create(struct worker_core *core, enum message_kind 
     result->first = first;
     result->count = count;
     result->attempt = piece->attempt;
+    result->lane = piece->lane;
     result->exit_status = -1;
     return result;
 }
@@ -99,8 +100,7 @@ void worker_outbox_init(struct outbox *outbox, struct lane *lane)
 
 static struct outbox *way_of(struct worker_core *core, const struct result *result)
 {
-    const struct job *job = worker_job_find(result->pool, result->job);
-    return job != NULL && job->lane != NULL ? &job->lane->outbox : &core->outbox;
+    return result->lane != NULL ? &result->lane->outbox : &core->outbox;
 }
 
 static void post(struct result *result, struct outbox *outbox)
@@ -192,17 +192,19 @@ static struct result *first_of_job(struct pool *pool, uint64_t job)
     return RB_NFIND(worker_done_tasks, &pool->done_tasks, &key);
 }
 
-void worker_results_reroute(struct worker_core *core, struct job *job)
+void worker_results_reroute(struct worker_core *core, const struct lane *lane)
 {
-    struct result *result = first_of_job(job->pool, job->number);
-    for (; result != NULL && result->job == job->number;
-         result = RB_NEXT(worker_done_tasks, &job->pool->done_tasks, result)) {
+    struct result *result;
+    RB_FOREACH (result, worker_results, &lane->pool->results) {
+        if (result->lane != lane)
+            continue;
         if (result->state == RESULT_UNSENT)
             TAILQ_REMOVE(&result->outbox->unsent, result, link);
         else
             core->sent_bytes -= result->bytes;
+        result->lane = NULL;
         result->since_ms = 0;
-        post(result, way_of(core, result));
+        post(result, &core->outbox);
     }
 }
 

@@ -170,6 +170,7 @@ static void enter_fresh(struct worker_core *core, struct job *job, struct piece 
     while ((lower = worker_piece_overlap(&job->given, piece->first, piece_last(piece))) !=
            NULL)
         cancel_given(core, lower, false);
+    piece->lane = core->speaker;
     worker_piece_queue(core, piece);
 }
 

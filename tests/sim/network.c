@@ -43,9 +43,29 @@ static void drop_packets(struct lane *lane, size_t keep)
 
 /* ------------------------------------------------------------------ ending */
 
-static void tell_down(struct sim *sim, struct link *link, int side)
+/* To the host (TO_COORDINATOR) or to who has dialled; NULL: the link's end. */
+static void push_direct(struct sim *sim, struct link *link, int side,
+                        struct message *message)
 {
     if (side == TO_COORDINATOR) {
+        struct worker_event event = {.kind = message ? WORKER_MESSAGE : WORKER_LINK_DOWN,
+                                     .message = message,
+                                     .lane = link->number,
+                                     .key = &link->key,
+                                     .text = "cut"};
+        sim_node_push(sim, &sim->nodes[link->place], &event, 0);
+    } else {
+        sim_app_push_lane(sim, &sim->apps[link->app],
+                          message ? CLIENT_MESSAGE : CLIENT_LINK_DOWN, link->lane,
+                          message);
+    }
+}
+
+static void tell_down(struct sim *sim, struct link *link, int side)
+{
+    if (link->direct) {
+        push_direct(sim, link, side, NULL);
+    } else if (side == TO_COORDINATOR) {
         sim_coordinator_push(sim, link->number, NULL);
     } else if (link->worker) {
         struct worker_event event = {.kind = WORKER_LINK_DOWN, .text = "cut"};
@@ -88,6 +108,8 @@ void sim_links_cut_all(struct sim *sim)
     for (size_t i = 1; i <= sim->links.count; i++) {
         struct link *link = sim_link_find(sim, i);
 
+        if (link->direct)
+            continue;
         link->lanes[TO_COORDINATOR].open = false;
         drop_packets(&link->lanes[TO_COORDINATOR], 0);
         if (link->lanes[TO_PEER].open)
@@ -109,7 +131,9 @@ static void arrive(struct sim *sim, struct link *link, int side, struct packet *
         message_decode(&packet->frames, &packet->message, &reason) != 0)
         sim_fail(sim, "a message that was sent cannot be read: %s", reason);
     frames_fini(&packet->frames);
-    if (side == TO_COORDINATOR) {
+    if (link->direct) {
+        push_direct(sim, link, side, packet->message);
+    } else if (side == TO_COORDINATOR) {
         sim_coordinator_push(sim, link->number, packet->message);
     } else if (link->worker) {
         struct worker_event event = {.kind = WORKER_MESSAGE, .message = packet->message};
@@ -156,6 +180,9 @@ static char peer_role(const struct link *link)
 
 static bool may_send(const struct link *link, int side, enum message_kind kind)
 {
+    if (link->direct)
+        return side == TO_PEER ? message_allowed(kind, 'W', 'C')
+                               : message_allowed(kind, 'C', 'W');
     return side == TO_PEER ? message_allowed(kind, 'K', peer_role(link))
                            : message_allowed(kind, peer_role(link), 'K');
 }
@@ -236,7 +263,10 @@ static void connect_peer(struct sim *sim, bool worker, int place)
     link->lanes[0].open = link->lanes[1].open = true;
     sim_queue_push(&sim->links, &link, sizeof link);
     if (worker) {
+        struct node *node = &sim->nodes[place];
         struct worker_event event = {.kind = WORKER_LINK_UP};
+        sim_lane_address(node, place, node->address, sizeof node->address);
+        event.text = sim->plan.lanes ? node->address : NULL;
         sim->nodes[place].link = link->number;
         sim->nodes[place].dialing = false;
         sim_node_push(sim, &sim->nodes[place], &event, link->number);
@@ -245,6 +275,26 @@ static void connect_peer(struct sim *sim, bool worker, int place)
         sim->apps[place].dialing = false;
         sim_app_push(sim, &sim->apps[place], CLIENT_LINK_UP, -1, link->number, NULL);
     }
+}
+
+uint64_t sim_link_direct(struct sim *sim, int node, int app, uint64_t lane)
+{
+    struct link *link = sim_alloc(sizeof *link);
+    const struct link own = {.place = app};
+
+    link->number = sim->links.count + 1;
+    link->direct = true;
+    link->place = node;
+    link->app = app;
+    link->lane = lane;
+    link->incarnation = sim->apps[app].actor.incarnation;
+    link->key = sim_keys_holder(sim, &own).key;
+    link->lanes[0].open = link->lanes[1].open = true;
+    sim_queue_push(&sim->links, &link, sizeof link);
+    sim_trace(sim, "C%d has dialled W%d: link %llu", app, node,
+              (unsigned long long)link->number);
+    sim_app_push_lane(sim, &sim->apps[app], CLIENT_LINK_UP, lane, NULL);
+    return link->number;
 }
 
 uint64_t sim_link_outsider(struct sim *sim, int place)

@@ -132,6 +132,7 @@ void sim_node_kill(struct sim *sim, int place)
         link->lanes[TO_PEER].open = false;
         sim_link_cut(sim, link, sim_chance(sim, 4));
     }
+    sim_lanes_end(sim, true, place);
     forget(sim, node);
 }
 
@@ -174,6 +175,7 @@ static void relink(struct sim *sim, struct node *node, const char *text)
 static void stop(struct sim *sim, struct node *node, const char *text)
 {
     sim_trace(sim, "W%d stops: %s", sim_node_place(sim, node), text);
+    sim_lanes_end(sim, true, sim_node_place(sim, node));
     sim_link_close(sim, node->link, TO_COORDINATOR);
     for (size_t i = 0; i < node->processes.count; i++) {
         struct process *process = *(struct process **)sim_queue_at(&node->processes, i);
@@ -196,12 +198,32 @@ static void send(struct sim *sim, struct node *node, struct message **message)
         message_free(message);
 }
 
+static void send_on_lane(struct sim *sim, struct node *node, uint64_t link,
+                         struct message **message)
+{
+    char who[40];
+
+    snprintf(who, sizeof who, "W%d>C (%llu)", sim_node_place(sim, node),
+             (unsigned long long)link);
+    sim_trace_message(sim, who, *message);
+    sim_promise_said(sim, node, *message);
+    sim_link_send(sim, link, TO_PEER, message);
+}
+
 /* false: the worker is no more. */
 static bool carry_out(struct sim *sim, struct node *node, struct worker_effect *effect)
 {
     switch (effect->kind) {
     case WORKER_SEND:
-        send(sim, node, &effect->message);
+        if (effect->lane)
+            send_on_lane(sim, node, effect->lane, &effect->message);
+        else
+            send(sim, node, &effect->message);
+        break;
+    case WORKER_HANG_UP:
+        sim_trace(sim, "W%d hangs up link %llu: %s", sim_node_place(sim, node),
+                  (unsigned long long)effect->lane, effect->text);
+        sim_link_close(sim, effect->lane, TO_PEER);
         break;
     case WORKER_RELINK:
         if (!strstr(effect->text, "silent"))
@@ -231,6 +253,8 @@ static bool carry_out(struct sim *sim, struct node *node, struct worker_effect *
 /* Whether an event still concerns the present link; follows the link's end. */
 static bool is_present(struct sim *sim, struct node *node, const struct node_item *item)
 {
+    if (item->event.lane && item->event.kind == WORKER_MESSAGE)
+        sim_promise_told(sim, node, item->event.message);
     if (item->link == 0)
         return true;
     if (item->link != node->link)

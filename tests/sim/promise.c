@@ -182,11 +182,25 @@ static void said_begin(struct sim *sim, const struct node *node,
             at_node(node, message->begin.attempt);
 }
 
+/* What was taken back from a process has not begun. */
+static void said_returned(struct sim *sim, const struct node *node,
+                          const struct message *message)
+{
+    struct job *job = sim_job_find(sim, message->returned.job);
+
+    for (uint32_t i = 0; job && i < message->returned.ranges_count; i++)
+        for (uint64_t k = 0; k < message->returned.ranges[i].count; k++)
+            job->tasks[message->returned.ranges[i].first + k]
+                .begun[sim_node_place(sim, node)] = 0;
+}
+
 void sim_promise_said(struct sim *sim, const struct node *node,
                       const struct message *message)
 {
     if (message->kind == MSG_BEGIN)
         said_begin(sim, node, message);
+    if (message->kind == MSG_RETURNED)
+        said_returned(sim, node, message);
 }
 
 /* What it did before it was given them (again) is another matter. */
@@ -270,7 +284,8 @@ static bool has_waiting(const struct job *job)
     for (uint64_t i = 0; i < job->fed; i++) {
         const struct task *task = &job->tasks[i];
 
-        if (task->end == TASK_OPEN && !task->sent && !task->again && !task->cancelled)
+        if (task->end == TASK_OPEN && !task->sent && !task->again && !task->cancelled &&
+            !task->lane)
             return true;
     }
     return false;

@@ -105,6 +105,10 @@ enum { TO_COORDINATOR, TO_PEER };
 struct link {
     uint64_t number;
     bool worker;          /* else a client */
+    bool direct;          /* between an app and a node (place), past the coordinator */
+    int app;              /* direct: who has dialled; */
+    uint64_t lane;        /* its core's number */
+    struct hash key;      /* and its key */
     int place;            /* which node or app */
     uint64_t incarnation; /* of that node or app */
     struct lane lanes[2]; /* TO_COORDINATOR, TO_PEER */
@@ -162,6 +166,8 @@ struct task {
     uint64_t asked[NODES_MAX]; /* a node's incarnation and the attempt that it asked for
                                   (BEGIN) by itself; 0: none */
     uint64_t begun[NODES_MAX]; /* the same, given to a process while the link was up */
+    uint64_t lane;             /* the link of the lane on which it went last; 0: none */
+    uint32_t lane_attempt;
     uint32_t sent;         /* attempt of the copy under way from the client; 0: none */
     bool again;            /* was under way on an earlier link, and is to be sent again */
     uint32_t cancelled_at; /* places of nodes that were told so, a bit each */
@@ -199,6 +205,14 @@ struct job {
     bool reading; /* a read is set */
 };
 
+enum { SIM_DIALS_MAX = 32 };
+
+struct sim_dial {
+    uint64_t lane, incarnation;
+    int node;
+    bool over;
+};
+
 /* A client program: one core, one link. */
 struct app {
     struct actor actor;
@@ -216,6 +230,8 @@ struct app {
     bool ready, closing, terminated, gives_up, failed, pool_ended;
     int failed_code;
     bool initializer_fails;
+    struct sim_dial dials[SIM_DIALS_MAX];
+    int dials_count;
     struct message *open;
     struct hash files[PROGRAM_FILES];
     uint32_t file_sizes[PROGRAM_FILES];
@@ -285,6 +301,7 @@ struct node {
     uint64_t link;      /* 0: none */
     uint64_t welcomed;  /* the last link that was */
     uint64_t heard_us; /* when it last handled a message on that one, before it left it */
+    char address[64];  /* where it may be dialled */
     bool dialing, ending;
     bool may_drain;         /* an operator asked for it, which may not have come here */
     bool program_fails;     /* no program can be stored here */
@@ -321,6 +338,7 @@ struct plan {
     bool encode; /* messages cross the network as frames */
     bool oom;    /* an allocation fails now and then */
     bool keys;   /* everybody has a key */
+    bool lanes;  /* clients dial workers */
     bool starts_fail, programs_fail, initializer_fails, nested;
     bool speculates; /* some jobs do; in seeds that are even */
     bool slow;       /* some nodes are slow, without being dead */
@@ -394,13 +412,28 @@ void sim_link_close(struct sim *sim, uint64_t number, int other_lane);
 /* Everything on its way may be lost; each side learns in its time, or by silence. */
 void sim_link_cut(struct sim *sim, struct link *link, bool silent);
 void sim_links_cut_all(struct sim *sim);
+uint64_t sim_link_direct(struct sim *sim, int node, int app, uint64_t lane);
 void sim_links_fini(struct sim *sim);
+
+/* lanes.c: links between apps and nodes. */
+
+void sim_lane_dial(struct sim *sim, struct app *app, const struct client_effect *effect);
+void sim_lane_hang_up(struct sim *sim, struct app *app, uint64_t lane);
+void sim_lane_send(struct sim *sim, struct app *app, uint64_t lane,
+                   struct message **message);
+/* What of a job is told to an app about tasks on its lanes, before its core hears. */
+void sim_lane_told(struct sim *sim, struct app *app, const struct app_item *item);
+void sim_lanes_end(struct sim *sim, bool node, int place); /* with whom they belong to */
+/* Where a node may be dialled. */
+void sim_lane_address(const struct node *node, int place, char *text, size_t size);
 
 /* keys.c --------------------------------------------------------------------------- */
 
 /* Whose key a link has. */
 struct holder sim_keys_holder(const struct sim *sim, const struct link *link);
 void sim_keys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_pool);
+void sim_keys_pool_id_of_number(const struct hash *secret, uint64_t number,
+                                struct id *ret_ticket);
 /* The id and seed of an app's new pool. */
 void sim_keys_name_pool(struct sim *sim, struct app *app);
 void sim_keys_squat(struct sim *sim, const struct app *app);
@@ -476,6 +509,8 @@ int sim_app_start_nested(struct sim *sim, struct node *node, struct process *pro
 void sim_app_kill(struct sim *sim, int place);
 void sim_app_push(struct sim *sim, struct app *app, enum client_event_kind kind, int job,
                   uint64_t link, struct message *message);
+void sim_app_push_lane(struct sim *sim, struct app *app, enum client_event_kind kind,
+                       uint64_t lane, struct message *message);
 void sim_app_push_cancel(struct sim *sim, struct app *app, int job, uint64_t first,
                          uint64_t count, bool kill);
 void sim_app_push_consumed(struct sim *sim, struct app *app, int job, uint64_t count,
