@@ -383,6 +383,8 @@ static int take_lost(struct client_core *core, struct job *job,
         at = item->span.first + item->span.count;
         if (range->attempt && item->span.attempt != range->attempt)
             continue;
+        if (message->lost.lane && (!lane_of(item) || lane_of(item) == LANE_NONE))
+            continue; /* it was sent again meanwhile, by the coordinator */
         const bool again = is_tried_again(job, item, &reason);
         error = again ? tell_again(job, item, &reason, effects, mark)
                       : tell_lost(job, message, item, effects, mark);

@@ -272,7 +272,7 @@ struct lost {
     const struct worker *worker; /* NULL: no certain one */
     const char *why;
     int code;
-    bool unsure;
+    bool unsure, lane;
     struct message *message; /* being filled */
 };
 
@@ -293,6 +293,7 @@ static int lost_begin(struct lost *lost)
     message->lost.job = lost->job;
     message->lost.code = lost->code;
     message->lost.unsure = lost->unsure;
+    message->lost.lane = lost->lane;
     if (lost->worker) {
         snprintf(message->lost.node, sizeof message->lost.node, "%s", lost->worker->node);
         snprintf(message->lost.text, sizeof message->lost.text, "node %s: %s",
@@ -356,7 +357,8 @@ int ktasks_tell_lost(struct coordinator_core *core, const struct placement *plac
     for (; left && item && !error; item = span_set_next(job->assigned, item)) {
         if (placement_of(item) != placement)
             continue;
-        if (item->tag2 != HELD_INPUTLESS && !ktwin_of(job, item))
+        if (item->tag2 != HELD_INPUTLESS && item->tag2 != HELD_LANE &&
+            !ktwin_of(job, item))
             error = lost_add(core, &losts[fate_of(job, item)], &item->span);
         left -= item->span.count;
     }
@@ -508,7 +510,8 @@ static int tell_returned(struct coordinator_core *core, const struct worker *wor
                         .link = pool->owner->link,
                         .worker = worker,
                         .why = "gave it back, not begun",
-                        .code = FARPOOL_EDRAINED};
+                        .code = FARPOOL_EDRAINED,
+                        .lane = true};
     const size_t mark = core->effects->count;
     int error = 0;
     for (uint32_t i = 0; i < message->returned.ranges_count && !error; i++)

@@ -278,7 +278,8 @@ struct pool {
     struct payload *argument;
     uint32_t share; /* 0: every slot */
     uint64_t tasks_per_process;
-    bool eager; /* start processes before tasks come */
+    bool eager;   /* start processes before tasks come */
+    bool carried; /* its client has had a lane */
     struct worker_jobs jobs;
     struct worker_turns waiting;
     struct job_list closed;

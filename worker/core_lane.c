@@ -129,6 +129,7 @@ static void move(struct worker_core *core, struct lane *lane, enum lane_state st
     lane->until_ms = UINT64_MAX;
     if (carries(lane)) {
         LIST_INSERT_HEAD(&core->carriers, lane, carrier_entry);
+        lane->pool->carried = true;
     }
     if (state == LANE_OVER) {
         lane->pool = NULL;
@@ -429,8 +430,7 @@ static const struct id *pool_of(const struct message *message)
 }
 
 /* The same as the coordinator passes on from clients. */
-static int take_work(struct worker_core *core, struct lane *lane,
-                     const struct message *message)
+static int take_work(struct worker_core *core, const struct message *message)
 {
     switch (message->kind) {
     case MSG_JOB_OPEN:
@@ -438,10 +438,7 @@ static int take_work(struct worker_core *core, struct lane *lane,
     case MSG_JOB_CLOSE:
         return worker_job_close(core, message);
     case MSG_TASKS:
-        /* Of a job that was closed by the coordinator, which was quicker. */
-        return worker_job_find(lane->pool, message->tasks.job) != NULL
-                   ? worker_tasks(core, message)
-                   : 0;
+        return worker_tasks(core, message);
     case MSG_CANCEL:
         return worker_cancel(core, message);
     default:
@@ -464,7 +461,7 @@ static int is_up(struct worker_core *core, struct lane *lane,
         return 0;
     }
     core->speaker = lane;
-    const int result = take_work(core, lane, message);
+    const int result = take_work(core, message);
     core->speaker = NULL;
     return result;
 }

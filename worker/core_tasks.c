@@ -191,6 +191,9 @@ int worker_tasks(struct worker_core *core, const struct message *message)
 {
     struct pool *pool = worker_pool_find(core, &message->tasks.pool);
     struct job *job = pool ? worker_job_find(pool, message->tasks.job) : NULL;
+    /* Its client has closed the job on its lane, and the coordinator will hear of it. */
+    if (job == NULL && pool != NULL && pool->carried)
+        return 0;
     if (job == NULL)
         return worker_relink(core, "TASKS came before their %s",
                              pool ? "JOB_OPEN" : "POOL_OPEN");
