@@ -13,6 +13,12 @@
 
 /* -------------------------------------------------------------------- GRANT */
 
+/* All lanes of a worker together may take a part of its window. */
+static uint64_t part_of(const struct worker *host)
+{
+    return (uint64_t)LANES_PART * host->hosted_count;
+}
+
 static uint32_t tasks_of(const struct lane *lane)
 {
     const struct pool *pool = lane->pool;
@@ -22,7 +28,8 @@ static uint32_t tasks_of(const struct lane *lane)
         !kpool_usable(pool, lane->host, member))
         return 0;
     const uint64_t slots = kmember_slots(pool, lane->host, member);
-    return (uint32_t)smaller(AHEAD_TASKS * slots, LIST_MAX);
+    const uint64_t window = lane->host->tasks_max / part_of(lane->host);
+    return (uint32_t)smaller(smaller(AHEAD_TASKS * slots, window), LIST_MAX);
 }
 
 static int grant(struct coordinator_core *core, struct lane *lane)
@@ -34,7 +41,7 @@ static int grant(struct coordinator_core *core, struct lane *lane)
     if (message) {
         message->grant.ticket = lane->ticket;
         message->grant.tasks = tasks;
-        message->grant.bytes = lane->host->bytes_max / LANE_BYTES_PART;
+        message->grant.bytes = lane->host->bytes_max / part_of(lane->host);
     }
     if (ksend(core, lane->dialer, &message))
         return FARPOOL_ENOMEM;

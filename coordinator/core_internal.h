@@ -91,7 +91,7 @@
 #define WISH_MS 600000
 #define FRESH_LINKS_MAX 4096  /* links beyond those that clients and workers may have */
 #define LANES_HOSTED_MAX 1024 /* of one worker */
-#define LANE_BYTES_PART 4     /* of its window that a worker's lane may take */
+#define LANES_PART 4          /* of its window that a worker's lanes may take: a fourth */
 #define LANE_WAIT_MS 5000     /* for who was introduced to come */
 #define ENDED_POOLS 256       /* whose keys are remembered, for LOGS_GET */
 

@@ -478,8 +478,7 @@ static int lost_add_range(struct coordinator_core *core, struct lost *lost,
 /* What of a range came to the worker on a lane: what is not here, or so by its client's
  * word. */
 static int tell_not_begun(struct coordinator_core *core, struct lost *lost,
-                          const struct job *job, const struct worker *worker,
-                          const struct msg_range *range)
+                          const struct job *job, const struct msg_range *range)
 {
     const uint64_t end = range->first + smaller(range->count, UINT32_MAX);
     uint64_t at = range->first;
@@ -492,8 +491,7 @@ static int tell_not_begun(struct coordinator_core *core, struct lost *lost,
         if (error || behind)
             return error;
         at = smaller(end, item->span.first + item->span.count);
-        if (item->tag2 == HELD_LANE && placement_of(item)->worker == worker &&
-            item->span.attempt == range->attempt)
+        if (item->tag2 == HELD_LANE) /* if of another attempt, that one is told late */
             error = lost_add_range(core, lost, until, at, range->attempt);
     }
     return error;
@@ -515,7 +513,7 @@ static int tell_returned(struct coordinator_core *core, const struct worker *wor
     const size_t mark = core->effects->count;
     int error = 0;
     for (uint32_t i = 0; i < message->returned.ranges_count && !error; i++)
-        error = tell_not_begun(core, &lost, job, worker, &message->returned.ranges[i]);
+        error = tell_not_begun(core, &lost, job, &message->returned.ranges[i]);
     if (!error)
         error = lost_send(core, &lost);
     message_free(&lost.message);

@@ -120,7 +120,6 @@ void sim_lane_told(struct sim *sim, struct app *app, const struct app_item *item
             if (!task->lane || task->end)
                 continue;
             task->doubts++;
-            task->lane = 0;
         }
 }
 
