@@ -34,15 +34,18 @@ static struct lane *roomiest(const struct client_core *core)
     return best;
 }
 
-/* How many of a span's first tasks the lane takes; 0: none now. */
+/* How many of a span's first tasks the lane takes; 0: none now. What is on lanes counts
+ * for the coordinator's window too: it may have to be sent there. */
 static uint32_t fit(const struct client_core *core, const struct lane *lane,
                     const struct msg_span *span)
 {
     const uint64_t half = lane->granted / 2 ? lane->granted / 2 : 1;
-    const uint64_t most = smaller(half, lane->granted - lane->tasks);
-    const uint64_t left = subtract_saturated(lane->granted_bytes, lane->bytes);
+    const uint64_t window = subtract_saturated(core->tasks_max, core->sent_tasks);
+    const uint64_t most = smaller(smaller(half, lane->granted - lane->tasks), window);
+    const uint64_t left = smaller(subtract_saturated(lane->granted_bytes, lane->bytes),
+                                  subtract_saturated(core->bytes_max, core->sent_bytes));
     const uint64_t size = span_task_size(span, 0);
-    if (size > core->body_bytes_max || (size > left && lane->tasks))
+    if (size > core->body_bytes_max || ((!most || size > left) && core->sent_tasks))
         return 0;
     uint64_t count = smaller(smaller(most, span->count), span_fit(span, left));
     count = smaller(count, span_fit(span, MESSAGE_BYTES));

@@ -202,10 +202,8 @@ void worker_lanes_pool_over(struct worker_core *core, const struct pool *pool)
 void worker_lanes_welcomed(struct worker_core *core)
 {
     struct lane *lane;
-    RB_FOREACH (lane, worker_tickets, &core->tickets) {
-        if (lane->state != LANE_UP || lane->worker)
-            end(core, lane, "the coordinator was started anew");
-    }
+    RB_FOREACH (lane, worker_tickets, &core->tickets)
+        end(core, lane, "the coordinator was started anew");
 }
 
 /* -------------------------------------------------- what the coordinator says */
