@@ -23,6 +23,7 @@ import measure
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = "/usr/bin/python3"  # the one that Debian's packages are for
+BEGIN, END = "<!-- begin bench/compare -->", "<!-- end bench/compare -->"
 LIMIT_S = 60  # of one work of one peer; who needs more hangs or is of no use
 FIGURES = {
     "noop1_s": ("no-op, one by one", "tasks/s", True),
@@ -287,8 +288,8 @@ def write_report(path, peers, works, values, failures, rounds):
                            text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     svg = os.path.splitext(path)[0] + ".svg"
     plot(svg, peers, values)
-    with open(path, "w", encoding="utf-8") as report:
-        report.write(f"""# Farpool beside others
+    section = f"""{BEGIN}
+## Beside others
 
 Written by `bench/compare` on {datetime.date.today()}: {describe_machine()};
 {shown.stdout.rstrip(', ')}.
@@ -300,7 +301,22 @@ Two worker processes each, everything on loopback, {rounds} interleaved rounds: 
 {table(peers, works, values, failures)}
 
 ![the same as bars]({os.path.basename(svg)})
-""")
+{END}
+"""
+    put_section(path, section)
+
+
+def put_section(path, section):
+    """In the place of the last one; else at the file's end, which may be new."""
+    text = ""
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as page:
+        text = page.read()
+    before, begin, rest = text.partition(BEGIN)
+    after = rest.partition(END + "\n")[2] if begin else ""
+    if before and not begin:
+        before += "\n"
+    with open(path, "w", encoding="utf-8") as page:
+        page.write(before + section + after)
 
 
 def main():
@@ -308,7 +324,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--works", default=",".join(WORKS), help="some of: " + ", ".join(WORKS))
     parser.add_argument("--peers", help="words of the names of some, as in: Farpool,MPI")
-    parser.add_argument("--write", metavar="FILE", help="a report with plots, beside the table")
+    parser.add_argument("--write", metavar="FILE", help="put it into this page (docs/performance.md), with plots beside it")
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     works = arguments.works.split(",")
