@@ -211,6 +211,19 @@ static int read_memory(struct worker_config *core)
     return -1;
 }
 
+static int read_path(const char *option, const char *wanted, const char **ret_path)
+{
+    *ret_path = optarg;
+    return optarg[0] != '\0' ? -1 : worker_wrong_option(option, optarg, wanted);
+}
+
+static int read_bytes(const char *option, uint64_t *ret_bytes)
+{
+    return sys_parse_size(optarg, ret_bytes) && *ret_bytes != UINT64_MAX
+               ? -1
+               : worker_wrong_option(option, optarg, "a number of bytes is wanted, or 0");
+}
+
 static int read_option(int option, struct worker_options *options)
 {
     switch (option) {
@@ -218,14 +231,9 @@ static int read_option(int option, struct worker_options *options)
         options->address = optarg;
         return -1;
     case 'k':
-        options->key = optarg;
-        return optarg[0] != '\0' ? -1
-                                 : worker_wrong_option("key", optarg, "a file is wanted");
+        return read_path("key", "a file is wanted", &options->key);
     case 'j':
-        options->join_path = optarg;
-        return optarg[0] != '\0'
-                   ? -1
-                   : worker_wrong_option("join", optarg, "a file, or -, is wanted");
+        return read_path("join", "a file, or -, is wanted", &options->join_path);
     case 's':
         return read_slots(&options->core);
     case 'n':
@@ -238,21 +246,11 @@ static int read_option(int option, struct worker_options *options)
         options->lanes = optarg;
         return -1;
     case OPTION_CACHE:
-        options->cache = optarg;
-        return optarg[0] != '\0'
-                   ? -1
-                   : worker_wrong_option("cache", optarg, "a folder is wanted");
+        return read_path("cache", "a folder is wanted", &options->cache);
     case OPTION_CACHE_SIZE:
-        return sys_parse_size(optarg, &options->cache_bytes)
-                   ? -1
-                   : worker_wrong_option("cache-size", optarg,
-                                         "a number of bytes is wanted, or 0");
+        return read_bytes("cache-size", &options->cache_bytes);
     case OPTION_SHARE_MAX:
-        return sys_parse_size(optarg, &options->share_bytes) &&
-                       options->share_bytes != UINT64_MAX
-                   ? -1
-                   : worker_wrong_option("share-max", optarg,
-                                         "a number of bytes is wanted, or 0");
+        return read_bytes("share-max", &options->share_bytes);
     case OPTION_SCRATCH:
         return worker_read_scratch(optarg, &options->place);
     case OPTION_PASS:
