@@ -31,6 +31,11 @@ class Fault:
         return f"{self.what or 'delay'} at byte {self.at} {side}, delays {self.delay_s}"
 
 
+def reset_at_close(sock):
+    if sock.fileno() >= 0:  # a side that has ended by itself has no socket any more
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class Connection:
     def __init__(self, proxy, fault, dialer):
         self.proxy, self.fault, self.dialer, self.server = proxy, fault, dialer, None
@@ -55,8 +60,7 @@ class Connection:
                 task.cancel()
         for _, writer in filter(None, (self.dialer, self.server)):
             if abort:
-                writer.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_at_close(writer.get_extra_info("socket"))
                 writer.transport.abort()
             else:
                 writer.close()
