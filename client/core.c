@@ -39,6 +39,7 @@ void client_core_destroy(struct client_core *core)
     span_set_destroy(core->ended);
     span_set_destroy(core->again);
     client_shared_fini(core);
+    client_lanes_free(core);
     mem_free(core->acks);
     mem_free(core);
 }
@@ -52,10 +53,16 @@ static int flush_parts(struct client_core *core, struct client_effects *effects)
         error = client_job_flush_fail(core, effects);
     if (!error && core->stopping)
         error = client_job_flush_stop(core, effects);
-    if (!error && core->link == LINK_WELCOMED)
+    if (!error)
+        error = client_lanes_flush(core, effects);
+    if (!error)
         error = client_ack_flush(core, effects);
     if (!error && core->link == LINK_WELCOMED && core->resume)
         error = client_send_flush_resume(core, effects);
+    if (!error)
+        error = client_deal_flush(core, effects);
+    if (!error && core->link == LINK_WELCOMED)
+        error = client_deal_flush_accounts(core, effects);
     if (!error && core->link == LINK_WELCOMED)
         error = client_send_flush(core, effects);
     if (!error)
@@ -82,14 +89,19 @@ static int take_event(struct client_core *core, struct client_event *event,
 {
     switch (event->kind) {
     case CLIENT_LINK_UP:
-        return client_link_up(core, effects);
+        return event->lane ? client_lane_up(core, event->lane, effects)
+                           : client_link_up(core, effects);
     case CLIENT_LINK_DOWN:
-        client_link_down(core);
+        if (event->lane)
+            client_lane_down(core, event->lane, event->text);
+        else
+            client_link_down(core);
         return 0;
     case CLIENT_LINK_REFUSED:
         return client_link_refused(core, event->text, effects);
     case CLIENT_MESSAGE:
-        return client_link_message(core, event->message, effects);
+        return event->lane ? client_lane_heard(core, event->lane, event->message, effects)
+                           : client_link_message(core, event->message, effects);
     case CLIENT_JOB_OPEN:
         return client_job_open(core, event);
     case CLIENT_JOB_INPUT:
@@ -149,6 +161,7 @@ uint64_t client_core_deadline(const struct client_core *core)
         return UINT64_MAX;
     uint64_t deadline = smaller(core->retry_ms, client_link_deadline(core));
     deadline = smaller(deadline, client_ack_deadline(core));
+    deadline = smaller(deadline, client_lanes_deadline(core));
     if (core->state == POOL_ENDING)
         deadline = smaller(deadline, core->end_by_ms);
     return deadline;

@@ -22,6 +22,7 @@ struct client_config {
     uint32_t job_tag; /* random: job numbers are (job_tag << 32) + 1, + 2, ... */
     char host[NODE_NAME_MAX + 1];
     uint32_t pid;
+    bool lanes;           /* workers may be dialled: CLIENT_DIAL; not with attach */
     uint32_t ack_wait_ms; /* ACKs wait so long for others, while tasks are under way */
     struct message *open; /* the POOL_OPEN to send (pool filled in), borrowed for the
                              core's life; NULL with attach */
@@ -50,10 +51,10 @@ struct client_job_options {
 };
 
 enum client_event_kind {
-    CLIENT_LINK_UP,      /* a fresh connection: say hello */
-    CLIENT_LINK_DOWN,    /* text */
+    CLIENT_LINK_UP,      /* a fresh connection: say hello. lane: one that was dialled */
+    CLIENT_LINK_DOWN,    /* text. lane: that one has ended, or could not be dialled */
     CLIENT_LINK_REFUSED, /* text: no link, and none will be: the key was refused */
-    CLIENT_MESSAGE,      /* *message (taken over) */
+    CLIENT_MESSAGE,      /* *message (taken over). lane: from there */
     CLIENT_JOB_OPEN,     /* options; the step sets event->job to the new job's number */
     CLIENT_JOB_INPUT,    /* job, span (taken over; first must be the next index) */
     CLIENT_JOB_SKIP,     /* job, count: the next so many tasks have ended before, and are
@@ -85,6 +86,7 @@ struct client_event {
     enum client_event_kind kind;
     uint64_t now_ms;
     struct message *message;
+    uint64_t lane; /* 0: the coordinator's link */
     const struct client_job_options *options;
     uint64_t job;
     struct msg_span span; /* attempt is ignored, but of JOB_AGAIN */
@@ -98,7 +100,11 @@ struct client_event {
 };
 
 enum client_effect_kind {
-    CLIENT_SEND,         /* message */
+    CLIENT_SEND,         /* message, to the coordinator or on a lane */
+    CLIENT_DIAL,         /* lane, text: the address of a worker, content: its key (zero:
+                            no keys are in use); LINK_UP or LINK_DOWN follow, or a time
+                            without either */
+    CLIENT_HANG_UP,      /* lane, text: drop it; no LINK_DOWN is expected */
     CLIENT_RELINK,       /* code, text: drop the connection and dial again */
     CLIENT_READY,        /* the first WELCOME came: the pool is open */
     CLIENT_INPUT_WANTED, /* job, count, bytes: pull that many inputs, or fewer once theirs
@@ -129,6 +135,7 @@ enum client_effect_kind {
 struct client_effect {
     enum client_effect_kind kind;
     struct message *message; /* the shell takes it over */
+    uint64_t lane;           /* 0: the coordinator's link */
     uint64_t job, first, count, bytes;
     uint64_t losses, failures;    /* of CLIENT_AGAIN, for CLIENT_JOB_AGAIN as they are */
     struct payload *sizes, *data; /* references, the shell takes them over */

@@ -4,8 +4,10 @@
  * numbers, in order and merged, so that a batch of results is answered by one short
  * message a worker.
  *
- * What is left when a link ends is dropped: a pool that was opened again on a worker may
- * count its results from the start, and an old number would ACK one that never came. */
+ * An ACK goes the way its result came, on that lane or by the coordinator: a worker sends
+ * again what was not ACKed when a way has ended, but not what came by another. What is
+ * left when it ends is dropped: a pool that was opened again on a worker may count its
+ * results from the start, and an old number would ACK one that never came. */
 #include "client/core_internal.h"
 
 #include <string.h>
@@ -16,16 +18,22 @@ bool client_ack_reserve(struct client_core *core, size_t more)
                        sizeof *core->acks);
 }
 
-/* The first ack behind (worker, seq). */
-static size_t place_behind(const struct client_core *core, const struct id *worker,
-                           uint64_t seq)
+/* Of one way: to that worker on that lane, or by the coordinator. */
+static int compare_ways(const struct ack *a, const struct ack *b)
+{
+    const int order = memcmp(&a->worker, &b->worker, sizeof a->worker);
+    return order ? order : (a->lane > b->lane) - (a->lane < b->lane);
+}
+
+/* The first ack behind this one, which is of one result. */
+static size_t place_behind(const struct client_core *core, const struct ack *one)
 {
     size_t low = 0, high = core->acks_count;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
         const struct ack *ack = &core->acks[middle];
-        const int order = memcmp(&ack->worker, worker, sizeof *worker);
-        if (order < 0 || (order == 0 && ack->first <= seq))
+        const int order = compare_ways(ack, one);
+        if (order < 0 || (order == 0 && ack->first <= one->first))
             low = middle + 1;
         else
             high = middle;
@@ -58,12 +66,13 @@ void client_ack_add(struct client_core *core, const struct id *worker, uint64_t 
         core->acked_bytes = 0;
     }
     core->acked_bytes = add_saturated(core->acked_bytes, bytes + ACK_OWN_BYTES);
-    const size_t place = place_behind(core, worker, seq);
+    const struct ack one = {*worker, core->speaker ? core->speaker->number : 0, seq, 1};
+    const size_t place = place_behind(core, &one);
     struct ack *before = place ? &core->acks[place - 1] : NULL;
     struct ack *behind = place < core->acks_count ? &core->acks[place] : NULL;
-    if (before && !id_equal(&before->worker, worker))
+    if (before && compare_ways(before, &one))
         before = NULL;
-    if (behind && (!id_equal(&behind->worker, worker) || behind->first != seq + 1))
+    if (behind && (compare_ways(behind, &one) || behind->first != seq + 1))
         behind = NULL;
     if (before && seq - before->first < before->count)
         return; /* told twice */
@@ -77,21 +86,30 @@ void client_ack_add(struct client_core *core, const struct id *worker, uint64_t 
         behind->first--;
         behind->count++;
     } else {
-        insert_at(core, place, &(struct ack){*worker, seq, 1});
+        insert_at(core, place, &one);
     }
 }
 
-/* How many of the acks behind `first`, itself included, are of one worker. */
-static uint32_t of_one_worker(const struct client_core *core, size_t first)
+void client_ack_forget(struct client_core *core, uint64_t lane)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < core->acks_count; i++)
+        if (core->acks[i].lane != lane)
+            core->acks[kept++] = core->acks[i];
+    core->acks_count = kept;
+}
+
+/* How many of the acks behind `first`, itself included, go one way. */
+static uint32_t of_one_way(const struct client_core *core, size_t first)
 {
     uint32_t count = 1;
     while (first + count < core->acks_count && count < LIST_MAX &&
-           id_equal(&core->acks[first + count].worker, &core->acks[first].worker))
+           !compare_ways(&core->acks[first + count], &core->acks[first]))
         count++;
     return count;
 }
 
-static int send_acks(const struct client_core *core, size_t first, uint32_t count,
+static int send_acks(struct client_core *core, size_t first, uint32_t count,
                      struct client_effects *effects)
 {
     struct message *message = message_create(MSG_ACK);
@@ -108,7 +126,10 @@ static int send_acks(const struct client_core *core, size_t first, uint32_t coun
     message->ack.worker = core->acks[first].worker;
     message->ack.results = seqs;
     message->ack.results_count = count;
-    return client_send_message(effects, &message);
+    const uint64_t number = core->acks[first].lane;
+    return number
+               ? client_lane_send(core, client_lane_find(core, number), &message, effects)
+               : client_send_message(effects, &message);
 }
 
 /* While tasks are under way more results will come, whose ACKs can go along. Those that
@@ -122,8 +143,7 @@ static bool may_wait(const struct client_core *core)
 
 uint64_t client_ack_deadline(const struct client_core *core)
 {
-    return core->acks_count && core->link == LINK_WELCOMED ? core->acks_due_ms
-                                                           : UINT64_MAX;
+    return core->acks_count ? core->acks_due_ms : UINT64_MAX;
 }
 
 int client_ack_flush(struct client_core *core, struct client_effects *effects)
@@ -133,7 +153,7 @@ int client_ack_flush(struct client_core *core, struct client_effects *effects)
     size_t told = 0;
     int error = 0;
     while (told < core->acks_count && !error) {
-        const uint32_t count = of_one_worker(core, told);
+        const uint32_t count = of_one_way(core, told);
         error = send_acks(core, told, count, effects);
         told += error ? 0 : count;
     }

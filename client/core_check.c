@@ -12,8 +12,8 @@ static void check_item(const struct job *job, const struct span_item *item)
     assert(item->span.first + item->span.count <= job->next);
     assert(losses_of(item) < job->options.losses_max);
     assert(doubts_of(item) <= DOUBTS_MAX);
-    assert(item->tag2 <= job->options.retries);
-    assert(item->span.attempt >= 1 + losses_of(item) + item->tag2);
+    assert(failures_of(item) <= job->options.retries);
+    assert(item->span.attempt >= 1 + losses_of(item) + failures_of(item));
 }
 
 /* Every task pulled is in one set, or done, or failed. */
@@ -33,6 +33,26 @@ static void check_tasks(const struct job *job)
     assert(span_set_tasks(job->waiting) + span_set_tasks(job->sent) + job->done +
                job->failed ==
            job->next);
+}
+
+static void check_lane(const struct client_core *core, const struct lane *lane)
+{
+    uint64_t tasks = 0, bytes = 0;
+    const uint64_t bit = UINT64_C(1) << (lane->place - 1);
+    assert(core->lanes[lane->place - 1] == lane && lane->tasks <= LIST_MAX);
+    assert(lane->state != LANE_OVER || core->lanes_over);
+    for (const struct job *job = core->jobs; job; job = job->hh.next) {
+        const struct span_item *item = span_set_first(job->sent);
+        assert(!(job->accounted & ~job->lanes_told));
+        for (; item; item = span_set_next(job->sent, item)) {
+            if (lane_of(item) != lane->place)
+                continue;
+            assert(job->lanes_told & bit);
+            tasks += item->span.count;
+            bytes += span_bytes(&item->span);
+        }
+    }
+    assert(tasks == lane->tasks && bytes == lane->bytes);
 }
 
 static void check_lazy(const struct client_core *core, const struct job *job)
@@ -55,7 +75,8 @@ static void check_job(const struct client_core *core, const struct job *job)
     assert((job->state == JOB_OVER) == over);
     assert(job->told_link <= core->link_number);
     assert(job->resend_next == UINT64_MAX || core->resume || core->link != LINK_WELCOMED);
-    if (core->link == LINK_WELCOMED && !core->resume && span_set_tasks(job->sent))
+    if (core->link == LINK_WELCOMED && !core->resume && span_set_tasks(job->sent) &&
+        !job->lanes_told)
         assert(job->told_link == core->link_number);
     if (job->options.lazy)
         check_lazy(core, job);
@@ -65,10 +86,14 @@ static void check_acks(const struct client_core *core)
 {
     for (size_t i = 1; i < core->acks_count; i++) {
         const struct ack *a = &core->acks[i - 1], *b = &core->acks[i];
-        const int order = memcmp(&a->worker, &b->worker, sizeof a->worker);
+        int order = memcmp(&a->worker, &b->worker, sizeof a->worker);
+        if (order == 0)
+            order = (a->lane > b->lane) - (a->lane < b->lane);
         assert(order < 0 || (order == 0 && a->first + a->count < b->first));
     }
-    assert(!core->acks_count || core->link == LINK_WELCOMED);
+    for (size_t i = 0; i < core->acks_count; i++)
+        assert(core->acks[i].lane ? client_lane_find(core, core->acks[i].lane) != NULL
+                                  : core->link == LINK_WELCOMED);
 }
 
 static void check_pool(const struct client_core *core)
@@ -102,6 +127,9 @@ void client_core_check(const struct client_core *core)
         lazy--;
     assert(ready == client_job_count_ready(core) && !over && !lazy);
     assert(!span_set_tasks(core->ended) && !span_set_tasks(core->again));
+    for (uint32_t i = 0; i < LANES_MAX; i++)
+        if (core->lanes[i])
+            check_lane(core, core->lanes[i]);
     check_acks(core);
     check_pool(core);
 }

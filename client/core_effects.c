@@ -49,7 +49,7 @@ struct client_effect *client_effects_add(struct client_effects *effects,
 bool client_effects_send(const struct client_effects *effects, size_t from)
 {
     for (size_t i = effects->count; i > from; i--)
-        if (effects->items[i - 1].kind == CLIENT_SEND)
+        if (effects->items[i - 1].kind == CLIENT_SEND && !effects->items[i - 1].lane)
             return true;
     return false;
 }

@@ -10,6 +10,8 @@
  *   core_send.c     TASKS and JOB_OPEN within the window; sending again on a new link
  *   core_results.c  DONE, FAILED and LOST: what is taken, tried again, given up
  *   core_ack.c      which results were taken, and the ACKs for them
+ *   core_lane.c     lanes: links to workers, and what of `sent` is on them
+ *   core_deal.c     sending on lanes, and the account of it for the coordinator
  *   core_input.c    how much input a lazy job pulls
  *   core_shared.c   shared inputs
  *   core_check.c    every invariant
@@ -45,6 +47,10 @@
 #define TERMINATE_MS 2000        /* a terminated pool has ended by then, answer or not */
 #define ACK_BYTES 262144         /* results whose ACKs no longer wait for others */
 #define ACK_OWN_BYTES 256        /* each result counts so much beside its data */
+#define LANES_MAX 64             /* at a time; bits of a u64 */
+#define LANE_NONE 0xffu          /* place of what is to go by the coordinator */
+#define ACCOUNT_MS 100           /* between a change on a lane and the word of it */
+#define SHORT_MS 10              /* tasks that may wait for a slot behind others */
 #define RETRY_MS 10              /* after a FLUSH that ran out of memory */
 
 /*                 CLOSE                    no jobs left            POOL_CLOSED
@@ -88,11 +94,42 @@ struct average {
 /* In `waiting` and `sent` a span's attempt is the one to be made or under way, its tag
  * is how many losses its tasks had, and above (DOUBT) how often they were at a node that
  * was lost, begun or not; its tag2 how many failures. */
+/*   LANE_DIALLED -- LINK_UP --> LANE_GREETED -- WELCOME_LANE --> LANE_UP
+ * and each of them ends as LANE_OVER, until the FLUSH. */
+enum lane_state {
+    LANE_DIALLED,
+    LANE_GREETED, /* HELLO_LANE was said */
+    LANE_UP,
+    LANE_OVER,
+};
+
+/* A link to a worker. */
+struct lane {
+    enum lane_state state;
+    uint32_t place;  /* in core->lanes, from 1 */
+    uint64_t number; /* for the shell; never used again */
+    struct id ticket, worker;
+    char node[NODE_NAME_MAX + 1];
+    uint64_t until_ms; /* then it has to be up */
+    uint64_t heard_ms, spoke_ms, heartbeats, heartbeat_ms, silence_ms;
+    uint64_t slots, granted, granted_bytes; /* what runs, tasks and bytes under way, at
+                                               most */
+    uint64_t moved_ms;                      /* since when nothing of it has ended */
+    uint64_t tasks, bytes;                  /* that are */
+    uint64_t account_ms; /* when to tell of them; UINT64_MAX: nothing new */
+    bool withdrawn;      /* OVER: the worker is gone */
+    bool cut;            /* OVER: its connection has ended */
+    char text[256];      /* OVER: why */
+};
+
 struct job {
     uint64_t number;
     struct client_job_options options;
     enum job_state state;
     struct span_set *waiting, *sent;
+    uint64_t lanes_told;                      /* a bit a lane that has heard of it */
+    uint64_t accounted;                       /* ... of which the coordinator has */
+    uint64_t lane_done, lane_failed, lane_ns; /* there, since it was told last */
     uint64_t next; /* index of the next input: how many were pulled */
     uint64_t done, failed;
     uint64_t told_link;   /* the link on which JOB_OPEN was sent last; 0: none */
@@ -117,6 +154,7 @@ TAILQ_HEAD(job_list, job);
 
 struct ack {
     struct id worker;
+    uint64_t lane; /* its number; 0: by the coordinator */
     uint64_t first, count;
 };
 
@@ -150,7 +188,12 @@ struct client_core {
     bool stopping;                   /* jobs are to be stopped by the next FLUSH */
     uint64_t sent_tasks, sent_bytes; /* of all jobs */
 
-    struct ack *acks; /* by worker and first, merged */
+    struct lane *lanes[LANES_MAX]; /* NULL: free */
+    uint64_t last_lane;
+    bool lanes_over;      /* some are */
+    struct lane *speaker; /* whose message is being taken; NULL: the coordinator's */
+
+    struct ack *acks; /* by worker, lane and first, merged */
     size_t acks_count, acks_capacity;
     uint64_t acks_due_ms, acked_bytes; /* of what is in acks, with ACK_OWN_BYTES each */
 
@@ -179,6 +222,9 @@ int client_link_message(struct client_core *core, struct message *message,
 int client_link_flush_silence(struct client_core *core, struct client_effects *effects);
 int client_link_flush_heartbeat(struct client_core *core, struct client_effects *effects);
 uint64_t client_link_deadline(const struct client_core *core);
+
+int client_link_tell_output(const struct message *message,
+                            struct client_effects *effects);
 
 /* core_pool.c */
 int client_pool_code(int code); /* a code that a peer told, or EPROTOCOL */
@@ -223,7 +269,7 @@ struct job_end {
 };
 int client_job_end_tasks(struct client_core *core, struct job *job, struct job_end *end,
                          struct client_effects *effects);
-int client_job_send_cancel(const struct client_core *core, const struct job *job,
+int client_job_send_cancel(struct client_core *core, const struct job *job,
                            uint64_t first, uint64_t count, bool kill,
                            struct client_effects *effects);
 void client_job_stop(struct client_core *core, const struct message *message);
@@ -232,6 +278,10 @@ int client_job_flush_stop(struct client_core *core, struct client_effects *effec
 int client_job_flush_over(struct client_core *core, struct client_effects *effects);
 
 /* core_send.c */
+struct message *client_send_make_open(const struct client_core *core,
+                                      const struct job *job, bool resumed);
+int client_send_open_if_untold(struct client_core *core, struct job *job,
+                               struct client_effects *effects);
 int client_send_flush_resume(struct client_core *core, struct client_effects *effects);
 int client_send_flush(struct client_core *core, struct client_effects *effects);
 
@@ -250,6 +300,44 @@ void client_ack_add(struct client_core *core, const struct id *worker, uint64_t 
                     uint64_t bytes);
 uint64_t client_ack_deadline(const struct client_core *core); /* reserved */
 int client_ack_flush(struct client_core *core, struct client_effects *effects);
+/* Of a way that has ended. */
+void client_ack_forget(struct client_core *core, uint64_t lane);
+
+/* core_lane.c */
+struct lane *client_lane_find(const struct client_core *core,
+                              uint64_t number); /* NULL: none */
+/* What of a job's `sent` is on a lane; allocated, the caller frees it. NULL: ENOMEM. */
+struct msg_range *client_lane_list(const struct job *job, const struct lane *lane,
+                                   uint32_t *ret_count);
+bool client_lane_is_about(enum message_kind kind); /* the coordinator's messages */
+int client_lane_told(struct client_core *core, const struct message *message,
+                     struct client_effects *effects);
+int client_lane_up(struct client_core *core, uint64_t number,
+                   struct client_effects *effects);
+void client_lane_down(struct client_core *core, uint64_t number, const char *text);
+int client_lane_heard(struct client_core *core, uint64_t number,
+                      const struct message *message, struct client_effects *effects);
+/* Takes the message over if it returns 0. */
+int client_lane_send(struct client_core *core, struct lane *lane,
+                     struct message **message, struct client_effects *effects);
+/* A span has come into `sent` (1), or leaves it (-1). */
+void client_lane_count(struct client_core *core, const struct span_item *item, int sign);
+void client_lanes_end(struct client_core *core, const char *text);
+void client_lanes_free(struct client_core *core);
+int client_lanes_flush(struct client_core *core, struct client_effects *effects);
+uint64_t client_lanes_deadline(const struct client_core *core);
+
+/* core_deal.c */
+int client_deal_flush(struct client_core *core, struct client_effects *effects);
+/* Of a job on one lane; on all that the coordinator was told of; what is due. */
+int client_deal_account(struct client_core *core, struct job *job,
+                        const struct lane *lane, struct client_effects *effects);
+int client_deal_account_job(struct client_core *core, struct job *job,
+                            struct client_effects *effects);
+int client_deal_flush_accounts(struct client_core *core, struct client_effects *effects);
+/* A copy on each lane that has heard of the job. */
+int client_deal_tell(struct client_core *core, const struct job *job,
+                     const struct message *message, struct client_effects *effects);
 
 /* core_input.c */
 void client_average_add(struct average *average, uint64_t count, uint64_t sum);
@@ -278,6 +366,16 @@ static inline uint32_t losses_of(const struct span_item *item)
 static inline uint32_t doubts_of(const struct span_item *item)
 {
     return (uint32_t)(item->tag / DOUBT);
+}
+
+static inline uint32_t failures_of(const struct span_item *item)
+{
+    return (uint32_t)item->tag2;
+}
+
+static inline uint32_t lane_of(const struct span_item *item)
+{
+    return (uint32_t)(item->tag2 >> 32);
 }
 
 static inline uint64_t add_saturated(uint64_t a, uint64_t b)

@@ -78,6 +78,9 @@ int client_job_open(struct client_core *core, struct client_event *event)
 
 void client_job_destroy(struct client_core *core, struct job *job)
 {
+    const struct span_item *item = span_set_first(job->sent);
+    for (; item; item = span_set_next(job->sent, item))
+        client_lane_count(core, item, -1);
     core->sent_tasks -= span_set_tasks(job->sent);
     core->sent_bytes -= span_set_bytes(job->sent);
     if (job->ready)
@@ -97,7 +100,11 @@ void client_job_move(struct client_core *core, struct span_set *from, uint64_t f
 {
     core->sent_tasks -= span_set_tasks(job->sent);
     core->sent_bytes -= span_set_bytes(job->sent);
+    if (from == job->sent)
+        client_lane_count(core, span_set_find(from, first), -1);
     span_set_move(from, first, to, attempt, tag, tag2);
+    if (to == job->sent)
+        client_lane_count(core, span_set_find(to, first), 1);
     core->sent_tasks += span_set_tasks(job->sent);
     core->sent_bytes += span_set_bytes(job->sent);
 }
@@ -239,12 +246,15 @@ static int tell_failed(const struct job *job, const struct job_end *end,
     return count ? add_failed(effects, job, first, count, end) : 0;
 }
 
-static uint64_t drop_tasks(struct span_set *set, uint64_t first, uint64_t end)
+static uint64_t drop_tasks(struct client_core *core, const struct job *job,
+                           struct span_set *set, uint64_t first, uint64_t end)
 {
     uint64_t count = 0;
     const struct span_item *item;
     while ((item = span_set_at_or_after(set, first)) && item->span.first < end) {
         count += item->span.count;
+        if (set == job->sent)
+            client_lane_count(core, item, -1);
         span_set_take(set, item->span.first, item->span.count, NULL);
     }
     return count;
@@ -271,10 +281,10 @@ int client_job_end_tasks(struct client_core *core, struct job *job, struct job_e
     }
     core->sent_tasks -= span_set_tasks(job->sent);
     core->sent_bytes -= span_set_bytes(job->sent);
-    end->ret_count = drop_tasks(job->sent, end->first, end->end);
+    end->ret_count = drop_tasks(core, job, job->sent, end->first, end->end);
     core->sent_tasks += span_set_tasks(job->sent);
     core->sent_bytes += span_set_bytes(job->sent);
-    end->ret_count += drop_tasks(job->waiting, end->first, end->end);
+    end->ret_count += drop_tasks(core, job, job->waiting, end->first, end->end);
     job->failed += end->ret_count;
     client_job_settle(core, job);
     return 0;
@@ -286,14 +296,29 @@ static bool is_told(const struct client_core *core, const struct job *job)
     return core->link == LINK_WELCOMED && job->told_link == core->link_number;
 }
 
+/* On the lanes that have heard of the job, and to the coordinator. */
+static int tell(struct client_core *core, const struct job *job, struct message **message,
+                struct client_effects *effects)
+{
+    const size_t mark = effects->count;
+    int error = *message ? client_deal_tell(core, job, *message, effects) : 0;
+    if (!error && is_told(core, job))
+        error = client_send_message(effects, message);
+    message_free(message);
+    if (error)
+        client_effects_truncate(effects, mark);
+    return error;
+}
+
 /* Tells the coordinator to drop tasks, if it may have any of them. Ranges that were
  * never sent, or have ended, harm nothing in it. */
-int client_job_send_cancel(const struct client_core *core, const struct job *job,
+int client_job_send_cancel(struct client_core *core, const struct job *job,
                            uint64_t first, uint64_t count, bool kill,
                            struct client_effects *effects)
 {
     const struct span_item *item = span_set_at_or_after(job->sent, first);
-    if (!is_told(core, job) || !item || item->span.first >= add_saturated(first, count))
+    if ((!is_told(core, job) && !job->lanes_told) || !item ||
+        item->span.first >= add_saturated(first, count))
         return 0;
     struct message *message = message_create(MSG_CANCEL);
     struct msg_range *range = mem_alloc(sizeof *range);
@@ -308,7 +333,7 @@ int client_job_send_cancel(const struct client_core *core, const struct job *job
     message->cancel.kill = kill;
     message->cancel.ranges = range;
     message->cancel.ranges_count = 1;
-    return client_send_message(effects, &message);
+    return tell(core, job, &message, effects);
 }
 
 int client_job_cancel(struct client_core *core, struct client_event *event,
@@ -336,17 +361,17 @@ int client_job_cancel(struct client_core *core, struct client_event *event,
     return 0;
 }
 
-static int send_close(const struct client_core *core, const struct job *job,
+static int send_close(struct client_core *core, const struct job *job,
                       struct client_effects *effects)
 {
-    if (!is_told(core, job))
+    if (!is_told(core, job) && !job->lanes_told)
         return 0;
     struct message *message = message_create(MSG_JOB_CLOSE);
     if (message) {
         message->job_close.pool = core->config.pool;
         message->job_close.job = job->number;
     }
-    return client_send_message(effects, &message);
+    return message ? tell(core, job, &message, effects) : FARPOOL_ENOMEM;
 }
 
 int client_job_free(struct client_core *core, const struct client_event *event,

@@ -17,7 +17,7 @@ void client_link_down(struct client_core *core)
 {
     if (core->link != LINK_REFUSED)
         core->link = LINK_DOWN;
-    core->acks_count = 0;
+    client_ack_forget(core, 0);
 }
 
 int client_link_relink(struct client_core *core, struct client_effects *effects, int code,
@@ -55,6 +55,7 @@ int client_link_up(struct client_core *core, struct client_effects *effects)
         hello->hello_client.client = core->config.client;
         memcpy(hello->hello_client.host, core->config.host, sizeof core->config.host);
         hello->hello_client.pid = core->config.pid;
+        hello->hello_client.lanes = core->config.lanes;
     }
     if (client_send_message(effects, &hello))
         return FARPOOL_ENOMEM;
@@ -119,6 +120,7 @@ static int welcome(struct client_core *core, const struct message *message,
     core->ready_told = true;
     core->link = LINK_WELCOMED;
     core->resume = true;
+    client_lanes_end(core, "the coordinator is another one");
     core->tasks_max = message->welcome.tasks_max;
     core->bytes_max = message->welcome.bytes_max;
     core->body_bytes_max = message->welcome.body_bytes_max
@@ -141,7 +143,7 @@ static int read_file(const struct message *message, struct client_effects *effec
     return 0;
 }
 
-static int tell_output(const struct message *message, struct client_effects *effects)
+int client_link_tell_output(const struct message *message, struct client_effects *effects)
 {
     struct client_effect *effect = client_effects_add(effects, CLIENT_OUTPUT);
     if (!effect || !(effect->message = message_copy(message)))
@@ -220,7 +222,7 @@ static int take_pool_message(struct client_core *core, const struct message *mes
         client_job_stop(core, message);
         return 0;
     case MSG_OUTPUT:
-        return tell_output(message, effects);
+        return client_link_tell_output(message, effects);
     default:
         return read_file(message, effects);
     }
@@ -241,6 +243,9 @@ int client_link_message(struct client_core *core, struct message *message,
                       message->refused.text);
     if (message->kind == MSG_HEARTBEAT)
         return 0;
+    if (core->config.lanes && core->link == LINK_WELCOMED &&
+        client_lane_is_about(message->kind))
+        return client_lane_told(core, message, effects);
     const struct id *pool = pool_of(message);
     if (!pool || core->link != LINK_WELCOMED)
         return client_link_relink(core, effects, FARPOOL_EPROTOCOL,

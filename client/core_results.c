@@ -49,10 +49,10 @@ struct reason {
 };
 
 static void try_again(struct client_core *core, struct job *job,
-                      const struct span_item *item, uint64_t tag, uint64_t failures)
+                      const struct span_item *item, uint64_t tag, uint64_t tag2)
 {
     client_job_move(core, core->again, item->span.first, job->waiting,
-                    item->span.attempt + 1, tag, failures, job);
+                    item->span.attempt + 1, tag, tag2, job);
 }
 
 static bool is_loss_code(int code)
@@ -79,7 +79,7 @@ static uint64_t next_tag(const struct span_item *item, const struct reason *reas
 static uint64_t next_failures(const struct span_item *item, const struct reason *reason)
 {
     const bool none = is_loss_code(reason->code) || reason->code == FARPOOL_EDRAINED;
-    return item->tag2 + (none ? 0 : 1);
+    return failures_of(item) + (none ? 0 : 1);
 }
 
 /* What try_again will do with an item, for who keeps account of it. */
@@ -123,6 +123,20 @@ static void count_effect(struct job *job, const struct client_effect *effect)
             job->output_bytes += bytes;
             job->allowance = smaller(job->allowance + effect->count, LAZY_TASKS_MAX);
         }
+    }
+}
+
+/* What was on lanes is told to the coordinator with the next account. */
+static void count_lanes(const struct client_core *core, struct job *job, bool done,
+                        uint64_t elapsed_ns)
+{
+    const struct span_item *item = span_set_first(core->ended);
+    for (; item; item = span_set_next(core->ended, item)) {
+        if (!lane_of(item))
+            continue;
+        *(done ? &job->lane_done : &job->lane_failed) += item->span.count;
+        job->lane_ns += elapsed_ns;
+        elapsed_ns = 0;
     }
 }
 
@@ -211,14 +225,18 @@ int client_results_handle_done(struct client_core *core, const struct message *m
     for (uint32_t i = 0; job && i < count; i++)
         if (take_done(core, job, &results[i], effects))
             return undo(core, job);
+    uint64_t elapsed_ns = 0;
     for (uint32_t i = 0; i < count; i++) {
+        elapsed_ns += results[i].elapsed_ns;
         client_ack_add(core, &message->done.worker, results[i].seq,
                        results[i].data ? results[i].data->size : 0);
         if (job)
             client_average_add(&job->elapsed_ns, results[i].count, results[i].elapsed_ns);
     }
-    if (job)
+    if (job) {
+        count_lanes(core, job, true, elapsed_ns);
         commit(core, job, effects, mark);
+    }
     return 0;
 }
 
@@ -239,7 +257,7 @@ static bool is_tried_again(const struct job *job, const struct span_item *item,
         return losses_of(item) + 1 < options->losses_max;
     if (code == FARPOOL_EFUNCTION || code == FARPOOL_ETASKTIMEOUT ||
         code == FARPOOL_ECPULIMIT || code == FARPOOL_EMEMORYLIMIT)
-        return item->tag2 < options->retries;
+        return failures_of(item) < options->retries;
     return false;
 }
 
@@ -365,6 +383,8 @@ static int take_lost(struct client_core *core, struct job *job,
         at = item->span.first + item->span.count;
         if (range->attempt && item->span.attempt != range->attempt)
             continue;
+        if (message->lost.lane && (!lane_of(item) || lane_of(item) == LANE_NONE))
+            continue; /* it was sent again meanwhile, by the coordinator */
         const bool again = is_tried_again(job, item, &reason);
         error = again ? tell_again(job, item, &reason, effects, mark)
                       : tell_lost(job, message, item, effects, mark);
@@ -389,9 +409,11 @@ int client_results_handle_lost(struct client_core *core, const struct message *m
     for (uint32_t i = 0; i < message->lost.ranges_count; i++)
         if (take_lost(core, job, message, &message->lost.ranges[i], effects, mark))
             return undo(core, job);
+    /* What was given back from a lane is for the coordinator to place. */
+    const uint64_t way = message->lost.lane ? (uint64_t)LANE_NONE << 32 : 0;
     const struct span_item *item;
     while ((item = span_set_first(core->again)))
-        try_again(core, job, item, next_tag(item, &reason), item->tag2);
+        try_again(core, job, item, next_tag(item, &reason), failures_of(item) | way);
     commit(core, job, effects, mark);
     return 0;
 }

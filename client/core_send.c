@@ -18,8 +18,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static int send_open(struct client_core *core, struct job *job, bool resumed,
-                     struct client_effects *effects)
+struct message *client_send_make_open(const struct client_core *core,
+                                      const struct job *job, bool resumed)
 {
     struct message *message = message_create(MSG_JOB_OPEN);
     if (message) {
@@ -40,7 +40,23 @@ static int send_open(struct client_core *core, struct job *job, bool resumed,
         message->job_open.ended = resumed ? job->done + job->failed : 0;
         message->job_open.task_ns = resumed ? client_average_mean(&job->elapsed_ns) : 0;
     }
-    return client_send_message(effects, &message);
+    return message;
+}
+
+static int send_open(struct client_core *core, struct job *job, bool resumed,
+                     struct client_effects *effects)
+{
+    struct message *message = client_send_make_open(core, job, resumed);
+    const int error = client_send_message(effects, &message);
+    if (!error)
+        job->told_link = core->link_number;
+    return error;
+}
+
+int client_send_open_if_untold(struct client_core *core, struct job *job,
+                               struct client_effects *effects)
+{
+    return job->told_link == core->link_number ? 0 : send_open(core, job, false, effects);
 }
 
 /* What one TASKS message is to carry: whole spans of a set, consecutive in it. */
@@ -174,26 +190,24 @@ static int send_some(struct client_core *core, struct job *job, bool *ret_stop,
     const struct msg_span *span = &span_set_first(job->waiting)->span;
     if (is_oversize(core, span))
         return end_oversize(core, job, span->first, span_task_size(span, 0), effects);
-    const size_t mark = effects->count;
     struct batch batch = {.spans = 0};
     int error = gather(core, job, &batch);
     if (!error && !batch.spans) {
         *ret_stop = true;
         return 0;
     }
-    if (!error && job->told_link != core->link_number)
-        error = send_open(core, job, false, effects);
+    if (!error)
+        error = client_send_open_if_untold(core, job, effects);
+    if (!error)
+        error = client_deal_account_job(core, job, effects);
     if (!error)
         error = send_tasks(core, job, job->waiting, &batch, effects);
-    if (error) {
-        client_effects_truncate(effects, mark);
+    if (error)
         return error;
-    }
-    job->told_link = core->link_number;
     for (uint32_t i = 0; i < batch.spans; i++) {
         const struct span_item *item = span_set_first(job->waiting);
         client_job_move(core, job->waiting, item->span.first, job->sent,
-                        item->span.attempt, item->tag, item->tag2, job);
+                        item->span.attempt, item->tag, failures_of(item), job);
     }
     client_job_settle(core, job);
     return 0;

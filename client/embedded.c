@@ -398,8 +398,10 @@ static bool move(struct transport *transport, const struct transport_turn *turn)
 
 /* -------------------------------------------------------- the transport's calls */
 
-static int send_message(struct transport *transport, struct message **message)
+static int send_message(struct transport *transport, uint64_t lane,
+                        struct message **message)
 {
+    (void)lane; /* it has none */
     struct embedded *embedded = of(transport);
 
     if (embedded->client_link == 0) {

@@ -99,8 +99,10 @@ static bool move(struct transport *transport, const struct transport_turn *turn)
     return any;
 }
 
-static int send_message(struct transport *transport, struct message **message)
+static int send_message(struct transport *transport, uint64_t lane,
+                        struct message **message)
 {
+    (void)lane; /* it has none */
     struct nested *nested = of(transport);
 
     if (!nested->up || nested->aside) {

@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define ACK_WAIT_MS 1000 /* of a coordinator's pool */
@@ -106,12 +107,20 @@ static struct message *make_open(const farpool_pool *pool, bool output)
     return open;
 }
 
+/* For who cannot reach the workers, and would only try: FARPOOL_LANES=none. */
+static bool wants_lanes(void)
+{
+    const char *lanes = getenv("FARPOOL_LANES");
+    return lanes == NULL || strcmp(lanes, "none") != 0;
+}
+
 static int create_core(farpool_pool *pool, farpool_error *error)
 {
     struct client_config config = {
         .job_tag = (uint32_t)sys_random(),
         .pid = (uint32_t)getpid(),
         .attach = !pool->transport->kind->threaded,
+        .lanes = pool->transport->kind->dial != NULL && wants_lanes(),
         .ack_wait_ms = pool->transport->kind->embedded ? 0 : ACK_WAIT_MS,
         .open = pool->open,
     };

@@ -10,9 +10,9 @@
 
 #include <unistd.h>
 
-static void send_message(farpool_pool *pool, struct message **message)
+static void send_message(farpool_pool *pool, uint64_t lane, struct message **message)
 {
-    if (pool->transport->kind->send(pool->transport, message) == 0)
+    if (pool->transport->kind->send(pool->transport, lane, message) == 0)
         return;
     message_free(message);
     pool->lost = true;
@@ -45,7 +45,7 @@ static void read_file(farpool_pool *pool, const struct client_effect *effect)
         return;
     blob->blob.pool = pool->open->pool_open.pool;
     blob->blob.worker = effect->worker;
-    send_message(pool, &blob);
+    send_message(pool, 0, &blob);
 }
 
 static void take_failure(farpool_pool *pool, const struct client_effect *effect)
@@ -96,7 +96,13 @@ static void carry_out(farpool_pool *pool, struct client_effect *effect)
 {
     switch (effect->kind) {
     case CLIENT_SEND:
-        send_message(pool, &effect->message);
+        send_message(pool, effect->lane, &effect->message);
+        break;
+    case CLIENT_DIAL:
+        pool->transport->kind->dial(pool->transport, effect);
+        break;
+    case CLIENT_HANG_UP:
+        pool->transport->kind->hang_up(pool->transport, effect->lane);
         break;
     case CLIENT_RELINK:
         pool->transport->kind->relink(pool->transport, effect->text);

@@ -5,6 +5,7 @@
  * the sockets; a connection that is lost is dialled again for ever by net. */
 #include "client/credential.h"
 #include "client/queue.h"
+#include "client/remote_lanes.h"
 #include "client/transport.h"
 #include "common/base/error.h"
 #include "common/base/mem.h"
@@ -17,6 +18,7 @@
 
 #define QUEUE_BYTES_MAX (UINT64_C(4) << 30) /* the core's window is far below it */
 #define LINGER_MS 500
+#define LANE (UINT64_C(1) << 63) /* in the queue: the rest is a lane's number */
 #define SPIN_NS 400000 /* of a wait: some ways to a node and back on idle cores */
 #define SPIN_RESTS_MAX 64
 
@@ -25,6 +27,7 @@ struct remote {
     struct net *net;
     uint64_t link; /* 0: not connected */
     struct queue queue;
+    struct remote_lanes lanes;
     const struct transport_turn *turn; /* while in move */
     bool relink;                       /* to be done by the next move */
     char text[256];
@@ -52,8 +55,8 @@ static void deliver(void *user, struct net_event *event)
     case NET_DOWN:
         if (event->link != remote->link)
             return;
+        queue_drop(&remote->queue, remote->link);
         remote->link = 0;
-        queue_drop(&remote->queue, 0);
         told.kind = CLIENT_LINK_DOWN;
         break;
     case NET_REFUSED:
@@ -73,9 +76,12 @@ static void deliver(void *user, struct net_event *event)
 static void send_queued(struct remote *remote)
 {
     struct message *message;
+    uint64_t link;
 
-    while ((message = queue_pop(&remote->queue, NULL)) != NULL) {
-        if (remote->link != 0)
+    while ((message = queue_pop(&remote->queue, &link)) != NULL) {
+        if (link & LANE)
+            remote_lanes_send(&remote->lanes, link & ~LANE, &message);
+        else if (remote->link != 0)
             net_send(remote->net, remote->link, &message);
         message_free(&message);
         remote->happened = true;
@@ -96,6 +102,7 @@ static bool move(struct transport *transport, const struct transport_turn *turn)
         remote->relink = false;
     }
     net_poll(remote->net, turn->now_ms, deliver, remote);
+    remote->happened |= remote_lanes_move(&remote->lanes, remote->net, turn);
     remote->worked |= remote->happened;
     return remote->happened;
 }
@@ -119,17 +126,18 @@ static int copy_lent(struct message *message)
     return 0;
 }
 
-static int send_message(struct transport *transport, struct message **message)
+static int send_message(struct transport *transport, uint64_t lane,
+                        struct message **message)
 {
     struct remote *remote = of(transport);
 
-    if (remote->link == 0 || remote->relink) {
+    if (lane == 0 && (remote->link == 0 || remote->relink)) {
         message_free(message); /* of a connection that is gone */
         return 0;
     }
     if (copy_lent(*message) != 0)
         return FARPOOL_ENOMEM;
-    return queue_push(&remote->queue, remote->link, message);
+    return queue_push(&remote->queue, lane != 0 ? LANE | lane : remote->link, message);
 }
 
 static void relink(struct transport *transport, const char *text)
@@ -144,7 +152,20 @@ static void relink(struct transport *transport, const char *text)
 
 static uint64_t deadline(const struct transport *transport)
 {
-    return net_deadline(of(transport)->net);
+    const uint64_t own = net_deadline(of(transport)->net);
+    const uint64_t lanes = remote_lanes_deadline(&of(transport)->lanes);
+
+    return own < lanes ? own : lanes;
+}
+
+static void dial(struct transport *transport, const struct client_effect *effect)
+{
+    remote_lanes_dial(&of(transport)->lanes, effect);
+}
+
+static void hang_up(struct transport *transport, uint64_t lane)
+{
+    remote_lanes_hang_up(&of(transport)->lanes, lane);
 }
 
 static bool sleep_begins(struct transport *transport)
@@ -181,14 +202,18 @@ static bool spin(struct remote *remote, struct pollfd *fds, int count)
 static void wait(struct transport *transport, uint64_t until_ms)
 {
     struct remote *remote = of(transport);
-    struct pollfd fds[NET_WAIT_FDS + 1] = {{.fd = remote->wake_fd, .events = POLLIN}};
+    struct pollfd fds[NET_WAIT_FDS * (1 + REMOTE_LANES_MAX) + 1] = {
+        {.fd = remote->wake_fd, .events = POLLIN}};
     int timeout_ms = wake_timeout(sys_now_ms(), until_ms);
     int count = 1 + net_wait_begin(remote->net, &fds[1], &timeout_ms);
+
+    count += remote_lanes_wait_begin(&remote->lanes, &fds[count], &timeout_ms);
 
     if (timeout_ms == 0 || !remote->worked || !spin(remote, fds, count))
         poll(fds, (nfds_t)count, timeout_ms);
     remote->worked = false;
     net_wait_end(remote->net, &fds[1]);
+    remote_lanes_wait_end(&remote->lanes);
 }
 
 static void woken(struct transport *transport)
@@ -215,6 +240,7 @@ static void close_remote(struct transport *transport)
         return;
     if (remote->net != NULL)
         send_queued(remote);
+    remote_lanes_close(&remote->lanes);
     net_close(remote->net, LINGER_MS);
     queue_fini(&remote->queue);
     if (remote->wake_fd >= 0)
@@ -228,6 +254,8 @@ static const struct transport_kind remote_kind = {
     .threaded = true,
     .close = close_remote,
     .send = send_message,
+    .dial = dial,
+    .hang_up = hang_up,
     .relink = relink,
     .move = move,
     .deadline = deadline,

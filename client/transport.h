@@ -35,8 +35,14 @@ struct transport_kind {
     /* NULL allowed. */
     void (*close)(struct transport *transport);
 
-    /* Queues a message (taken over on success). ENOMEM. */
-    int (*send)(struct transport *transport, struct message **message);
+    /* Queues a message (taken over on success), for a lane or (0) the coordinator.
+     * ENOMEM.
+     */
+    int (*send)(struct transport *transport, uint64_t lane, struct message **message);
+
+    /* CLIENT_DIAL and CLIENT_HANG_UP; NULL: it has no lanes. */
+    void (*dial)(struct transport *transport, const struct client_effect *effect);
+    void (*hang_up)(struct transport *transport, uint64_t lane);
 
     /* Drops the connection and makes another. */
     void (*relink)(struct transport *transport, const char *text);

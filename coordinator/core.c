@@ -65,6 +65,7 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
     TAILQ_INIT(&core->wishes);
     TAILQ_INIT(&core->askings);
     TAILQ_INIT(&core->lanes_wanted);
+    TAILQ_INIT(&core->regrants);
     *ret_core = core;
     return 0;
 }
@@ -121,6 +122,8 @@ static int flush_part(struct coordinator_core *core)
     if (!error)
         error = klane_flush(core);
     if (!error)
+        error = kgrant_flush(core);
+    if (!error)
         error = klink_flush_heartbeats(core);
     return error;
 }
@@ -168,7 +171,7 @@ uint64_t coordinator_core_deadline(const struct coordinator_core *core)
     const uint64_t links = smaller(klink_deadline(core), core->retry_ms);
     uint64_t waits = smaller(ksettle_deadline(core), krecall_deadline(core));
     waits = smaller(smaller(waits, ktwin_deadline(core)), kwatch_deadline(core));
-    waits = smaller(waits, kspread_deadline(core));
+    waits = smaller(smaller(waits, kspread_deadline(core)), kgrant_deadline(core));
     const uint64_t tells = smaller(kstate_deadline(core), klogs_deadline(core));
     return smaller(smaller(links, waits), tells);
 }

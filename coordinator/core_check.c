@@ -85,6 +85,7 @@ static void check_assigned(const struct job *job, uint64_t *ret_held)
     for (; item; item = span_set_next(job->assigned, item)) {
         assert(placement_of(item)->job == job);
         assert(item->tag2 == HELD_NOT || item->tag2 == HELD_INPUTLESS ||
+               item->tag2 == HELD_LANE ||
                (item->tag2 >= HELD_ALONE && item->tag2 <= HELD_BEGUN_ONE));
         assert(item->tag2 <= HELD_ALONE || item->span.watch || kwatch_is_begun(item));
         const struct span_item *other =
@@ -313,15 +314,36 @@ static void check_workers(const struct coordinator_core *core)
 
 /* ------------------------------------------------------------------ clients */
 
+/* Those that their client has sent on lanes, which its window does not count. */
+static uint64_t lane_tasks(const struct job *job)
+{
+    const struct span_item *item = span_set_first(job->assigned);
+    uint64_t tasks = 0;
+    for (; item; item = span_set_next(job->assigned, item))
+        tasks += item->tag2 == HELD_LANE ? item->span.count : 0;
+    return tasks;
+}
+
+static uint64_t member_lane_tasks(const struct pool *pool)
+{
+    struct member *member;
+    uint64_t tasks = 0;
+    RB_FOREACH (member, kmember_tree, (struct kmember_tree *)(uintptr_t)&pool->members)
+        tasks += member->lane_tasks;
+    return tasks;
+}
+
 static void check_client(const struct coordinator_core *core, const struct client *client)
 {
     const struct job *job;
-    uint64_t tasks = 0, bytes = 0, assigned = 0, ready = 0;
+    uint64_t tasks = 0, bytes = 0, assigned = 0, ready = 0, on_lanes = 0;
     TAILQ_FOREACH (job, &client->jobs, client_entry) {
         assert(job->owner == client);
+        on_lanes += lane_tasks(job);
         assigned += span_set_tasks(job->assigned) + span_set_tasks(job->twins);
         ready += job->ready;
-        tasks += span_set_tasks(job->waiting) + span_set_tasks(job->assigned) - job->held;
+        tasks += span_set_tasks(job->waiting) + span_set_tasks(job->assigned) -
+                 job->held - lane_tasks(job);
         bytes += span_set_bytes(job->waiting) + span_set_bytes(job->assigned);
     }
     const bool in_pool =
@@ -331,6 +353,8 @@ static void check_client(const struct coordinator_core *core, const struct clien
     assert(client->hungry == (client->state == CLIENT_ATTACHED && ready && !assigned));
     assert(in_pool == (client->pool != NULL));
     assert(client->state != CLIENT_OWNER || client->pool->owner == client);
+    assert(client->state == CLIENT_OWNER ? member_lane_tasks(client->pool) == on_lanes
+                                         : !on_lanes);
     assert(client->link->client == client);
     assert(client->tasks <= RESUMED_WINDOWS * core->config.client_tasks_max);
 }

@@ -148,6 +148,8 @@ static const struct id *pool_of(const struct message *message)
         return &message->ack.pool;
     case MSG_CANCEL:
         return &message->cancel.pool;
+    case MSG_ACCOUNT:
+        return &message->account.pool;
     case MSG_BLOB:
         return &message->blob.pool;
     case MSG_SHARE:
@@ -202,6 +204,8 @@ static int pool_message(struct coordinator_core *core, struct client *client,
         return kshare(core, client, message);
     case MSG_UNSHARE:
         return kunshare(core, client, *message);
+    case MSG_ACCOUNT:
+        return kaccount(core, client, *message);
     default:
         return kjob_cancel(core, client, *message);
     }

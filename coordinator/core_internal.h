@@ -31,6 +31,7 @@
  *   core_keys.c      join tokens: ENROL, TOKEN_MAKE, TOKEN_REVOKE
  *   core_logs.c      LOGS_GET and LOGS
  *   core_lane.c      introductions: who may dial which worker
+ *   core_account.c   what lanes carry: GRANT and ACCOUNT
  *   core_check.c     every invariant
  *
  * Globals begin with k, the protocol's letter for the coordinator (messages.def): the
@@ -95,8 +96,12 @@
 #define WISH_MS 600000
 #define FRESH_LINKS_MAX 4096  /* links beyond those that clients and workers may have */
 #define LANES_HOSTED_MAX 1024 /* of one worker */
-#define LANE_WAIT_MS 5000     /* for who was introduced to come */
-#define ENDED_POOLS 256       /* whose keys are remembered, for LOGS_GET */
+#define LANES_CLIENT_MAX 64   /* of one client, which takes no more */
+#define LANES_PART 4          /* of its window that a worker's lanes may take: a fourth */
+#define GRANT_EVERY_MS 10
+#define GRANT_QUIET_MS 100 /* before more is granted again */
+#define LANE_WAIT_MS 5000  /* for who was introduced to come */
+#define ENDED_POOLS 256    /* whose keys are remembered, for LOGS_GET */
 
 /*   LINK_FRESH -- hello --> LINK_CLIENT, LINK_WORKER
  *        |  `-- ENROL --> LINK_ENROLLING  |
@@ -119,7 +124,8 @@ struct link {
     struct worker *worker;
     struct holder holder;
     uint64_t heard_ms, spoke_ms, heartbeats;
-    struct klane_list dialled;     /* by this peer, or to be dialled */
+    struct klane_list dialled; /* by this peer, or to be dialled */
+    uint32_t dialled_count;
     TAILQ_ENTRY(link) heard_entry; /* in core->heard, or, dropped, in core->dropped */
     TAILQ_ENTRY(link) spoke_entry; /* in core->spoke: clients and workers */
     UT_hash_handle hh;
@@ -193,6 +199,7 @@ struct worker {
     char lanes[ADDRESS_MAX + 1]; /* where it may be dialled; empty: nowhere */
     struct klane_list hosted;
     uint32_t hosted_count;
+    bool carried; /* it has had a lane: it may have tasks that are not known here */
     uint32_t slots;
     uint64_t memory_bytes, tasks_max, bytes_max;
     bool resumed;       /* served another coordinator before: may tell what it holds */
@@ -327,6 +334,7 @@ struct member {
     uint64_t units;             /* sum over its placements */
     uint64_t given;             /* core->next_given, when it was given something last */
     uint64_t idle, surplus;     /* of a pool with a limit: share less units, or more */
+    uint64_t lane_tasks;        /* assigned that its client has sent there itself */
     bool announce;              /* in core->announced: POOL_OPEN is due */
     bool candidate_full;        /* place among the candidates */
     uint64_t candidate_ns;
@@ -477,6 +485,7 @@ struct job {
 enum held {
     HELD_NOT,
     HELD_INPUTLESS, /* a worker has the task, and its input has not come here (yet) */
+    HELD_LANE,      /* assigned: its client has sent it there itself */
     HELD_NEW,       /* the same, while the step that adds it may still fail */
     HELD_ALONE,     /* assigned: it had a second holder, and one of them has failed or
                        was lost */
@@ -537,7 +546,10 @@ struct lane {
     struct link *dialer; /* of its own to the coordinator */
     struct worker *host;
     struct pool *pool;
-    TAILQ_ENTRY(lane) dialer_entry, host_entry, pool_entry, wanted_entry;
+    uint32_t granted;    /* slots, as told last, */
+    uint64_t granted_ms; /* and when */
+    bool regrant;        /* in core->regrants */
+    TAILQ_ENTRY(lane) dialer_entry, host_entry, pool_entry, wanted_entry, regrant_entry;
     UT_hash_handle hh;
 };
 
@@ -599,6 +611,8 @@ struct coordinator_core {
 
     struct lane *lanes;
     struct klane_list lanes_wanted;
+    struct klane_list regrants; /* what they may carry is to be looked at, */
+    uint64_t grants_due_ms;     /* not before this */
     uint64_t last_ticket;
     struct kasking_list askings; /* in the order in which they time out */
     uint64_t askings_count, next_asking;
@@ -889,6 +903,15 @@ void kkept_destroy(struct coordinator_core *core, struct job *job, struct kept *
 /* core_settle.c */
 int kheld(struct coordinator_core *core, struct worker *worker,
           const struct message *message);
+/* What of a range is neither waiting nor assigned, as tasks of a placement without their
+ * inputs: add, which cuts, and then, for what was added, commit or undo. */
+int kgaps_add(struct job *job, const struct msg_range *range,
+              const struct placement *placement);
+void kgaps_undo(struct job *job);
+void kgaps_commit(struct coordinator_core *core, struct placement *placement,
+                  const struct msg_range *range, enum held held);
+/* The first span at or behind `at`, waiting or assigned; NULL: none. */
+const struct span_item *kjob_span_behind(const struct job *job, uint64_t at);
 int kresults_keep(struct coordinator_core *core, struct worker *worker, struct pool *pool,
                   struct job *job, struct message **message);
 bool ksettle_expects(const struct coordinator_core *core, const struct worker *worker);
@@ -1041,5 +1064,17 @@ int klane_tell_gone(struct coordinator_core *core, const struct link *link);
 void klane_forget_link(struct coordinator_core *core, struct link *link);
 void klane_forget_pool(struct coordinator_core *core, struct pool *pool);
 void klane_check(const struct coordinator_core *core);
+
+/* core_account.c */
+void kgrant_touch(struct coordinator_core *core, struct lane *lane);
+void kgrant_touch_pool(struct coordinator_core *core, const struct pool *pool);
+/* The worker had so many tasks before. */
+void kgrant_loaded(struct coordinator_core *core, const struct worker *worker,
+                   uint64_t before);
+void kgrant_forget(struct coordinator_core *core, struct lane *lane);
+int kgrant_flush(struct coordinator_core *core);
+uint64_t kgrant_deadline(const struct coordinator_core *core);
+int kaccount(struct coordinator_core *core, struct client *client,
+             const struct message *message);
 
 #endif

@@ -287,6 +287,8 @@ void kjob_end_span(struct coordinator_core *core, struct job *job, struct span_s
         ktwin_drop(core, job, twin);
     if (item->tag2 == HELD_INPUTLESS) {
         job->held -= tasks;
+    } else if (item->tag2 == HELD_LANE) {
+        placement_of(item)->member->lane_tasks -= tasks;
     } else {
         job->owner->tasks -= tasks;
         job->owner->bytes -= bytes;

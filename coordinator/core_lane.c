@@ -51,6 +51,8 @@ static void destroy(struct coordinator_core *core, struct lane *lane)
     TAILQ_REMOVE(&lane->host->hosted, lane, host_entry);
     TAILQ_REMOVE(&lane->pool->lanes, lane, pool_entry);
     lane->host->hosted_count--;
+    lane->dialer->dialled_count--;
+    kgrant_forget(core, lane);
     /* The table is there as long as a lane is. NOLINTNEXTLINE(*-core.NullDereference) */
     HASH_DEL(core->lanes, lane);
     mem_free(lane);
@@ -100,7 +102,8 @@ static bool is_possible(const struct coordinator_core *core, const struct link *
                         const struct worker *host)
 {
     return core->config.ticket && host->state == WORKER_READY && host->lanes[0] &&
-           host->link != dialer && host->hosted_count < LANES_HOSTED_MAX;
+           host->link != dialer && host->hosted_count < LANES_HOSTED_MAX &&
+           (dialer->state == LINK_WORKER || dialer->dialled_count < LANES_CLIENT_MAX);
 }
 
 int klane_want(struct coordinator_core *core, struct link *dialer, struct worker *host,
@@ -123,6 +126,7 @@ int klane_want(struct coordinator_core *core, struct link *dialer, struct worker
     lane->host = host;
     lane->pool = pool;
     host->hosted_count++;
+    dialer->dialled_count++;
     TAILQ_INSERT_TAIL(&dialer->dialled, lane, dialer_entry);
     TAILQ_INSERT_TAIL(&host->hosted, lane, host_entry);
     TAILQ_INSERT_TAIL(&pool->lanes, lane, pool_entry);
@@ -202,6 +206,8 @@ static int told_by_dialer(struct coordinator_core *core, struct lane *lane,
     if (told->lane.up) {
         if (lane->state == LANE_OFFERED)
             move(core, lane, LANE_UP);
+        lane->host->carried = true;
+        kgrant_touch(core, lane);
         return 0;
     }
     if (withdraw(core, lane, lane->host->link, told->lane.text))

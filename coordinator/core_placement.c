@@ -105,6 +105,7 @@ void kplacement_add(struct coordinator_core *core, struct placement *placement,
 {
     struct worker *worker = placement->worker;
     const uint64_t units = placement->units, work_ns = placement->work_ns;
+    const uint64_t before = worker->tasks;
     placement->tasks += tasks;
     placement->bytes += bytes;
     worker->tasks += tasks;
@@ -120,6 +121,7 @@ void kplacement_add(struct coordinator_core *core, struct placement *placement,
     }
     if (placement->recall == RECALL_FRUITLESS)
         kplacement_recall(core, placement, RECALL_NONE, 0);
+    kgrant_loaded(core, worker, before);
 }
 
 void kplacement_remove(struct coordinator_core *core, struct placement *placement,
@@ -127,6 +129,7 @@ void kplacement_remove(struct coordinator_core *core, struct placement *placemen
 {
     struct worker *worker = placement->worker;
     const uint64_t units = placement->units, work_ns = placement->work_ns;
+    const uint64_t before = worker->tasks;
     assert(placement->tasks >= tasks && placement->bytes >= bytes);
     placement->tasks -= tasks;
     placement->bytes -= bytes;
@@ -140,6 +143,7 @@ void kplacement_remove(struct coordinator_core *core, struct placement *placemen
         kplacement_recall(core, placement, RECALL_NONE, 0);
     kmatch_offer(core, placement->member);
     kworker_freed(core, worker);
+    kgrant_loaded(core, worker, before);
 }
 
 void kplacement_recall(struct coordinator_core *core, struct placement *placement,

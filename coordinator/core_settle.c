@@ -40,7 +40,7 @@ static int add_gap(struct job *job, uint64_t first, uint64_t end, uint32_t attem
     return 0;
 }
 
-static const struct span_item *first_of(const struct job *job, uint64_t at)
+const struct span_item *kjob_span_behind(const struct job *job, uint64_t at)
 {
     const struct span_item *a = span_set_at_or_after(job->waiting, at);
     const struct span_item *b = span_set_at_or_after(job->assigned, at);
@@ -49,15 +49,14 @@ static const struct span_item *first_of(const struct job *job, uint64_t at)
     return a->span.first < b->span.first ? a : b;
 }
 
-/* What of a range is neither waiting nor assigned. */
-static int add_gaps(struct job *job, const struct msg_range *range,
-                    const struct placement *placement)
+int kgaps_add(struct job *job, const struct msg_range *range,
+              const struct placement *placement)
 {
     const uint64_t end = range->first + range->count;
     uint64_t at = range->first;
     int error = kjob_cut(job->waiting, at, end);
     while (!error && at < end) {
-        const struct span_item *item = first_of(job, at);
+        const struct span_item *item = kjob_span_behind(job, at);
         const uint64_t until = item ? smaller(end, item->span.first) : end;
         const uint64_t next = item ? item->span.first + item->span.count : end;
         if (at < until)
@@ -67,7 +66,7 @@ static int add_gaps(struct job *job, const struct msg_range *range,
     return error;
 }
 
-static void undo_gaps(struct job *job)
+void kgaps_undo(struct job *job)
 {
     const struct span_item *item = span_set_first(job->assigned);
     while (item) {
@@ -99,8 +98,8 @@ static void assign_waiting(struct coordinator_core *core, struct placement *plac
     }
 }
 
-static void commit_gaps(struct coordinator_core *core, struct placement *placement,
-                        const struct msg_range *range)
+void kgaps_commit(struct coordinator_core *core, struct placement *placement,
+                  const struct msg_range *range, enum held held)
 {
     struct job *job = placement->job;
     const uint64_t end = range->first + range->count;
@@ -110,8 +109,9 @@ static void commit_gaps(struct coordinator_core *core, struct placement *placeme
         const uint64_t tasks = item->span.count;
         if (item->tag2 == HELD_NEW) {
             span_set_move(job->assigned, first, job->assigned, item->span.attempt,
-                          (uintptr_t)placement, HELD_INPUTLESS);
-            job->held += tasks;
+                          (uintptr_t)placement, held);
+            job->held += held == HELD_INPUTLESS ? tasks : 0;
+            placement->member->lane_tasks += held == HELD_LANE ? tasks : 0;
             core->assigned += tasks;
             kplacement_add(core, placement, tasks, 0);
         }
@@ -127,11 +127,11 @@ static int hold(struct coordinator_core *core, struct job *job, struct worker *w
     if (!placement)
         return FARPOOL_ENOMEM;
     for (uint32_t i = 0; i < message->held.ranges_count; i++) {
-        int error = add_gaps(job, &ranges[i], placement);
+        int error = kgaps_add(job, &ranges[i], placement);
         if (!error)
             error = ktwin_hold(job, &ranges[i], placement);
         if (error) {
-            undo_gaps(job);
+            kgaps_undo(job);
             ktwin_hold_undo(job);
             return error;
         }
@@ -140,7 +140,7 @@ static int hold(struct coordinator_core *core, struct job *job, struct worker *w
         placement->state = PLACEMENT_HELD;
     for (uint32_t i = 0; i < message->held.ranges_count; i++) {
         assign_waiting(core, placement, &ranges[i]);
-        commit_gaps(core, placement, &ranges[i]);
+        kgaps_commit(core, placement, &ranges[i], HELD_INPUTLESS);
     }
     ktwin_hold_commit(core, job);
     kjob_refresh(core, job);

@@ -38,6 +38,7 @@ uint32_t kmember_slots(const struct pool *pool, const struct worker *worker,
 void kpool_renode(struct coordinator_core *core, struct pool *pool)
 {
     pool->renode = true;
+    kgrant_touch_pool(core, pool);
     kstate_touch_pool(core, pool);
 }
 

@@ -266,17 +266,19 @@ int ktasks(struct coordinator_core *core, struct client *client, struct message 
 /* --------------------------------------------------------------------- LOST */
 
 struct lost {
-    const struct job *job;
+    const struct pool *pool;
+    uint64_t job;
+    struct link *link;           /* of its client */
     const struct worker *worker; /* NULL: no certain one */
     const char *why;
     int code;
-    bool unsure;
+    bool unsure, lane;
     struct message *message; /* being filled */
 };
 
 static int lost_send(struct coordinator_core *core, struct lost *lost)
 {
-    return lost->message ? ksend(core, lost->job->owner->link, &lost->message) : 0;
+    return lost->message ? ksend(core, lost->link, &lost->message) : 0;
 }
 
 static int lost_begin(struct lost *lost)
@@ -287,10 +289,11 @@ static int lost_begin(struct lost *lost)
         message_free(&message);
     if (!message)
         return FARPOOL_ENOMEM;
-    message->lost.pool = lost->job->pool->id;
-    message->lost.job = lost->job->number;
+    message->lost.pool = lost->pool->id;
+    message->lost.job = lost->job;
     message->lost.code = lost->code;
     message->lost.unsure = lost->unsure;
+    message->lost.lane = lost->lane;
     if (lost->worker) {
         snprintf(message->lost.node, sizeof message->lost.node, "%s", lost->worker->node);
         snprintf(message->lost.text, sizeof message->lost.text, "node %s: %s",
@@ -343,7 +346,9 @@ int ktasks_tell_lost(struct coordinator_core *core, const struct placement *plac
     uint64_t left = placement->tasks;
     int error = 0;
     for (int i = 0; i < FATES; i++)
-        losts[i] = (struct lost){.job = job,
+        losts[i] = (struct lost){.pool = job->pool,
+                                 .job = job->number,
+                                 .link = job->owner->link,
                                  .worker = placement->worker,
                                  .why = text,
                                  .code = i == FATE_NOT_BEGUN ? FARPOOL_EDRAINED
@@ -352,7 +357,8 @@ int ktasks_tell_lost(struct coordinator_core *core, const struct placement *plac
     for (; left && item && !error; item = span_set_next(job->assigned, item)) {
         if (placement_of(item) != placement)
             continue;
-        if (item->tag2 != HELD_INPUTLESS && !ktwin_of(job, item))
+        if (item->tag2 != HELD_INPUTLESS && item->tag2 != HELD_LANE &&
+            !ktwin_of(job, item))
             error = lost_add(core, &losts[fate_of(job, item)], &item->span);
         left -= item->span.count;
     }
@@ -366,7 +372,9 @@ int ktasks_tell_lost(struct coordinator_core *core, const struct placement *plac
 
 static int tell_maybe(struct coordinator_core *core, const struct job *job)
 {
-    struct lost lost = {.job = job,
+    struct lost lost = {.pool = job->pool,
+                        .job = job->number,
+                        .link = job->owner->link,
                         .code = FARPOOL_ENODELOST,
                         .why =
                             "the connection to the coordinator was lost, and no worker "
@@ -427,7 +435,7 @@ static void put_back(struct coordinator_core *core, struct placement *placement,
     const uint64_t tasks = item->span.count, bytes = span_bytes(&item->span);
     if (ktwin_promote(core, job, item))
         return;
-    if (item->tag2 == HELD_INPUTLESS) {
+    if (item->tag2 == HELD_INPUTLESS || item->tag2 == HELD_LANE) {
         kjob_end_span(core, job, job->assigned, item);
         return;
     }
@@ -459,12 +467,69 @@ static void take_returned(struct coordinator_core *core, struct placement *place
     }
 }
 
+static int lost_add_range(struct coordinator_core *core, struct lost *lost,
+                          uint64_t first, uint64_t end, uint32_t attempt)
+{
+    const struct msg_span span = {
+        .first = first, .count = (uint32_t)(end - first), .attempt = attempt};
+    return first < end ? lost_add(core, lost, &span) : 0;
+}
+
+/* What of a range came to the worker on a lane: what is not here, or so by its client's
+ * word. */
+static int tell_not_begun(struct coordinator_core *core, struct lost *lost,
+                          const struct job *job, const struct msg_range *range)
+{
+    const uint64_t end = range->first + smaller(range->count, UINT32_MAX);
+    uint64_t at = range->first;
+    int error = 0;
+    while (!error && at < end) {
+        const struct span_item *item = job ? kjob_span_behind(job, at) : NULL;
+        const bool behind = !item || item->span.first >= end;
+        const uint64_t until = behind ? end : larger(at, item->span.first);
+        error = lost_add_range(core, lost, at, until, range->attempt);
+        if (error || behind)
+            return error;
+        at = smaller(end, item->span.first + item->span.count);
+        if (item->tag2 == HELD_LANE) /* if of another attempt, that one is told late */
+            error = lost_add_range(core, lost, until, at, range->attempt);
+    }
+    return error;
+}
+
+static int tell_returned(struct coordinator_core *core, const struct worker *worker,
+                         const struct pool *pool, const struct job *job,
+                         const struct message *message)
+{
+    if (!worker->carried || !pool->owner || (job && job->owner != pool->owner))
+        return 0;
+    struct lost lost = {.pool = pool,
+                        .job = message->returned.job,
+                        .link = pool->owner->link,
+                        .worker = worker,
+                        .why = "gave it back, not begun",
+                        .code = FARPOOL_EDRAINED,
+                        .lane = true};
+    const size_t mark = core->effects->count;
+    int error = 0;
+    for (uint32_t i = 0; i < message->returned.ranges_count && !error; i++)
+        error = tell_not_begun(core, &lost, job, &message->returned.ranges[i]);
+    if (!error)
+        error = lost_send(core, &lost);
+    message_free(&lost.message);
+    if (error)
+        keffects_truncate(core->effects, mark);
+    return error;
+}
+
 int kreturned(struct coordinator_core *core, struct worker *worker,
               const struct message *message)
 {
     const struct pool *pool = kpool_find(core, &message->returned.pool);
     struct job *job = pool ? kjob_find(pool, message->returned.job) : NULL;
     struct placement *placement = job ? kplacement_find(job, worker) : NULL;
+    if (pool && tell_returned(core, worker, pool, job, message))
+        return FARPOOL_ENOMEM;
     if (!placement)
         return 0;
     if (cut_returned(job, message))

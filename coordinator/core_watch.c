@@ -63,7 +63,7 @@ static const struct span_item *next_of(const struct job *job, const struct worke
     for (; item && item->span.first < end; item = span_set_next(job->assigned, item))
         if (placement_of(item)->worker == worker &&
             item->span.attempt == begin->attempt && item->tag2 != HELD_INPUTLESS &&
-            item->tag2 != HELD_ALONE)
+            item->tag2 != HELD_LANE && item->tag2 != HELD_ALONE)
             return item;
     return NULL;
 }

@@ -345,6 +345,9 @@ static bool carry_out(struct service *service, struct run *run,
                       struct client_effect *effect)
 {
     switch (effect->kind) {
+    case CLIENT_DIAL: /* it asks for no lanes */
+    case CLIENT_HANG_UP:
+        break;
     case CLIENT_SEND:
         say(service, run, &effect->message);
         return true;

@@ -472,7 +472,8 @@ typedef struct farpool_pool_options {
  *   (EFULL); of the options only those of jobs matter there. Waiting for its jobs lends
  *   the task's slot to others. A coordinator that uses keys (every one that is not on
  *   this machine does) wants the environment's FARPOOL_KEY: the path of a key file, as
- *   made by `farpool keys add`, which only this user may read.
+ *   made by `farpool keys add`, which only this user may read. Short tasks go straight to
+ *   those of its workers that can be reached from here, unless FARPOOL_LANES is "none".
  * options: NULL for all defaults.
  * Returns the pool, to be ended with farpool_pool_free, or NULL with *error filled:
  *   ENOINIT, EINVAL (an option, by name), EADDRESS, ENOCOORDINATOR (nothing answered

@@ -107,7 +107,7 @@ int worker_core_create(const struct worker_config *config, uint64_t now_ms,
     core->result_window = config->result_bytes_max;
     core->next_process = 1;
     TAILQ_INIT(&core->pools);
-    TAILQ_INIT(&core->unsent);
+    worker_outbox_init(&core->outbox, NULL);
     *ret_core = core;
     return 0;
 }

@@ -228,13 +228,24 @@ static void check_programs(struct worker_core *core)
     }
 }
 
-static void check_unsent(const struct worker_core *core, uint64_t unsent)
+static uint64_t check_outbox(const struct outbox *outbox)
 {
     const struct result *result;
     uint64_t counted = 0;
-    TAILQ_FOREACH (result, &core->unsent, link) {
-        assert(result->state == RESULT_UNSENT);
+    TAILQ_FOREACH (result, &outbox->unsent, link) {
+        assert(result->state == RESULT_UNSENT && result->outbox == outbox);
         counted++;
+    }
+    return counted;
+}
+
+static void check_unsent(struct worker_core *core, uint64_t unsent)
+{
+    struct lane *lane;
+    uint64_t counted = check_outbox(&core->outbox);
+    RB_FOREACH (lane, worker_tickets, &core->tickets) {
+        assert(lane->outbox.lane == lane);
+        counted += check_outbox(&lane->outbox);
     }
     assert(counted == unsent);
 }

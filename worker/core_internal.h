@@ -21,6 +21,7 @@
  *   core_output.c   what processes print
  *   core_result.c   results until they are ACKed
  *   core_lane.c     lanes: who may dial this worker, and whom it dials
+ *   core_carry.c    work that comes on lanes
  *   core_logs.c     LOGS_GET
  *   core_check.c    every invariant
  *
@@ -105,6 +106,7 @@ struct piece {
     uint64_t first; /* what is left of it: [first, first + count) */
     uint32_t count;
     uint32_t attempt;
+    struct lane *lane;            /* on which it came: its result goes there; or NULL */
     uint32_t watch;               /* of the span it came in */
     struct payload *sizes, *data; /* the same */
     uint64_t element;             /* bytes of an input when sizes are absent */
@@ -322,6 +324,7 @@ RB_HEAD(worker_done_tasks, result);
 struct printed {
     uint64_t job, first;
     uint32_t count, attempt, pid, fd, lines, bytes;
+    struct lane *lane; /* that its task came on, or NULL */
 };
 
 /* What processes of a pool have printed and nobody was told yet. */
@@ -344,7 +347,8 @@ struct pool {
     struct payload *argument;
     uint32_t share; /* 0: every slot */
     uint64_t tasks_per_process;
-    bool eager; /* start processes before tasks come */
+    bool eager;   /* start processes before tasks come */
+    bool carried; /* its client has had a lane */
     struct shared_list shared;
     uint32_t shared_count, shared_waiting; /* of them: neither here nor given up */
     struct worker_jobs jobs;
@@ -377,12 +381,14 @@ struct pool {
 RB_HEAD(worker_pools, pool);
 
 enum result_state {
-    RESULT_UNSENT, /* in core->unsent */
+    RESULT_UNSENT, /* in its outbox */
     RESULT_SENT,
 };
 
 struct result {
     enum result_state state;
+    struct outbox *outbox;  /* UNSENT: whose list it is in; SENT: where it went */
+    struct lane *lane;      /* on which its task came; NULL: by the coordinator */
     enum message_kind kind; /* MSG_DONE or MSG_FAILED */
     struct pool *pool;
     uint64_t job, seq;
@@ -400,6 +406,13 @@ struct result {
     TAILQ_ENTRY(result) link;
 };
 TAILQ_HEAD(result_list, result);
+
+/* What is to be sent on one link: the coordinator's, or a lane. */
+struct outbox {
+    struct lane *lane; /* NULL: the coordinator's link */
+    struct result_list unsent;
+    uint64_t due_ms; /* the unsent ones wait for others until then */
+};
 
 /*   LANE_EXPECTED ---------- HELLO_LANE --------> LANE_UP
  *   LANE_DIALLED -- LINK_UP --> LANE_GREETED -- WELCOME_LANE --> LANE_UP
@@ -424,13 +437,16 @@ struct lane {
     uint64_t number;   /* the shell's, or for what is dialled ours; 0: EXPECTED */
     uint64_t until_ms; /* then it has to be up; UINT64_MAX: it is, or OVER */
     uint64_t heard_ms, sent_ms, heartbeats, heartbeat_ms, silence_ms;
+    struct outbox outbox;
     bool withdrawn; /* OVER: the coordinator said so */
     bool cut;       /* OVER: its connection has ended */
     char text[256]; /* OVER: why */
     RB_ENTRY(lane) by_ticket, by_number;
+    LIST_ENTRY(lane) carrier_entry; /* UP, of a client: in core->carriers */
 };
 RB_HEAD(worker_tickets, lane);
 RB_HEAD(worker_lanes, lane);
+LIST_HEAD(worker_carriers, lane);
 
 struct worker_core {
     struct worker_config config;
@@ -466,14 +482,15 @@ struct worker_core {
 
     uint64_t held_tasks, held_bytes; /* queued and given */
 
-    struct result_list unsent;
-    uint64_t results_due_ms; /* the unsent ones wait for others until then */
+    struct outbox outbox;
     uint64_t sent_bytes, unacked_bytes, unacked;
 
     uint64_t output_bytes;  /* held, of all pools */
     uint64_t output_due_ms; /* not later than the earliest of them; UINT64_MAX: none */
 
     struct worker_tickets tickets;
+    struct worker_carriers carriers; /* lanes that jobs may be opened on */
+    struct lane *speaker; /* the lane whose message is being taken; NULL: the link's */
     struct worker_lanes lanes; /* those with a number */
     uint32_t lanes_count;
     uint64_t last_dial;
@@ -702,6 +719,9 @@ void worker_result_keep(struct worker_core *core, struct pool *pool,
 struct result *worker_result_overlap(struct pool *pool, uint64_t job, uint32_t attempt,
                                      uint64_t first, uint64_t last);
 void worker_result_resend(struct worker_core *core, struct result *result);
+/* All that is not ACKed of what came on a lane goes by the coordinator from now on. */
+void worker_results_reroute(struct worker_core *core, const struct lane *lane);
+void worker_outbox_init(struct outbox *outbox, struct lane *lane);
 void worker_results_resend(struct worker_core *core, struct pool *pool);
 void worker_results_drop(struct worker_core *core, struct pool *pool);
 void worker_results_drop_job(struct worker_core *core, struct pool *pool, uint64_t job);
@@ -718,6 +738,8 @@ void worker_output_take(struct worker_core *core, struct process *process,
 int worker_flush_output(struct worker_core *core);
 uint64_t worker_output_deadline(const struct worker_core *core);
 void worker_output_fini(struct worker_core *core, struct pool *pool);
+/* What came on that lane, which ends, goes by the coordinator. */
+void worker_output_reroute(struct pool *pool, const struct lane *lane);
 
 /* core_lane.c */
 int worker_introduce(struct worker_core *core, const struct message *message);
@@ -733,6 +755,14 @@ void worker_lane_send(struct worker_core *core, struct lane *lane,
 /* One that is up, to that worker; NULL: there is none. */
 struct lane *worker_lane_find(struct worker_core *core, const struct pool *pool,
                               const struct id *peer);
+/* The peer of the present message's lane broke a rule. */
+void worker_lane_break(struct worker_core *core, const char *text);
+
+/* core_carry.c: of a client's lane that has come up, or ends. */
+void worker_carry_begin(struct worker_core *core, struct lane *lane);
+void worker_carry_end(struct worker_core *core, struct lane *lane);
+int worker_carry_heard(struct worker_core *core,
+                       const struct message *message); /* on core->speaker */
 void worker_lanes_pool_over(struct worker_core *core, const struct pool *pool);
 void worker_lanes_welcomed(struct worker_core *core); /* by another coordinator */
 void worker_lanes_free(struct worker_core *core);

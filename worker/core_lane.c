@@ -72,16 +72,35 @@ static const unsigned allowed[] = {
     [LANE_OVER] = 0,
 };
 
+/* A client's tasks and results go on it. */
+static bool carries(const struct lane *lane)
+{
+    return lane->state == LANE_UP && !lane->worker;
+}
+
 static void move(struct worker_core *core, struct lane *lane, enum lane_state state)
 {
     assert(allowed[lane->state] & 1u << state);
+    if (carries(lane))
+        worker_carry_end(core, lane);
     lane->state = state;
     lane->until_ms = UINT64_MAX;
+    if (carries(lane))
+        worker_carry_begin(core, lane);
     if (state == LANE_OVER) {
         worker_pulls_lane_over(lane->pool, lane->number);
         lane->pool = NULL;
         core->lanes_over = true;
     }
+}
+
+static uint64_t due_ms(const struct lane *lane)
+{
+    if (lane->state != LANE_UP)
+        return lane->until_ms;
+    const uint64_t silent_ms = worker_after(lane->heard_ms, lane->silence_ms);
+    const uint64_t beat_ms = worker_after(lane->sent_ms, lane->heartbeat_ms);
+    return silent_ms < beat_ms ? silent_ms : beat_ms;
 }
 
 static void set_due(struct worker_core *core, uint64_t ms)
@@ -98,6 +117,7 @@ static struct lane *create(struct worker_core *core, const struct id *ticket,
         return NULL;
     lane->ticket = *ticket;
     lane->pool = pool;
+    worker_outbox_init(&lane->outbox, lane);
     lane->until_ms = worker_after(core->now_ms, wait_ms);
     set_due(core, lane->until_ms);
     RB_INSERT(worker_tickets, &core->tickets, lane);
@@ -148,10 +168,8 @@ void worker_lanes_pool_over(struct worker_core *core, const struct pool *pool)
 void worker_lanes_welcomed(struct worker_core *core)
 {
     struct lane *lane;
-    RB_FOREACH (lane, worker_tickets, &core->tickets) {
-        if (lane->state != LANE_UP || lane->worker)
-            end(core, lane, "the coordinator was started anew");
-    }
+    RB_FOREACH (lane, worker_tickets, &core->tickets)
+        end(core, lane, "the coordinator was started anew");
 }
 
 /* -------------------------------------------------- what the coordinator says */
@@ -314,8 +332,8 @@ static int hello(struct worker_core *core, const struct worker_event *event)
     move(core, lane, LANE_UP);
     lane->heartbeat_ms = core->heartbeat_ms;
     lane->silence_ms = core->silence_ms;
-    set_due(core, worker_after(core->now_ms, lane->heartbeat_ms));
     worker_lane_send(core, lane, welcome);
+    set_due(core, due_ms(lane));
     return 0;
 }
 
@@ -336,7 +354,7 @@ static int welcome(struct worker_core *core, struct lane *lane,
     move(core, lane, LANE_UP);
     lane->heartbeat_ms = message->welcome_lane.heartbeat_ms;
     lane->silence_ms = message->welcome_lane.silence_ms;
-    set_due(core, worker_after(core->now_ms, lane->heartbeat_ms));
+    set_due(core, due_ms(lane));
     return 0;
 }
 
@@ -374,17 +392,22 @@ static bool is_its_own(const struct lane *lane, const struct message *message)
            id_equal(&message->blob.source, &lane->peer);
 }
 
+void worker_lane_break(struct worker_core *core, const char *text)
+{
+    end(core, core->speaker, text);
+}
+
 static int is_up(struct worker_core *core, struct lane *lane, struct message *message)
 {
-    char text[128];
     if (message->kind == MSG_HEARTBEAT)
         return 0;
     if (is_its_own(lane, message))
         return message->kind == MSG_FETCH ? worker_shared_fetch(core, lane, message)
                                           : worker_shared_blob(core, message);
-    snprintf(text, sizeof text, "%s is not for a lane", message_name(message->kind));
-    end(core, lane, text);
-    return 0;
+    core->speaker = lane;
+    const int result = worker_carry_heard(core, message);
+    core->speaker = NULL;
+    return result;
 }
 
 int worker_lane_up(struct worker_core *core, uint64_t number)
@@ -479,15 +502,6 @@ static int look(struct worker_core *core, struct lane *lane)
     return core->now_ms >= worker_after(lane->sent_ms, lane->heartbeat_ms)
                ? beat(core, lane)
                : 0;
-}
-
-static uint64_t due_ms(const struct lane *lane)
-{
-    if (lane->state != LANE_UP)
-        return lane->until_ms;
-    const uint64_t silent_ms = worker_after(lane->heard_ms, lane->silence_ms);
-    const uint64_t beat_ms = worker_after(lane->sent_ms, lane->heartbeat_ms);
-    return silent_ms < beat_ms ? silent_ms : beat_ms;
 }
 
 static int look_at_all(struct worker_core *core)

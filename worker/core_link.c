@@ -75,13 +75,18 @@ void worker_link_down(struct worker_core *core)
 
 int worker_relink(struct worker_core *core, const char *format, ...)
 {
-    if (worker_reserve(core, 1) != 0)
-        return FARPOOL_ENOMEM;
-    struct worker_effect *effect = worker_add(core, WORKER_RELINK);
+    char text[sizeof((struct worker_effect *)0)->text];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(effect->text, sizeof effect->text, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    if (core->speaker != NULL) {
+        worker_lane_break(core, text);
+        return 0;
+    }
+    if (worker_reserve(core, 1) != 0)
+        return FARPOOL_ENOMEM;
+    memcpy(worker_add(core, WORKER_RELINK)->text, text, sizeof text);
     worker_link_down(core);
     return 0;
 }

@@ -2,7 +2,7 @@
  *
  * core_output.c: what processes print, on its way to the pool's client. Lines wait in
  * their pool for others to go with, but never behind a result: what is held goes out in
- * front of the next DONE or FAILED.
+ * front of the next DONE or FAILED, each line the way that its task's result goes.
  *
  * Nothing depends on it, so it is bounded and never in the way: a pool may send so many
  * bytes a second, and hold so many while the link is down; what is beyond is left out,
@@ -56,7 +56,7 @@ static bool is_same(const struct printed *a, const struct printed *b)
 {
     return a->job == b->job && a->first == b->first && a->count == b->count &&
            a->attempt == b->attempt && a->pid == b->pid && a->fd == b->fd &&
-           a->bytes + b->bytes <= OUTPUT_BYTES_MAX;
+           a->lane == b->lane && a->bytes + b->bytes <= OUTPUT_BYTES_MAX;
 }
 
 /* false: no memory. */
@@ -107,6 +107,7 @@ void worker_output_take(struct worker_core *core, struct process *process,
         printed.first = piece->job->calls ? 0 : event->first;
         printed.count = piece->job->calls ? 1 : event->count;
         printed.attempt = piece->attempt;
+        printed.lane = piece->lane;
     }
     refill(core, output);
     const uint64_t cost = event->output_bytes + PIECE_BYTES;
@@ -132,13 +133,15 @@ static bool is_due(const struct worker_core *core, const struct pool *pool)
             worker_results_due(core));
 }
 
-/* The pieces from `*place` on that one message takes, with the text from *offset on. */
+/* The pieces from `*place` on that one message takes: they go the same way; with the text
+ * from *offset on. */
 static int fill(const struct output *output, struct message *message, size_t *place,
                 size_t *offset)
 {
     uint64_t bytes = 0;
     size_t count = 0;
     while (*place + count < output->pieces_count && count < SPANS_MAX &&
+           output->pieces[*place + count].lane == output->pieces[*place].lane &&
            bytes + output->pieces[*place + count].bytes <= OUTPUT_BYTES_MAX)
         bytes += output->pieces[*place + count++].bytes;
     if (count > 0 &&
@@ -165,6 +168,7 @@ static int fill(const struct output *output, struct message *message, size_t *pl
 static int send_some(struct worker_core *core, struct pool *pool)
 {
     struct output *output = &pool->output;
+    struct lane *lane = output->pieces_count > 0 ? output->pieces[0].lane : NULL;
     size_t place = 0, offset = 0;
     struct message *message = worker_message(core, MSG_OUTPUT);
     if (message == NULL || fill(output, message, &place, &offset) != 0) {
@@ -174,7 +178,10 @@ static int send_some(struct worker_core *core, struct pool *pool)
     message->output.pool = pool->id;
     memcpy(message->output.node, core->config.node, sizeof message->output.node);
     message->output.left_out = output->left_out;
-    worker_send(core, message);
+    if (lane != NULL)
+        worker_lane_send(core, lane, message);
+    else
+        worker_send(core, message);
     output->left_out = 0;
     output->pieces_count -= place;
     if (output->pieces_count > 0)
@@ -213,6 +220,13 @@ int worker_flush_output(struct worker_core *core)
 uint64_t worker_output_deadline(const struct worker_core *core)
 {
     return core->link == LINK_UP ? core->output_due_ms : UINT64_MAX;
+}
+
+void worker_output_reroute(struct pool *pool, const struct lane *lane)
+{
+    for (size_t i = 0; i < pool->output.pieces_count; i++)
+        if (pool->output.pieces[i].lane == lane)
+            pool->output.pieces[i].lane = NULL;
 }
 
 void worker_output_fini(struct worker_core *core, struct pool *pool)

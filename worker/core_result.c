@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * core_result.c: finished tasks. A result gets the next number of its pool, waits in
- * core->unsent, is sent in a DONE or FAILED together with others of its job, and is kept
- * until its ACK comes; to another coordinator it is sent again.
+ * core_result.c: finished tasks. A result gets the next number of its pool, waits in an
+ * outbox, is sent in a DONE or FAILED together with others of its job, and is kept until
+ * its ACK comes; to another coordinator it is sent again. What is of a job that was
+ * opened on a lane goes there, and by the coordinator again when the lane has ended.
  *
  * The window bounds what is sent and not ACKed (one larger result passes alone), and
  * everything unACKed together: beyond it no task is begun. A result counts with its own
@@ -45,6 +46,7 @@ struct result *worker_result_create(struct worker_core *core, enum message_kind 
     result->first = first;
     result->count = count;
     result->attempt = piece->attempt;
+    result->lane = piece->lane;
     result->exit_status = -1;
     return result;
 }
@@ -90,6 +92,24 @@ static uint64_t size_of(const struct result *result)
     return bytes + (result->backtrace ? strlen(result->backtrace) : 0);
 }
 
+void worker_outbox_init(struct outbox *outbox, struct lane *lane)
+{
+    outbox->lane = lane;
+    TAILQ_INIT(&outbox->unsent);
+}
+
+static struct outbox *way_of(struct worker_core *core, const struct result *result)
+{
+    return result->lane != NULL ? &result->lane->outbox : &core->outbox;
+}
+
+static void post(struct result *result, struct outbox *outbox)
+{
+    result->state = RESULT_UNSENT;
+    result->outbox = outbox;
+    TAILQ_INSERT_TAIL(&outbox->unsent, result, link);
+}
+
 void worker_result_keep(struct worker_core *core, struct pool *pool,
                         struct result *result)
 {
@@ -98,21 +118,20 @@ void worker_result_keep(struct worker_core *core, struct pool *pool,
     if (core->next_seq < pool->next_seq)
         core->next_seq = pool->next_seq;
     result->bytes = size_of(result);
-    result->state = RESULT_UNSENT;
     result->since_ms = core->now_ms;
     RB_INSERT(worker_results, &pool->results, result);
     RB_INSERT(worker_done_tasks, &pool->done_tasks, result);
     pool->results_count++;
     core->unacked++;
     core->unacked_bytes += result->bytes;
-    TAILQ_INSERT_TAIL(&core->unsent, result, link);
+    post(result, way_of(core, result));
 }
 
 static void drop_result(struct worker_core *core, struct result *result)
 {
     struct pool *pool = result->pool;
     if (result->state == RESULT_UNSENT)
-        TAILQ_REMOVE(&core->unsent, result, link);
+        TAILQ_REMOVE(&result->outbox->unsent, result, link);
     else
         core->sent_bytes -= result->bytes;
     RB_REMOVE(worker_results, &pool->results, result);
@@ -149,17 +168,44 @@ void worker_result_resend(struct worker_core *core, struct result *result)
 {
     if (result->state == RESULT_UNSENT)
         return;
-    result->state = RESULT_UNSENT;
     result->since_ms = 0;
     core->sent_bytes -= result->bytes;
-    TAILQ_INSERT_TAIL(&core->unsent, result, link);
+    post(result, way_of(core, result));
 }
 
+/* To another coordinator: what went on a lane is its client's, who tells. */
 void worker_results_resend(struct worker_core *core, struct pool *pool)
 {
     struct result *result;
     RB_FOREACH (result, worker_results, &pool->results)
-        worker_result_resend(core, result);
+        if (result->outbox == &core->outbox)
+            worker_result_resend(core, result);
+}
+
+static struct result *first_of_job(struct pool *pool, uint64_t job)
+{
+    struct result key;
+    key.job = job;
+    key.attempt = 0;
+    key.first = 0;
+    key.seq = 0;
+    return RB_NFIND(worker_done_tasks, &pool->done_tasks, &key);
+}
+
+void worker_results_reroute(struct worker_core *core, const struct lane *lane)
+{
+    struct result *result;
+    RB_FOREACH (result, worker_results, &lane->pool->results) {
+        if (result->lane != lane)
+            continue;
+        if (result->state == RESULT_UNSENT)
+            TAILQ_REMOVE(&result->outbox->unsent, result, link);
+        else
+            core->sent_bytes -= result->bytes;
+        result->lane = NULL;
+        result->since_ms = 0;
+        post(result, &core->outbox);
+    }
 }
 
 void worker_results_drop(struct worker_core *core, struct pool *pool)
@@ -173,12 +219,7 @@ void worker_results_drop(struct worker_core *core, struct pool *pool)
  * no ACK would ever come for what was on its way. */
 void worker_results_drop_job(struct worker_core *core, struct pool *pool, uint64_t job)
 {
-    struct result key;
-    key.job = job;
-    key.attempt = 0;
-    key.first = 0;
-    key.seq = 0;
-    struct result *result = RB_NFIND(worker_done_tasks, &pool->done_tasks, &key);
+    struct result *result = first_of_job(pool, job);
     while (result != NULL && result->job == job) {
         struct result *next = RB_NEXT(worker_done_tasks, &pool->done_tasks, result);
         drop_result(core, result);
@@ -228,9 +269,10 @@ static bool belongs(const struct result *a, const struct result *b)
 
 /* What goes with the oldest unsent result: others of its job, as far as one message and
  * the window take them. Empty: the window is full. */
-static void collect(const struct worker_core *core, struct batch *batch)
+static void collect(const struct worker_core *core, const struct outbox *outbox,
+                    struct batch *batch)
 {
-    struct result *first = TAILQ_FIRST(&core->unsent), *result = first;
+    struct result *first = TAILQ_FIRST(&outbox->unsent), *result = first;
     uint64_t bytes = 0, sent = core->sent_bytes;
     int looked = 0;
     batch->count = 0;
@@ -314,17 +356,21 @@ static struct message *write_failed(struct worker_core *core, const struct batch
     return message;
 }
 
-static int send_batch(struct worker_core *core, const struct batch *batch)
+static int send_batch(struct worker_core *core, const struct outbox *outbox,
+                      const struct batch *batch)
 {
     struct message *message = batch->results[0]->kind == MSG_DONE
                                   ? write_done(core, batch)
                                   : write_failed(core, batch);
     if (message == NULL)
         return FARPOOL_ENOMEM;
-    worker_send(core, message);
+    if (outbox->lane != NULL)
+        worker_lane_send(core, outbox->lane, message);
+    else
+        worker_send(core, message);
     for (uint32_t i = 0; i < batch->count; i++) {
         struct result *result = batch->results[i];
-        TAILQ_REMOVE(&core->unsent, result, link);
+        TAILQ_REMOVE(&result->outbox->unsent, result, link);
         result->state = RESULT_SENT;
         core->sent_bytes += result->bytes;
     }
@@ -355,9 +401,9 @@ static uint64_t least(uint64_t a, uint64_t b)
 }
 
 /* Until when all that is unsent may wait for more to go with it; 0: not at all. */
-static uint64_t wait_until(const struct worker_core *core)
+static uint64_t wait_until(const struct worker_core *core, const struct outbox *outbox)
 {
-    const struct result *result = TAILQ_FIRST(&core->unsent), *before = NULL;
+    const struct result *result = TAILQ_FIRST(&outbox->unsent), *before = NULL;
     const uint64_t since_ms = result->since_ms;
     uint64_t until_ms = worker_tick(since_ms, core->config.results_wait_ms);
     uint64_t bytes = 0;
@@ -376,34 +422,63 @@ static uint64_t wait_until(const struct worker_core *core)
     return until_ms;
 }
 
+static bool may_send(const struct worker_core *core, const struct outbox *outbox)
+{
+    const bool up =
+        outbox->lane != NULL ? outbox->lane->state == LANE_UP : core->link == LINK_UP;
+    return up && !TAILQ_EMPTY(&outbox->unsent);
+}
+
 bool worker_results_due(const struct worker_core *core)
 {
-    return core->link == LINK_UP && !TAILQ_EMPTY(&core->unsent) && wait_until(core) == 0;
+    struct lane *lane;
+    if (may_send(core, &core->outbox) && wait_until(core, &core->outbox) == 0)
+        return true;
+    LIST_FOREACH (lane, &core->carriers, carrier_entry)
+        if (may_send(core, &lane->outbox) && wait_until(core, &lane->outbox) == 0)
+            return true;
+    return false;
+}
+
+/* What is late waits for the window, and an ACK opens that. */
+static uint64_t due_of(const struct worker_core *core, const struct outbox *outbox)
+{
+    return may_send(core, outbox) && outbox->due_ms > core->now_ms ? outbox->due_ms
+                                                                   : UINT64_MAX;
 }
 
 uint64_t worker_results_deadline(const struct worker_core *core)
 {
-    /* What is late waits for the window, and an ACK opens that. */
-    return core->link == LINK_UP && !TAILQ_EMPTY(&core->unsent) &&
-                   core->results_due_ms > core->now_ms
-               ? core->results_due_ms
-               : UINT64_MAX;
+    const struct lane *lane;
+    uint64_t deadline = due_of(core, &core->outbox);
+    LIST_FOREACH (lane, &core->carriers, carrier_entry)
+        deadline = least(deadline, due_of(core, &lane->outbox));
+    return deadline;
+}
+
+static int flush_outbox(struct worker_core *core, struct outbox *outbox)
+{
+    struct batch batch;
+    if (!may_send(core, outbox))
+        return 0;
+    outbox->due_ms = wait_until(core, outbox);
+    if (outbox->due_ms > 0)
+        return 0;
+    while (may_send(core, outbox)) {
+        collect(core, outbox, &batch);
+        if (batch.count == 0)
+            return 0;
+        if (send_batch(core, outbox, &batch) != 0)
+            return FARPOOL_ENOMEM;
+    }
+    return 0;
 }
 
 int worker_flush_results(struct worker_core *core)
 {
-    struct batch batch;
-    if (core->link != LINK_UP || TAILQ_EMPTY(&core->unsent))
-        return 0;
-    core->results_due_ms = wait_until(core);
-    if (core->results_due_ms > 0)
-        return 0;
-    while (core->link == LINK_UP && !TAILQ_EMPTY(&core->unsent)) {
-        collect(core, &batch);
-        if (batch.count == 0)
-            return 0;
-        if (send_batch(core, &batch) != 0)
+    struct lane *lane;
+    LIST_FOREACH (lane, &core->carriers, carrier_entry)
+        if (flush_outbox(core, &lane->outbox) != 0)
             return FARPOOL_ENOMEM;
-    }
-    return 0;
+    return flush_outbox(core, &core->outbox);
 }

@@ -35,8 +35,15 @@ static bool disjoint(const struct msg_span *spans, uint32_t count)
     return true;
 }
 
-/* NULL, or what a coordinator must not send. The window counts on the other side from
- * sending to the end; while a new coordinator learns what is held, both may add up. */
+/* How much of a window may be held when more comes. It counts on the other side from
+ * sending to the end; while a new coordinator learns what is held, both may add up. Who
+ * sends on a lane is granted a part of it, and can leave the coordinator no less. */
+static uint64_t most_held(const struct worker_core *core, uint64_t window)
+{
+    return core->speaker != NULL ? window + window / 2 : 4 * window;
+}
+
+/* NULL, or what nobody must send. */
 static const char *fault_of(const struct worker_core *core, const struct message *message)
 {
     const struct msg_span *spans = message->tasks.spans;
@@ -51,11 +58,12 @@ static const char *fault_of(const struct worker_core *core, const struct message
         return "TASKS with spans that overlap";
     /* One task of each nested client comes beyond the window, as blocked ones wait for
      * it. */
-    if (core->held_tasks + tasks > 2 * core->config.tasks_max + core->jobs_count &&
+    if (core->held_tasks + tasks >
+            most_held(core, core->config.tasks_max) + core->jobs_count &&
         core->held_tasks > 0)
         return "TASKS beyond this worker's window of tasks";
     /* One input of any size may pass the window, when it is alone. */
-    if (core->held_bytes > 2 * core->config.bytes_max + BODY_BYTES_MAX)
+    if (core->held_bytes > most_held(core, core->config.bytes_max) + BODY_BYTES_MAX)
         return "TASKS beyond this worker's window of bytes";
     return NULL;
 }
@@ -170,6 +178,7 @@ static void enter_fresh(struct worker_core *core, struct job *job, struct piece 
     while ((lower = worker_piece_overlap(&job->given, piece->first, piece_last(piece))) !=
            NULL)
         cancel_given(core, lower, false);
+    piece->lane = core->speaker;
     worker_piece_queue(core, piece);
 }
 
@@ -190,6 +199,9 @@ int worker_tasks(struct worker_core *core, const struct message *message)
 {
     struct pool *pool = worker_pool_find(core, &message->tasks.pool);
     struct job *job = pool ? worker_job_find(pool, message->tasks.job) : NULL;
+    /* Its client has closed the job on its lane, and the coordinator will hear of it. */
+    if (job == NULL && pool != NULL && pool->carried)
+        return 0;
     if (job == NULL)
         return worker_relink(core, "TASKS came before their %s",
                              pool ? "JOB_OPEN" : "POOL_OPEN");

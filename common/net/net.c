@@ -31,6 +31,11 @@ static struct net *create(const struct net_config *config, bool listener)
     net->keyed = config->keys != NULL;
     if (net->keyed)
         net->keys = *config->keys;
+    if (config->server != NULL && config->beside->keyed) {
+        net->keyed = true;
+        net->keys = config->beside->keys;
+        net->keys.server = *config->server;
+    }
     net->redial_first_ms = config->redial_first_ms > 0 ? config->redial_first_ms : 50;
     net->redial_max_ms = config->redial_max_ms > 0 ? config->redial_max_ms : 5000;
     TAILQ_INIT(&net->ending);
@@ -80,7 +85,9 @@ static void begin_dial(struct net *net)
 
 int net_dial(const struct net_config *config, struct net **ret_net, farpool_error *error)
 {
-    int result = net_check_address(config->address, false, config->keys != NULL, error);
+    const bool keyed =
+        config->keys != NULL || (config->server != NULL && config->beside->keyed);
+    int result = net_check_address(config->address, false, keyed, error);
     if (result != 0)
         return result;
     struct net *net = create(config, false);

@@ -56,6 +56,8 @@ struct net_config {
     const struct net_keys *keys; /* copied; NULL: none, plain connections */
     char role;                   /* 'C', 'K' or 'W': which messages peers may send us */
     char peer;                   /* dialer: of whom it dials, 'K' or 'W'; 0: 'K' */
+    const struct hash *server;   /* dialer beside another one: it uses that one's pair of
+                                    keys, if it has one, to find who has this one */
     struct net *beside; /* whose ZeroMQ threads it shares, and which is closed later;
                            NULL: it has its own */
     uint64_t

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fuzz_client.c: the client core, with a program that keeps to client/core.h and a
- * coordinator that may say anything. No invariant may break, no task may end twice, and
- * nothing may leak. */
+ * fuzz_client.c: the client core, with a program that keeps to client/core.h, and a
+ * coordinator and workers on lanes that may say anything. No invariant may break, no task
+ * may end twice, and nothing may leak. */
 #include "client/core.h"
 #include "tests/fuzz/fuzz_build.h"
 
 #include <stdio.h>
 
 #define JOBS 4
+#define LANES 3
 #define TASKS_MAX 512
 
 struct job {
@@ -27,6 +28,7 @@ struct program {
     uint64_t now_ms;
     bool linked, closed, ended;
     struct job jobs[JOBS];
+    uint64_t lanes[LANES]; /* as dialled; 0: not */
 };
 
 static int step(struct program *program, struct client_event *event)
@@ -71,6 +73,17 @@ static void end_tasks(struct job *job, uint64_t first, uint64_t count)
     }
 }
 
+static void apply_lane(struct program *program, const struct client_effect *effect)
+{
+    const int place = effect->content.bytes[0] - 1;
+
+    if (effect->kind == CLIENT_DIAL && place >= 0 && place < LANES)
+        program->lanes[place] = effect->lane;
+    for (int i = 0; effect->kind == CLIENT_HANG_UP && i < LANES; i++)
+        if (program->lanes[i] == effect->lane)
+            program->lanes[i] = 0;
+}
+
 static void apply(struct program *program, struct client_effect *effect)
 {
     struct job *job = effect->job ? find(program, effect->job) : NULL;
@@ -79,6 +92,7 @@ static void apply(struct program *program, struct client_effect *effect)
     if (effect->message && message_encode(effect->message, &frames) != 0)
         abort();
     frames_fini(&frames);
+    apply_lane(program, effect);
     if (effect->kind == CLIENT_RELINK)
         program->linked = false;
     if (effect->kind == CLIENT_POOL_ENDED)
@@ -204,13 +218,19 @@ static void act_job(struct program *program)
 
 /* --------------------------------------------------------- the coordinator */
 
-static void say(struct program *program, struct message *message)
+static void say_on(struct program *program, uint64_t lane, struct message *message)
 {
-    struct client_event event = {.kind = CLIENT_MESSAGE, .message = message};
+    struct client_event event = {
+        .kind = CLIENT_MESSAGE, .message = message, .lane = lane};
 
-    if (message && program->linked)
+    if (message && (lane || program->linked))
         step(program, &event);
     message_free(&event.message);
+}
+
+static void say(struct program *program, struct message *message)
+{
+    say_on(program, 0, message);
 }
 
 static void link_up(struct program *program)
@@ -233,7 +253,7 @@ static void link_up(struct program *program)
 }
 
 /* A result or a loss of a job that is there. */
-static void say_result(struct program *program)
+static void say_result(struct program *program, uint64_t lane)
 {
     static const enum message_kind kinds[] = {MSG_DONE, MSG_DONE, MSG_FAILED, MSG_LOST};
     struct fuzz_input *bytes = &program->bytes;
@@ -254,7 +274,65 @@ static void say_result(struct program *program)
         message->lost.pool.bytes[0] = 1;
         message->lost.job = job->number;
     }
-    say(program, fuzz_cross(&message));
+    say_on(program, lane, fuzz_cross(&message));
+}
+
+static struct message *about_lane(struct program *program, int place)
+{
+    static const enum message_kind kinds[] = {MSG_INTRODUCED, MSG_INTRODUCED, MSG_GRANT,
+                                              MSG_WITHDRAW};
+    struct fuzz_input *bytes = &program->bytes;
+    struct message *message = fuzz_fill(bytes, kinds[fuzz_take(bytes) % 4]);
+    const struct id ticket = {.bytes = {(uint8_t)(place + 1)}};
+
+    if (message->kind == MSG_INTRODUCED) {
+        message->introduced.ticket = message->introduced.worker = ticket;
+        message->introduced.pool = (struct id){.bytes = {1}};
+        message->introduced.key.bytes[0] = (uint8_t)(place + 1);
+        message->introduced.wait_ms = 5000;
+    } else if (message->kind == MSG_GRANT) {
+        message->grant.ticket = ticket;
+        message->grant.slots = fuzz_take(bytes) % 8;
+        message->grant.tasks = 2 * message->grant.slots;
+        message->grant.bytes = fuzz_take(bytes);
+    } else {
+        message->withdraw.ticket = ticket;
+    }
+    return fuzz_cross(&message);
+}
+
+static struct message *welcome_lane(struct program *program, int place)
+{
+    struct message *message = message_create(MSG_WELCOME_LANE);
+
+    message->welcome_lane.worker = (struct id){.bytes = {(uint8_t)(place + 1)}};
+    message->welcome_lane.heartbeat_ms = fuzz_take(&program->bytes) * 8u;
+    message->welcome_lane.silence_ms = 5000;
+    return fuzz_cross(&message);
+}
+
+static void act_lane(struct program *program)
+{
+    const uint8_t what = fuzz_take(&program->bytes);
+    const int place = what / 8 % LANES;
+    const uint64_t lane = program->lanes[place];
+
+    flush(program);
+    if (what % 8 == 0 || !lane) {
+        say(program, about_lane(program, place));
+        flush(program);
+    } else if (what % 8 == 1) {
+        step(program, &(struct client_event){.kind = CLIENT_LINK_UP, .lane = lane});
+        say_on(program, lane, welcome_lane(program, place));
+    } else if (what % 8 == 2) {
+        program->lanes[place] = 0;
+        step(program, &(struct client_event){
+                          .kind = CLIENT_LINK_DOWN, .lane = lane, .text = "cut"});
+    } else if (what % 8 == 3) {
+        say_on(program, lane, fuzz_any(&program->bytes));
+    } else {
+        say_result(program, lane);
+    }
 }
 
 static void end_pool(struct program *program)
@@ -299,7 +377,11 @@ static void act(struct program *program)
     case 8:
     case 9:
     case 10:
-        say_result(program);
+        say_result(program, 0);
+        break;
+    case 11:
+    case 12:
+        act_lane(program);
         break;
     default:
         say(program, fuzz_any(&program->bytes));
@@ -310,7 +392,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct program *program = calloc(1, sizeof *program);
     struct message *open = message_create(MSG_POOL_OPEN);
-    struct client_config config = {.client = {{8}}, .pool = {{1}}, .job_tag = 0};
+    struct client_config config = {
+        .client = {{8}}, .pool = {{1}}, .job_tag = 0, .lanes = true};
 
     if (!program || !open)
         abort();

@@ -66,6 +66,16 @@ void sim_app_push(struct sim *sim, struct app *app, enum client_event_kind kind,
     push(sim, app, &item);
 }
 
+void sim_app_push_lane(struct sim *sim, struct app *app, enum client_event_kind kind,
+                       uint64_t lane, struct message *message)
+{
+    struct app_item item = {
+        .event = {.kind = kind, .message = message, .lane = lane, .text = "cut"},
+        .job = -1};
+
+    push(sim, app, &item);
+}
+
 void sim_app_push_cancel(struct sim *sim, struct app *app, int job, uint64_t first,
                          uint64_t count, bool kill)
 {
@@ -114,6 +124,7 @@ static void prepare(struct sim *sim, struct app *app)
 {
     app->actor = (struct actor){true, app->actor.incarnation + 1, 0, UINT64_MAX};
     app->config.client = sim_id(sim);
+    app->dials.count = 0;
     app->config.job_tag = sim->next_tag++;
     app->config.ack_wait_ms = (uint32_t)sim_dice(sim, 3) * 60;
     app->config.pid = app->config.job_tag;
@@ -137,6 +148,7 @@ void sim_app_start(struct sim *sim, int place)
     app->open = message_create(MSG_POOL_OPEN);
     sim_keys_name_pool(sim, app);
     app->config.open = app->open;
+    app->config.lanes = sim->plan.lanes;
     snprintf(app->open->pool_open.name, sizeof app->open->pool_open.name, "p%d", place);
     snprintf(app->open->pool_open.machine, sizeof app->open->pool_open.machine, "x86_64");
     if (sim_chance(sim, 3))
@@ -203,6 +215,7 @@ void sim_app_kill(struct sim *sim, int place)
     struct link *link = sim_link_find(sim, app->link);
 
     sim_trace(sim, "C%d is killed", place);
+    sim_lanes_end(sim, false, place);
     if (link) {
         link->lanes[TO_PEER].open = false;
         sim_link_cut(sim, link, sim_chance(sim, 4));

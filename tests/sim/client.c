@@ -162,6 +162,7 @@ static void finish(struct sim *sim, struct app *app)
     app->pool_ended = true;
     sim_job_check_finished(sim, app);
     sim_link_close(sim, app->link, TO_COORDINATOR);
+    sim_lanes_end(sim, false, sim_app_place(sim, app));
     sim_app_stop(app);
     if (app->node >= 0)
         sim_process_unblock(sim, app);
@@ -171,7 +172,19 @@ static bool carry_out(struct sim *sim, struct app *app, struct client_effect *ef
 {
     switch (effect->kind) {
     case CLIENT_SEND:
-        send(sim, app, &effect->message);
+        if (effect->lane)
+            sim_lane_send(sim, false, sim_app_place(sim, app), effect->lane,
+                          &effect->message);
+        else
+            send(sim, app, &effect->message);
+        break;
+    case CLIENT_DIAL:
+        sim_lane_dial(sim, false, sim_app_place(sim, app), effect->lane, effect->text);
+        break;
+    case CLIENT_HANG_UP:
+        sim_trace(sim, "C%d hangs up lane %llu: %s", sim_app_place(sim, app),
+                  (unsigned long long)effect->lane, effect->text);
+        sim_lane_hang_up(sim, false, sim_app_place(sim, app), effect->lane);
         break;
     case CLIENT_RELINK:
         relink(sim, app, effect);
@@ -231,6 +244,10 @@ static void note_stopped(struct app *app, const struct message *message)
 
 static bool is_present(struct sim *sim, struct app *app, const struct app_item *item)
 {
+    if (item->event.lane && item->event.kind == CLIENT_MESSAGE)
+        sim_window_received(sim, app, item->event.message);
+    if (item->event.lane)
+        sim_lane_told(sim, app, item);
     if (item->link == 0)
         return true;
     if (item->link != app->link)
@@ -243,6 +260,7 @@ static bool is_present(struct sim *sim, struct app *app, const struct app_item *
         sim_window_reset(app);
     if (item->event.kind == CLIENT_MESSAGE) {
         note_stopped(app, item->event.message);
+        sim_lane_told(sim, app, item);
         sim_window_received(sim, app, item->event.message);
     }
     return true;

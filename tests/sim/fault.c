@@ -308,6 +308,8 @@ static void configure(struct sim *sim)
 
     coordinator_config_init(config);
     config->pool_id = sim_keys_pool_id;
+    config->ticket = sim_keys_pool_id_of_number;
+    config->secret = (struct hash){.bytes = {9}};
     config->heartbeat_ms = (uint32_t)sim_between(sim, 200, 1000);
     config->silence_ms = config->heartbeat_ms * (uint32_t)sim_between(sim, 3, 5) + 500;
     config->settle_ms = (uint32_t)sim_between(sim, 300, 1500);
@@ -348,6 +350,7 @@ void sim_plan_make(struct sim *sim)
     plan->encode = sim_chance(sim, 2);
     plan->nested = sim_chance(sim, 4);
     plan->keys = sim_chance(sim, 2);
+    plan->lanes = sim->options.seed / 2 % 2 == 1;
     plan->speculates = sim->options.seed % 2 == 0;
     plan->shares = sim->options.seed % 3 == 1;
     plan->slow = plan->speculates && !sim_chance(sim, 3);

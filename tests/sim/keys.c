@@ -48,6 +48,16 @@ void sim_keys_pool_id(const struct hash *key, const struct id *seed, struct id *
         ret_pool->bytes[i] ^= (uint8_t)rng_next(&state);
 }
 
+void sim_keys_pool_id_of_number(const struct hash *secret, uint64_t number,
+                                struct id *ret_ticket)
+{
+    struct id seed = {.bytes = {0}};
+
+    memcpy(seed.bytes, &number, sizeof number);
+    seed.bytes[15] = 7;
+    sim_keys_pool_id(secret, &seed, ret_ticket);
+}
+
 void sim_keys_name_pool(struct sim *sim, struct app *app)
 {
     const struct hash key = make_key(HOLDER_CLIENT, sim_app_place(sim, app));

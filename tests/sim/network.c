@@ -43,9 +43,37 @@ static void drop_packets(struct lane *lane, size_t keep)
 
 /* ------------------------------------------------------------------ ending */
 
+static void push_to_node(struct sim *sim, int place, const struct link *link,
+                         uint64_t lane, struct message *message)
+{
+    struct worker_event event = {.kind = message ? WORKER_MESSAGE : WORKER_LINK_DOWN,
+                                 .message = message,
+                                 .lane = lane,
+                                 .key = &link->key,
+                                 .text = "cut"};
+
+    sim_node_push(sim, &sim->nodes[place], &event, 0);
+}
+
+/* To the host (TO_COORDINATOR) or to who has dialled; NULL: the link's end. */
+static void push_direct(struct sim *sim, struct link *link, int side,
+                        struct message *message)
+{
+    if (side == TO_COORDINATOR)
+        push_to_node(sim, link->host, link, link->number, message);
+    else if (link->worker)
+        push_to_node(sim, link->place, link, link->lane, message);
+    else
+        sim_app_push_lane(sim, &sim->apps[link->place],
+                          message ? CLIENT_MESSAGE : CLIENT_LINK_DOWN, link->lane,
+                          message);
+}
+
 static void tell_down(struct sim *sim, struct link *link, int side)
 {
-    if (side == TO_COORDINATOR) {
+    if (link->direct) {
+        push_direct(sim, link, side, NULL);
+    } else if (side == TO_COORDINATOR) {
         sim_coordinator_push(sim, link->number, NULL);
     } else if (link->worker) {
         struct worker_event event = {.kind = WORKER_LINK_DOWN, .text = "cut"};
@@ -88,6 +116,8 @@ void sim_links_cut_all(struct sim *sim)
     for (size_t i = 1; i <= sim->links.count; i++) {
         struct link *link = sim_link_find(sim, i);
 
+        if (link->direct)
+            continue;
         link->lanes[TO_COORDINATOR].open = false;
         drop_packets(&link->lanes[TO_COORDINATOR], 0);
         if (link->lanes[TO_PEER].open)
@@ -109,7 +139,9 @@ static void arrive(struct sim *sim, struct link *link, int side, struct packet *
         message_decode(&packet->frames, &packet->message, &reason) != 0)
         sim_fail(sim, "a message that was sent cannot be read: %s", reason);
     frames_fini(&packet->frames);
-    if (side == TO_COORDINATOR) {
+    if (link->direct) {
+        push_direct(sim, link, side, packet->message);
+    } else if (side == TO_COORDINATOR) {
         sim_coordinator_push(sim, link->number, packet->message);
     } else if (link->worker) {
         struct worker_event event = {.kind = WORKER_MESSAGE, .message = packet->message};
@@ -156,8 +188,10 @@ static char peer_role(const struct link *link)
 
 static bool may_send(const struct link *link, int side, enum message_kind kind)
 {
-    return side == TO_PEER ? message_allowed(kind, 'K', peer_role(link))
-                           : message_allowed(kind, peer_role(link), 'K');
+    const char other = link->direct ? 'W' : 'K';
+
+    return side == TO_PEER ? message_allowed(kind, other, peer_role(link))
+                           : message_allowed(kind, peer_role(link), other);
 }
 
 /* Whether the harness loses this one, to see that the checks notice. */
@@ -184,7 +218,8 @@ void sim_link_send(struct sim *sim, uint64_t number, int side, struct message **
     *message = NULL;
     if (!link || !may_send(link, side, packet.message->kind)) {
         if (link)
-            sim_fail(sim, "%c may not send %s", side == TO_PEER ? 'K' : peer_role(link),
+            sim_fail(sim, "%c may not send %s",
+                     side == TO_COORDINATOR ? peer_role(link) : link->direct ? 'W' : 'K',
                      message_name(packet.message->kind));
         drop_packet(&packet);
         return;
@@ -225,7 +260,7 @@ static struct actor *peer_actor(struct sim *sim, bool worker, int place)
     return worker ? &sim->nodes[place].actor : &sim->apps[place].actor;
 }
 
-static void connect_peer(struct sim *sim, bool worker, int place)
+static struct link *add_link(struct sim *sim, bool worker, int place)
 {
     struct link *link = sim_alloc(sizeof *link);
 
@@ -235,8 +270,18 @@ static void connect_peer(struct sim *sim, bool worker, int place)
     link->incarnation = peer_actor(sim, worker, place)->incarnation;
     link->lanes[0].open = link->lanes[1].open = true;
     sim_queue_push(&sim->links, &link, sizeof link);
+    return link;
+}
+
+static void connect_peer(struct sim *sim, bool worker, int place)
+{
+    const struct link *link = add_link(sim, worker, place);
+
     if (worker) {
+        struct node *node = &sim->nodes[place];
         struct worker_event event = {.kind = WORKER_LINK_UP};
+        sim_lane_address(node, place, node->address, sizeof node->address);
+        event.text = sim->plan.lanes ? node->address : NULL;
         sim->nodes[place].link = link->number;
         sim->nodes[place].dialing = false;
         sim_node_push(sim, &sim->nodes[place], &event, link->number);
@@ -244,6 +289,24 @@ static void connect_peer(struct sim *sim, bool worker, int place)
         sim->apps[place].link = link->number;
         sim->apps[place].dialing = false;
         sim_app_push(sim, &sim->apps[place], CLIENT_LINK_UP, -1, link->number, NULL);
+    }
+}
+
+void sim_link_direct(struct sim *sim, bool worker, int place, uint64_t lane, int host)
+{
+    struct link *link = add_link(sim, worker, place);
+
+    link->direct = true;
+    link->host = host;
+    link->lane = lane;
+    link->key = sim_keys_holder(sim, link).key;
+    sim_trace(sim, "%c%d has dialled W%d: link %llu", peer_role(link), place, host,
+              (unsigned long long)link->number);
+    if (worker) {
+        struct worker_event event = {.kind = WORKER_LINK_UP, .lane = lane};
+        sim_node_push(sim, &sim->nodes[place], &event, 0);
+    } else {
+        sim_app_push_lane(sim, &sim->apps[place], CLIENT_LINK_UP, lane, NULL);
     }
 }
 

@@ -134,6 +134,7 @@ void sim_node_kill(struct sim *sim, int place)
         link->lanes[TO_PEER].open = false;
         sim_link_cut(sim, link, sim_chance(sim, 4));
     }
+    sim_lanes_end(sim, true, place);
     forget(sim, node);
 }
 
@@ -176,6 +177,7 @@ static void relink(struct sim *sim, struct node *node, const char *text)
 static void stop(struct sim *sim, struct node *node, const char *text)
 {
     sim_trace(sim, "W%d stops: %s", sim_node_place(sim, node), text);
+    sim_lanes_end(sim, true, sim_node_place(sim, node));
     sim_link_close(sim, node->link, TO_COORDINATOR);
     for (size_t i = 0; i < node->processes.count; i++) {
         struct process *process = *(struct process **)sim_queue_at(&node->processes, i);
@@ -185,17 +187,35 @@ static void stop(struct sim *sim, struct node *node, const char *text)
     forget(sim, node);
 }
 
-void sim_node_send(struct sim *sim, struct node *node, struct message **message)
+void sim_node_send(struct sim *sim, struct node *node, uint64_t lane,
+                   struct message **message)
 {
     char who[24];
 
-    snprintf(who, sizeof who, "W%d>K", sim_node_place(sim, node));
-    sim_trace_message(sim, who, *message);
     sim_promise_said(sim, node, *message);
-    if (node->link)
-        sim_link_send(sim, node->link, TO_COORDINATOR, message);
+    if (lane & WORKER_LANE_DIALLED) {
+        sim_lane_send(sim, true, sim_node_place(sim, node), lane, message);
+    } else if (lane) {
+        sim_lane_answer(sim, node, lane, message);
+    } else {
+        snprintf(who, sizeof who, "W%d>K", sim_node_place(sim, node));
+        sim_trace_message(sim, who, *message);
+        if (node->link)
+            sim_link_send(sim, node->link, TO_COORDINATOR, message);
+        else
+            message_free(message);
+    }
+}
+
+static void hang_up(struct sim *sim, struct node *node,
+                    const struct worker_effect *effect)
+{
+    sim_trace(sim, "W%d hangs up lane %llu: %s", sim_node_place(sim, node),
+              (unsigned long long)effect->lane, effect->text);
+    if (effect->lane & WORKER_LANE_DIALLED)
+        sim_lane_hang_up(sim, true, sim_node_place(sim, node), effect->lane);
     else
-        message_free(message);
+        sim_link_close(sim, effect->lane, TO_PEER);
 }
 
 /* false: the worker is no more. */
@@ -203,7 +223,13 @@ static bool carry_out(struct sim *sim, struct node *node, struct worker_effect *
 {
     switch (effect->kind) {
     case WORKER_SEND:
-        sim_node_send(sim, node, &effect->message);
+        sim_node_send(sim, node, effect->lane, &effect->message);
+        break;
+    case WORKER_DIAL:
+        sim_lane_dial(sim, true, sim_node_place(sim, node), effect->lane, effect->text);
+        break;
+    case WORKER_HANG_UP:
+        hang_up(sim, node, effect);
         break;
     case WORKER_RELINK:
         if (!strstr(effect->text, "silent"))
@@ -234,6 +260,8 @@ static bool carry_out(struct sim *sim, struct node *node, struct worker_effect *
 /* Whether an event still concerns the present link; follows the link's end. */
 static bool is_present(struct sim *sim, struct node *node, const struct node_item *item)
 {
+    if (item->event.lane && item->event.kind == WORKER_MESSAGE)
+        sim_promise_told(sim, node, item->event.message);
     if (item->link == 0)
         return true;
     if (item->link != node->link)

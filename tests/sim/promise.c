@@ -182,11 +182,25 @@ static void said_begin(struct sim *sim, const struct node *node,
             at_node(node, message->begin.attempt);
 }
 
+/* What was taken back from a process has not begun. */
+static void said_returned(struct sim *sim, const struct node *node,
+                          const struct message *message)
+{
+    struct job *job = sim_job_find(sim, message->returned.job);
+
+    for (uint32_t i = 0; job && i < message->returned.ranges_count; i++)
+        for (uint64_t k = 0; k < message->returned.ranges[i].count; k++)
+            job->tasks[message->returned.ranges[i].first + k]
+                .begun[sim_node_place(sim, node)] = 0;
+}
+
 void sim_promise_said(struct sim *sim, const struct node *node,
                       const struct message *message)
 {
     if (message->kind == MSG_BEGIN)
         said_begin(sim, node, message);
+    if (message->kind == MSG_RETURNED)
+        said_returned(sim, node, message);
 }
 
 /* What it did before it was given them (again) is another matter. */
@@ -270,18 +284,23 @@ static bool has_waiting(const struct job *job)
     for (uint64_t i = 0; i < job->fed; i++) {
         const struct task *task = &job->tasks[i];
 
-        if (task->end == TASK_OPEN && !task->sent && !task->again && !task->cancelled)
+        if (task->end == TASK_OPEN && !task->sent && !task->again && !task->cancelled &&
+            !task->lane)
             return true;
     }
     return false;
 }
 
 /* A client sends tasks of a job while a more urgent one has some to send. What was under
- * way when a link ended goes first, in any order. */
+ * way, or on a lane, when a link ended goes first, in any order. */
 void sim_promise_check_priority(struct sim *sim, const struct app *app,
                                 const struct job *job, const struct message *message)
 {
-    if (job->tasks[message->tasks.spans[0].first].again || app->failed || app->terminated)
+    const struct msg_span *span = &message->tasks.spans[0];
+    const struct task *task = &job->tasks[span->first];
+
+    if (task->again || (task->lane && task->lane_attempt == span->attempt) ||
+        app->failed || app->terminated)
         return;
     for (int i = 0; i < app->jobs_count; i++) {
         const struct job *other = &app->jobs[i];

@@ -236,7 +236,7 @@ static void read_piece(struct sim *sim, struct node *node,
     message->blob.offset = effect->offset;
     message->blob.data =
         piece_of(stored->size, piece, sim->settled || !sim_chance(sim, 60));
-    sim_node_send(sim, node, &message);
+    sim_node_send(sim, node, effect->lane, &message);
 }
 
 static void map(struct sim *sim, struct node *node, const struct worker_effect *effect)

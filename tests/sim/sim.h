@@ -107,6 +107,10 @@ struct link {
     uint64_t number;
     bool worker;          /* else a client */
     int place;            /* which node or app */
+    bool direct;          /* a lane, which that one has dialled: TO_COORDINATOR is to its */
+    int host;             /* host, a node; */
+    uint64_t lane;        /* the dialer's number of it, */
+    struct hash key;      /* and the dialer's key */
     uint64_t incarnation; /* of that node or app */
     struct lane lanes[2]; /* TO_COORDINATOR, TO_PEER */
     bool dropped;         /* by the coordinator: it wants to hear nothing more of it */
@@ -163,6 +167,8 @@ struct task {
     uint64_t asked[NODES_MAX]; /* a node's incarnation and the attempt that it asked for
                                   (BEGIN) by itself; 0: none */
     uint64_t begun[NODES_MAX]; /* the same, given to a process while the link was up */
+    uint64_t lane;             /* the link of the lane on which it went last; 0: none */
+    uint32_t lane_attempt;
     uint32_t sent;         /* attempt of the copy under way from the client; 0: none */
     bool again;            /* was under way on an earlier link, and is to be sent again */
     uint32_t cancelled_at; /* places of nodes that were told so, a bit each */
@@ -209,6 +215,18 @@ struct shared {
     bool told, ended; /* the core knows it; it was unshared, or refused */
 };
 
+enum { DIALS_MAX = 32 };
+
+/* Lanes that are being dialled by one actor. */
+struct dials {
+    struct dial {
+        uint64_t lane, incarnation;
+        int host;
+        bool over;
+    } items[DIALS_MAX];
+    int count;
+};
+
 /* A client program: one core, one link. */
 struct app {
     struct actor actor;
@@ -226,6 +244,7 @@ struct app {
     bool ready, closing, terminated, gives_up, failed, pool_ended;
     int failed_code;
     bool initializer_fails;
+    struct dials dials;
     struct message *open;
     struct hash files[PROGRAM_FILES];
     uint32_t file_sizes[PROGRAM_FILES];
@@ -308,6 +327,8 @@ struct node {
     uint64_t link;      /* 0: none */
     uint64_t welcomed;  /* the last link that was */
     uint64_t heard_us; /* when it last handled a message on that one, before it left it */
+    char address[64];  /* where it may be dialled */
+    struct dials dials;
     bool dialing, ending;
     bool may_drain;         /* an operator asked for it, which may not have come here */
     bool program_fails;     /* no program can be stored here */
@@ -347,6 +368,7 @@ struct plan {
     bool encode; /* messages cross the network as frames */
     bool oom;    /* an allocation fails now and then */
     bool keys;   /* everybody has a key */
+    bool lanes;  /* clients dial workers */
     bool starts_fail, programs_fail, initializer_fails, nested;
     bool speculates; /* some jobs do; in seeds that are even */
     bool slow;       /* some nodes are slow, without being dead */
@@ -422,13 +444,35 @@ void sim_link_close(struct sim *sim, uint64_t number, int other_lane);
 /* Everything on its way may be lost; each side learns in its time, or by silence. */
 void sim_link_cut(struct sim *sim, struct link *link, bool silent);
 void sim_links_cut_all(struct sim *sim);
+/* A lane, as its dialer and its host will hear. */
+void sim_link_direct(struct sim *sim, bool worker, int place, uint64_t lane, int host);
 void sim_links_fini(struct sim *sim);
+
+/* lanes.c: links of apps and nodes (worker) to nodes. ------------------------------- */
+
+void sim_lane_dial(struct sim *sim, bool worker, int place, uint64_t lane,
+                   const char *address);
+void sim_lane_hang_up(struct sim *sim, bool worker, int place, uint64_t lane);
+/* By who has dialled. */
+void sim_lane_send(struct sim *sim, bool worker, int place, uint64_t lane,
+                   struct message **message);
+/* By its host. */
+void sim_lane_answer(struct sim *sim, struct node *node, uint64_t link,
+                     struct message **message);
+/* What an app is told about its lanes, before its core hears. */
+void sim_lane_told(struct sim *sim, struct app *app, const struct app_item *item);
+/* Of who is no more: those that it has dialled, and those that it is the host of. */
+void sim_lanes_end(struct sim *sim, bool worker, int place);
+/* Where a node may be dialled. */
+void sim_lane_address(const struct node *node, int place, char *text, size_t size);
 
 /* keys.c --------------------------------------------------------------------------- */
 
 /* Whose key a link has. */
 struct holder sim_keys_holder(const struct sim *sim, const struct link *link);
 void sim_keys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_pool);
+void sim_keys_pool_id_of_number(const struct hash *secret, uint64_t number,
+                                struct id *ret_ticket);
 /* The id and seed of an app's new pool. */
 void sim_keys_name_pool(struct sim *sim, struct app *app);
 void sim_keys_squat(struct sim *sim, const struct app *app);
@@ -452,7 +496,9 @@ void sim_node_push(struct sim *sim, struct node *node, const struct worker_event
                    uint64_t link);
 void sim_node_look(struct sim *sim, struct node *node);
 /* Sends to the coordinator, if there is a link; takes the message over. */
-void sim_node_send(struct sim *sim, struct node *node, struct message **message);
+/* On a lane, or (0) to the coordinator. */
+void sim_node_send(struct sim *sim, struct node *node, uint64_t lane,
+                   struct message **message);
 int sim_node_place(const struct sim *sim, const struct node *node);
 /* The node, unless it is no more. */
 struct node *sim_node_find(struct sim *sim, uint64_t place, uint64_t incarnation);
@@ -525,6 +571,8 @@ int sim_app_start_nested(struct sim *sim, struct node *node, struct process *pro
 void sim_app_kill(struct sim *sim, int place);
 void sim_app_push(struct sim *sim, struct app *app, enum client_event_kind kind, int job,
                   uint64_t link, struct message *message);
+void sim_app_push_lane(struct sim *sim, struct app *app, enum client_event_kind kind,
+                       uint64_t lane, struct message *message);
 void sim_app_push_cancel(struct sim *sim, struct app *app, int job, uint64_t first,
                          uint64_t count, bool kill);
 void sim_app_push_consumed(struct sim *sim, struct app *app, int job, uint64_t count,

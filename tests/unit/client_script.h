@@ -109,6 +109,9 @@ static inline struct id script_id(uint8_t byte)
 #ifndef SCRIPT_ACK_WAIT_MS
 #define SCRIPT_ACK_WAIT_MS 0 /* a test may define another before it includes this */
 #endif
+#ifndef SCRIPT_LANES
+#define SCRIPT_LANES false /* the same */
+#endif
 #ifndef SCRIPT_RESUMES
 #define SCRIPT_RESUMES false /* the same */
 #endif
@@ -134,7 +137,7 @@ static inline struct message *script_make_welcome(uint64_t tasks_max, uint64_t b
     return message;
 }
 
-static inline void script_create(struct script *script, bool attach)
+static inline void script_create_with(struct script *script, bool attach, bool lanes)
 {
     *script = (struct script){.now_ms = 1000, .worker = script_id(3), .seq = 1};
     script->options = (struct client_job_options){.function = "f", .losses_max = 3};
@@ -144,12 +147,18 @@ static inline void script_create(struct script *script, bool attach)
     config.pid = 42;
     config.ack_wait_ms = SCRIPT_ACK_WAIT_MS;
     config.resumes = SCRIPT_RESUMES;
+    config.lanes = lanes;
     if (!attach) {
         script->open = script_make(MSG_POOL_OPEN);
         script->open->pool_open.processes = 4;
         config.open = script->open;
     }
     assert_int_equal(client_core_create(&config, script->now_ms, &script->core), 0);
+}
+
+static inline void script_create(struct script *script, bool attach)
+{
+    script_create_with(script, attach, SCRIPT_LANES);
 }
 
 static inline void script_fini(struct script *script)

@@ -405,13 +405,17 @@ static void test_flush_without_memory(void **state)
     script_open(&script);
     const uint64_t job = script_job(&script);
     script_input(&script, job, 0, 2, 4);
-    mem_fail_after(2);
+    mem_fail_after(1);
     script_flush(&script);
     mem_fail_after(0);
     script_quiet(&script);
     assert_int_equal(client_core_deadline(script.core), 1010);
+    mem_fail_after(2);
     script_flush(&script);
-    script_sent(&script, MSG_JOB_OPEN);
+    mem_fail_after(0);
+    script_sent(&script, MSG_JOB_OPEN); /* it is said, and not again */
+    script_quiet(&script);
+    script_flush(&script);
     script_sent_span(&script, job, 0, 2, 1);
     assert_int_equal(client_core_deadline(script.core), 2000);
     script_done(&script);

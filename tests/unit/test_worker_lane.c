@@ -303,6 +303,218 @@ static void its_connection_ends(void **state)
     link_event(f, WORKER_LINK_DOWN, LINK + 1); /* of one that was refused */
 }
 
+/* ------------------------------------------------------------------ tasks and results */
+
+/* All that processes have, until nothing is left. */
+static void finish_all(struct fake *f)
+{
+    bool more = true;
+    while (more) {
+        more = false;
+        for (uint64_t n = 1; n <= f->processes_max; n++) {
+            if (f->processes[n].ranges_count == 0)
+                continue;
+            fake_finish(f, n, 1, 1000);
+            more = true;
+        }
+    }
+}
+
+/* Job 2 of pool 1 is opened on the lane, and has these tasks. */
+static void give(struct fake *f, uint64_t first, uint32_t count)
+{
+    say(f, LINK, &peer_key, fake_job_open(1, 2));
+    say(f, LINK, &peer_key, fake_tasks_message(1, 2, first, count, 1));
+    fake_settle(f);
+}
+
+static void tasks_come_on_it_and_results_go_back(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    give(f, 0, 4);
+    fake_finish(f, 1, 1, 1000);
+    fake_settle(f);
+    const struct message *done = fake_nth(f, MSG_DONE, 0);
+    assert_int_equal(done->done.job, 2);
+    assert_int_equal(fake_lane_of(f, MSG_DONE, 0), LINK);
+    fake_tasks(f, 1, 1, 0, 2); /* another job's, by the coordinator */
+    fake_settle(f);
+    fake_forget(f);
+    finish_all(f);
+    for (size_t i = 0; i < fake_sent(f, MSG_DONE); i++)
+        assert_int_equal(fake_lane_of(f, MSG_DONE, i),
+                         fake_nth(f, MSG_DONE, i)->done.job == 2 ? LINK : 0);
+    assert_int_equal(fake_sent(f, MSG_DONE), 5);
+}
+
+static struct message *ack(const struct fake *f, uint64_t first, uint64_t count)
+{
+    struct message *message = message_create(MSG_ACK);
+    message->ack.pool = fake_id(1);
+    message->ack.worker = f->config.worker;
+    message->ack.results = mem_alloc(sizeof *message->ack.results);
+    message->ack.results_count = 1;
+    message->ack.results[0] = (struct msg_seqs){first, count};
+    return message;
+}
+
+/* The one process prints in its first task. */
+static void print(struct fake *f, const char *text)
+{
+    struct worker_event event = {.kind = WORKER_PROCESS_OUTPUT,
+                                 .process = 1,
+                                 .pid = 1001,
+                                 .fd = 1,
+                                 .output = text,
+                                 .output_bytes = strlen(text),
+                                 .give = f->processes[1].ranges[0].give,
+                                 .first = f->processes[1].ranges[0].first,
+                                 .count = 1};
+    fake_step(f, &event);
+}
+
+/* In front of the result of the task that printed it, and the same way. */
+static void lines_go_the_way_of_results(void **state)
+{
+    struct fake *f = *state;
+    struct message *open = fake_pool_open(1, 0);
+    open->pool_open.output = true;
+    fake_create(f, 1);
+    fake_join(f);
+    fake_message(f, open);
+    fake_program(f, WORKER_PROGRAM_READY);
+    fake_ready_all(f);
+    introduce(f, 1, 1, false);
+    hello(f, LINK, 1, &peer_key, false);
+    give(f, 0, 1);
+    print(f, "on the lane\n");
+    finish_all(f);
+    assert_int_equal(fake_sent(f, MSG_OUTPUT), 1);
+    assert_int_equal(fake_lane_of(f, MSG_OUTPUT, 0), LINK);
+    fake_tasks(f, 1, 2, 1, 1);
+    fake_settle(f);
+    print(f, "by the coordinator\n");
+    finish_all(f);
+    assert_int_equal(fake_lane_of(f, MSG_OUTPUT, 1), 0);
+    assert_int_equal(fake_lane_of(f, MSG_DONE, 1), 0);
+}
+
+static void results_go_on_without_a_coordinator(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    give(f, 0, 2);
+    fake_event(f, WORKER_LINK_DOWN);
+    finish_all(f);
+    assert_true(fake_sent(f, MSG_DONE) > 0);
+    assert_int_equal(fake_lane_of(f, MSG_DONE, 0), LINK);
+    say(f, LINK, &peer_key, ack(f, 0, 10));
+    assert_int_equal(fake_counts(f).unacked, 0);
+}
+
+/* What was not ACKed goes again, by the coordinator. */
+static void a_lane_that_ends_leaves_its_work(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    give(f, 0, 6);
+    fake_finish(f, 1, 1, 1000);
+    fake_settle(f);
+    assert_int_equal(fake_lane_of(f, MSG_DONE, 0), LINK);
+    fake_forget(f);
+    link_event(f, WORKER_LINK_DOWN, LINK);
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_DONE), 1);
+    assert_int_equal(fake_lane_of(f, MSG_DONE, 0), 0);
+    assert_int_equal(fake_ranges(f, MSG_HELD), 0); /* its client tells what is here */
+    fake_forget(f);
+    finish_all(f);
+    assert_true(fake_sent(f, MSG_DONE) > 0);
+    for (size_t i = 0; i < fake_sent(f, MSG_DONE); i++)
+        assert_int_equal(fake_lane_of(f, MSG_DONE, i), 0);
+}
+
+static void what_is_cancelled_on_it_is_dropped(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    give(f, 0, 100);
+    struct message *cancel = message_create(MSG_CANCEL);
+    cancel->cancel.pool = fake_id(1);
+    cancel->cancel.job = 2;
+    cancel->cancel.ranges = mem_alloc(sizeof *cancel->cancel.ranges);
+    cancel->cancel.ranges_count = 1;
+    cancel->cancel.ranges[0] = (struct msg_range){2, 98, 0};
+    say(f, LINK, &peer_key, cancel);
+    fake_settle(f);
+    assert_true(fake_counts(f).held <= 2);
+}
+
+/* It may fill half as much again as the window, and then the coordinator still has its
+ * own. */
+static void who_sends_too_much_loses_the_lane_alone(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    enum { EACH = 1 << 17 };
+    const uint64_t window = f->config.tasks_max, most = window + window / 2;
+    for (uint64_t first = 0; first < most; first += EACH)
+        give(f, first, EACH);
+    assert_int_equal(fake_logged(f, WORKER_HANG_UP), 0);
+    give(f, most, 8);
+    assert_hung_up(f, LINK, "TASKS beyond this worker's window of tasks");
+    fake_forget(f);
+    for (uint64_t i = 0; i < window; i += EACH)
+        fake_tasks(f, 1, 2, 2 * most + i, EACH);
+    fake_settle(f);
+    assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
+    assert_int_equal(fake_counts(f).held, most + window);
+}
+
+static void another_pools_tasks_break_it(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    fake_message(f, fake_pool_open(2, 0));
+    fake_message(f, fake_job_open(2, 1));
+    say(f, LINK, &peer_key, fake_tasks_message(2, 1, 0, 1, 1));
+    assert_hung_up(f, LINK, "TASKS is not for this pool's lane");
+    assert_int_equal(fake_counts(f).held, 0);
+    assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
+}
+
+static void wrong_tasks_break_the_lane_and_not_the_link(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    say(f, LINK, &peer_key, fake_job_open(1, 2));
+    say(f, LINK, &peer_key, fake_tasks_message(1, 2, 0, 1, 0));
+    assert_hung_up(f, LINK, "TASKS with a bad span");
+    assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
+}
+
+static void a_workers_lane_has_no_tasks(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, true);
+    say(f, LINK, &peer_key, fake_job_open(1, 2));
+    assert_hung_up(f, LINK, "JOB_OPEN is not for a lane");
+}
+
+/* The coordinator has closed the job, and was quicker. */
+static void tasks_of_a_closed_job_are_nobodys(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    say(f, LINK, &peer_key, fake_job_open(1, 2));
+    fake_close_job(f, 1, 2);
+    say(f, LINK, &peer_key, fake_tasks_message(1, 2, 0, 3, 1));
+    fake_settle(f);
+    assert_int_equal(fake_counts(f).held, 0);
+    assert_int_equal(fake_logged(f, WORKER_HANG_UP), 0);
+}
+
 /* ------------------------------------------------------------------- coordinators */
 
 static void the_link_to_the_coordinator_may_go(void **state)
@@ -315,19 +527,17 @@ static void the_link_to_the_coordinator_may_go(void **state)
     assert_int_equal(fake_logged(f, WORKER_HANG_UP), 0);
 }
 
-static void another_coordinator_leaves_clients_lanes(void **state)
+static void another_coordinator_ends_those_of_clients(void **state)
 {
     struct fake *f = *state;
     start_up(f, false);
     introduce(f, 2, 1, false); /* and has not come */
     fake_event(f, WORKER_LINK_DOWN);
     fake_welcome(f, 2, 0);
-    fake_settle(f);
-    assert_int_equal(fake_logged(f, WORKER_HANG_UP), 0);
+    assert_hung_up(f, LINK, "the coordinator was started anew");
     fake_forget(f);
     hello(f, LINK + 1, 2, &peer_key, false);
     assert_refused(f, LINK + 1, FARPOOL_EKEY);
-    assert_true(expects(f, &peer_key));
 }
 
 static void another_coordinator_ends_those_of_workers(void **state)
@@ -529,8 +739,18 @@ int main(void)
         FAKE_TEST(what_is_not_for_lanes_ends_it),
         FAKE_TEST(silence_ends_it),
         FAKE_TEST(its_connection_ends),
+        FAKE_TEST(tasks_come_on_it_and_results_go_back),
+        FAKE_TEST(lines_go_the_way_of_results),
+        FAKE_TEST(results_go_on_without_a_coordinator),
+        FAKE_TEST(a_lane_that_ends_leaves_its_work),
+        FAKE_TEST(what_is_cancelled_on_it_is_dropped),
+        FAKE_TEST(who_sends_too_much_loses_the_lane_alone),
+        FAKE_TEST(another_pools_tasks_break_it),
+        FAKE_TEST(wrong_tasks_break_the_lane_and_not_the_link),
+        FAKE_TEST(a_workers_lane_has_no_tasks),
+        FAKE_TEST(tasks_of_a_closed_job_are_nobodys),
         FAKE_TEST(the_link_to_the_coordinator_may_go),
-        FAKE_TEST(another_coordinator_leaves_clients_lanes),
+        FAKE_TEST(another_coordinator_ends_those_of_clients),
         FAKE_TEST(another_coordinator_ends_those_of_workers),
         FAKE_TEST(the_same_coordinator_ends_all),
         FAKE_TEST(dials_whom_it_is_introduced_to),

@@ -55,6 +55,7 @@ struct fake {
     struct fake_process processes[FAKE_PROCESSES]; /* by the core's number */
     uint64_t processes_max;                        /* highest number seen */
     struct message *sent[FAKE_LOG];
+    uint64_t sent_on[FAKE_LOG]; /* the lane; 0: the coordinator's link */
     size_t sent_count;
     struct worker_effect log[FAKE_LOG]; /* effects other than SEND, without references */
     size_t log_count;
@@ -156,6 +157,7 @@ FAKE void fake_collect(struct fake *f)
                                           : message_allowed(kind, 'W', 'C') ||
                                                 message_allowed(kind, 'W', 'W'));
             assert_true(f->sent_count < FAKE_LOG);
+            f->sent_on[f->sent_count] = effect->lane;
             f->sent[f->sent_count++] = effect->message;
             effect->message = NULL;
             continue;
@@ -231,6 +233,15 @@ FAKE const struct message *fake_nth(const struct fake *f, enum message_kind kind
             return f->sent[i];
     fail_msg("no %s was sent", message_name(kind));
     return NULL;
+}
+
+FAKE uint64_t fake_lane_of(const struct fake *f, enum message_kind kind, size_t n)
+{
+    for (size_t i = 0; i < f->sent_count; i++)
+        if (f->sent[i]->kind == kind && n-- == 0)
+            return f->sent_on[i];
+    fail_msg("no %s was sent", message_name(kind));
+    return 0;
 }
 
 FAKE size_t fake_logged(const struct fake *f, enum worker_effect_kind kind)

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_deal.c: tasks that go straight to workers, and the account of them for the
+ * coordinator. A lane takes a task for each slot that is granted there; and as many again
+ * that wait for one, of a job whose tasks are known to be short. What else there is goes
+ * by the coordinator, which knows more and deals it out.
+ *
+ * Not on lanes: jobs whose tasks must run once, may be speculated on, or are run in
+ * chunks; tasks that were at a lost node, for which the coordinator is asked before they
+ * begin; and any of a pool that has shared inputs, as SHARE goes by the coordinator and a
+ * task must not overtake it. What stands behind such tasks goes the same way as they.
+ *
+ * A job that has been on lanes alone is not told to the coordinator before the account
+ * is due (ACCOUNT_MS after what it tells has changed): one that ends sooner costs it
+ * nothing. What is sent to the coordinator of a job goes behind the account of it. */
+#include "client/core_internal.h"
+
+static bool is_dealt(const struct client_core *core, const struct job *job)
+{
+    const struct client_job_options *options = &job->options;
+    return !core->config.attach && options->losses_max > 1 && !options->speculate &&
+           options->chunk <= 1;
+}
+
+/* Whether its tasks, as far as it is known, may wait for others to end. */
+static bool is_short(const struct job *job)
+{
+    const uint64_t mean_ns = client_average_mean(&job->elapsed_ns);
+    return mean_ns && mean_ns < SHORT_MS * UINT64_C(1000000);
+}
+
+/* How many tasks a lane would take now: those that have a slot, or, if that is not asked,
+ * those that wait for one too, unless what runs there has been at it for long. */
+static uint64_t room_of(const struct client_core *core, const struct lane *lane,
+                        bool ahead)
+{
+    if (lane->state != LANE_UP ||
+        (ahead && core->now_ms >= lane->moved_ms + SHORT_MS && lane->tasks))
+        return 0;
+    return subtract_saturated(ahead ? lane->granted : lane->slots, lane->tasks);
+}
+
+/* The lane with most room; NULL: none has any. */
+static struct lane *roomiest(const struct client_core *core, bool ahead)
+{
+    struct lane *best = NULL;
+    for (uint32_t i = 0; i < LANES_MAX; i++) {
+        struct lane *lane = core->lanes[i];
+        const uint64_t room = lane ? room_of(core, lane, ahead) : 0;
+        if (room && (!best || room > room_of(core, best, ahead)))
+            best = lane;
+    }
+    return best;
+}
+
+/* How many of a span's first tasks the lane takes: half its room, as other lanes may have
+ * some too; 0: none now. What is on lanes counts for the coordinator's window: it may
+ * have to be sent there. */
+static uint32_t fit(const struct client_core *core, const struct lane *lane,
+                    uint64_t room, const struct msg_span *span)
+{
+    const uint64_t window = subtract_saturated(core->tasks_max, core->sent_tasks);
+    const uint64_t most = smaller((room + 1) / 2, window);
+    const uint64_t left = smaller(subtract_saturated(lane->granted_bytes, lane->bytes),
+                                  subtract_saturated(core->bytes_max, core->sent_bytes));
+    const uint64_t size = span_task_size(span, 0);
+    if (size > core->body_bytes_max || ((!most || size > left) && core->sent_tasks))
+        return 0;
+    uint64_t count = smaller(smaller(most, span->count), span_fit(span, left));
+    count = smaller(count, span_fit(span, MESSAGE_BYTES));
+    return count ? (uint32_t)count : 1;
+}
+
+static int open_on(struct client_core *core, struct job *job, struct lane *lane,
+                   struct client_effects *effects)
+{
+    const uint64_t bit = UINT64_C(1) << (lane->place - 1);
+    if (job->lanes_told & bit)
+        return 0;
+    struct message *message = client_send_make_open(core, job, false);
+    return client_lane_send(core, lane, &message, effects);
+}
+
+static int send_first(struct client_core *core, struct job *job, struct lane *lane,
+                      uint32_t count, struct client_effects *effects)
+{
+    const size_t mark = effects->count;
+    const uint64_t first = span_set_first(job->waiting)->span.first;
+    if (span_set_cut(job->waiting, first + count) || open_on(core, job, lane, effects))
+        return FARPOOL_ENOMEM;
+    const struct span_item *item = span_set_find(job->waiting, first);
+    struct message *message = message_create(MSG_TASKS);
+    struct msg_span *span = message ? mem_alloc(sizeof *span) : NULL;
+    if (span) {
+        message->tasks.pool = core->config.pool;
+        message->tasks.job = job->number;
+        message->tasks.spans = span;
+        message->tasks.spans_count = span_share(&item->span, span) ? 0 : 1;
+    }
+    if (!span || client_lane_send(core, lane, &message, effects)) {
+        message_free(&message);
+        client_effects_truncate(effects, mark);
+        return FARPOOL_ENOMEM;
+    }
+    job->lanes_told |= UINT64_C(1) << (lane->place - 1);
+    client_job_move(core, job->waiting, first, job->sent, item->span.attempt, item->tag,
+                    failures_of(item) | (uint64_t)lane->place << 32, job);
+    client_job_settle(core, job);
+    return 0;
+}
+
+/* The first of a job's tasks; *ret_stop: it is not for a lane, or none has room. */
+static int deal_first(struct client_core *core, struct job *job, bool *ret_stop,
+                      struct client_effects *effects)
+{
+    const struct span_item *item = span_set_first(job->waiting);
+    const bool fits =
+        is_dealt(core, job) && lane_of(item) != LANE_NONE && !doubts_of(item);
+    struct lane *lane = fits ? roomiest(core, false) : NULL;
+    const bool ahead = fits && !lane && is_short(job);
+    if (ahead)
+        lane = roomiest(core, true);
+    const uint32_t count =
+        lane ? fit(core, lane, room_of(core, lane, ahead), &item->span) : 0;
+    *ret_stop = !count;
+    return count ? send_first(core, job, lane, count, effects) : 0;
+}
+
+int client_deal_flush(struct client_core *core, struct client_effects *effects)
+{
+    const bool deals = core->state == POOL_RUNNING || core->state == POOL_CLOSING;
+    bool stop = !deals || core->resume || core->shared_count;
+    struct job *job;
+    while (!stop && (job = client_job_first_ready(core)))
+        if (deal_first(core, job, &stop, effects))
+            return FARPOOL_ENOMEM;
+    return 0;
+}
+
+/* ------------------------------------------------------------------- ACCOUNT */
+
+static struct message *write_account(const struct client_core *core,
+                                     const struct job *job, const struct lane *lane)
+{
+    struct message *message = message_create(MSG_ACCOUNT);
+    if (!message || !(message->account.ranges =
+                          client_lane_list(job, lane, &message->account.ranges_count))) {
+        message_free(&message);
+        return NULL;
+    }
+    message->account.pool = core->config.pool;
+    message->account.job = job->number;
+    message->account.worker = lane->worker;
+    message->account.done = job->lane_done;
+    message->account.failed = job->lane_failed;
+    message->account.elapsed_ns = job->lane_ns;
+    return message;
+}
+
+int client_deal_account(struct client_core *core, struct job *job,
+                        const struct lane *lane, struct client_effects *effects)
+{
+    const uint64_t bit = UINT64_C(1) << (lane->place - 1);
+    struct message *message = write_account(core, job, lane);
+    const bool any = message && message->account.ranges_count;
+    if (!message)
+        return FARPOOL_ENOMEM;
+    if (!any && !(job->accounted & bit)) {
+        message_free(&message);
+        return 0;
+    }
+    if (client_send_open_if_untold(core, job, effects) ||
+        client_send_message(effects, &message)) {
+        message_free(&message);
+        return FARPOOL_ENOMEM;
+    }
+    job->lane_done = job->lane_failed = job->lane_ns = 0;
+    job->accounted = any ? job->accounted | bit : job->accounted & ~bit;
+    return 0;
+}
+
+int client_deal_account_job(struct client_core *core, struct job *job,
+                            struct client_effects *effects)
+{
+    for (uint32_t i = 0; i < LANES_MAX && job->lanes_told; i++)
+        if (core->lanes[i] && core->lanes[i]->account_ms != UINT64_MAX &&
+            job->lanes_told & UINT64_C(1) << i &&
+            client_deal_account(core, job, core->lanes[i], effects))
+            return FARPOOL_ENOMEM;
+    return 0;
+}
+
+int client_deal_flush_accounts(struct client_core *core, struct client_effects *effects)
+{
+    for (uint32_t i = 0; i < LANES_MAX; i++) {
+        struct lane *lane = core->lanes[i];
+        if (!lane || core->now_ms < lane->account_ms)
+            continue;
+        for (struct job *job = core->jobs; job; job = job->hh.next)
+            if (job->lanes_told & UINT64_C(1) << i &&
+                client_deal_account(core, job, lane, effects))
+                return FARPOOL_ENOMEM;
+        lane->account_ms = UINT64_MAX;
+    }
+    return 0;
+}
+
+/* -------------------------------------------------------- ends, on all its lanes */
+
+int client_deal_tell(struct client_core *core, const struct job *job,
+                     const struct message *message, struct client_effects *effects)
+{
+    const size_t mark = effects->count;
+    for (uint32_t i = 0; i < LANES_MAX; i++) {
+        struct lane *lane = core->lanes[i];
+        if (!lane || lane->state != LANE_UP || !(job->lanes_told & UINT64_C(1) << i))
+            continue;
+        struct message *copy = message_copy(message);
+        if (client_lane_send(core, lane, &copy, effects)) {
+            client_effects_truncate(effects, mark);
+            return FARPOOL_ENOMEM;
+        }
+    }
+    return 0;
+}

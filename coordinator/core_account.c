@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core_account.c: what lanes carry, as far as it is known here. A client with a lane to a
+ * worker is told (GRANT) how much it may have under way there, sends that itself, and
+ * tells now and then (ACCOUNT) what of a job is there: all of it, so that the next one
+ * replaces it, and nobody is woken for a task. Those tasks are assigned here (HELD_LANE)
+ * without their inputs: so the worker's load, recalls and its end count them as any
+ * other. A lane is for slots that nobody else has work for: what is granted goes down
+ * within GRANT_EVERY_MS of a worker being given other tasks, and up again when it has had
+ * none for a while.
+ *
+ * What a worker gives back of them, its client is told to send again (LOST, EDRAINED),
+ * also what was not told of yet: the client knows by the attempt whether it is meant. */
+#include "coordinator/core_internal.h"
+
+/* -------------------------------------------------------------------- GRANT */
+
+/* All lanes of a worker together may take a part of its window. */
+static uint64_t part_of(const struct worker *host)
+{
+    return (uint64_t)LANES_PART * host->hosted_count;
+}
+
+/* How many slots nobody else may want, when a worker has so many tasks of others. In
+ * steps, so that it changes seldom. */
+static uint64_t free_slots(const struct worker *worker, uint64_t others)
+{
+    if (!others)
+        return worker->slots;
+    return others <= worker->slots / 2 ? worker->slots / 2 : 0;
+}
+
+static uint32_t slots_of(const struct lane *lane)
+{
+    const struct pool *pool = lane->pool;
+    const struct worker *host = lane->host;
+    const struct member *member = kmember_find(pool, host);
+    if (pool->state != POOL_RUNNING || !pool->owner ||
+        pool->owner->link != lane->dialer || !member || member->state != MEMBER_OPEN ||
+        !kpool_usable(pool, host, member))
+        return 0;
+    const uint64_t most =
+        smaller(host->tasks_max / part_of(host), LIST_MAX / AHEAD_TASKS);
+    const uint64_t slots = smaller(kmember_slots(pool, host, member),
+                                   free_slots(host, host->tasks - member->lane_tasks));
+    return (uint32_t)smaller(slots, most);
+}
+
+/* *ret_later: more may be granted, if it still may a while later. */
+static int grant(struct coordinator_core *core, struct lane *lane, bool *ret_later)
+{
+    const uint32_t slots = slots_of(lane);
+    if (lane->state != LANE_UP || slots == lane->granted)
+        return 0;
+    *ret_later = slots > lane->granted && lane->granted_ms &&
+                 core->now_ms < lane->granted_ms + GRANT_QUIET_MS;
+    if (*ret_later)
+        return 0;
+    struct message *message = message_create(MSG_GRANT);
+    if (message) {
+        const uint64_t most = lane->host->tasks_max / part_of(lane->host);
+        message->grant.ticket = lane->ticket;
+        message->grant.slots = slots;
+        message->grant.tasks = (uint32_t)smaller(AHEAD_TASKS * slots, most);
+        message->grant.bytes = lane->host->bytes_max / part_of(lane->host);
+    }
+    if (ksend(core, lane->dialer, &message))
+        return FARPOOL_ENOMEM;
+    lane->granted = slots;
+    lane->granted_ms = core->now_ms;
+    return 0;
+}
+
+int kgrant_flush(struct coordinator_core *core)
+{
+    struct lane *lane, *next;
+    if (TAILQ_EMPTY(&core->regrants) || core->now_ms < core->grants_due_ms)
+        return 0;
+    TAILQ_FOREACH_SAFE (lane, &core->regrants, regrant_entry, next) {
+        bool later = false;
+        if (grant(core, lane, &later))
+            return FARPOOL_ENOMEM;
+        if (!later)
+            kgrant_forget(core, lane);
+    }
+    core->grants_due_ms = core->now_ms + GRANT_EVERY_MS;
+    return 0;
+}
+
+uint64_t kgrant_deadline(const struct coordinator_core *core)
+{
+    return TAILQ_EMPTY(&core->regrants) ? UINT64_MAX : core->grants_due_ms;
+}
+
+void kgrant_touch(struct coordinator_core *core, struct lane *lane)
+{
+    if (!lane->regrant)
+        TAILQ_INSERT_TAIL(&core->regrants, lane, regrant_entry);
+    lane->regrant = true;
+}
+
+void kgrant_forget(struct coordinator_core *core, struct lane *lane)
+{
+    if (lane->regrant)
+        TAILQ_REMOVE(&core->regrants, lane, regrant_entry);
+    lane->regrant = false;
+}
+
+void kgrant_touch_pool(struct coordinator_core *core, const struct pool *pool)
+{
+    struct lane *lane;
+    TAILQ_FOREACH (lane, &pool->lanes, pool_entry)
+        kgrant_touch(core, lane);
+}
+
+void kgrant_loaded(struct coordinator_core *core, const struct worker *worker,
+                   uint64_t before)
+{
+    struct lane *lane;
+    if (free_slots(worker, before) == free_slots(worker, worker->tasks))
+        return;
+    TAILQ_FOREACH (lane, &worker->hosted, host_entry)
+        kgrant_touch(core, lane);
+}
+
+/* ------------------------------------------------------------------ ACCOUNT */
+
+static const char *check(const struct message *message)
+{
+    uint64_t room = LIST_MAX;
+    for (uint32_t i = 0; i < message->account.ranges_count; i++) {
+        const struct msg_range *range = &message->account.ranges[i];
+        if (!range->attempt || range->count > room)
+            return "ACCOUNT of more tasks than a lane carries";
+        room -= range->count;
+    }
+    return NULL;
+}
+
+static bool is_told(const struct message *message, const struct span_item *item)
+{
+    for (uint32_t i = 0; i < message->account.ranges_count; i++) {
+        const struct msg_range *range = &message->account.ranges[i];
+        if (item->span.attempt == range->attempt && item->span.first >= range->first &&
+            item->span.first - range->first < range->count)
+            return true;
+    }
+    return false;
+}
+
+static void end_untold(struct coordinator_core *core, const struct placement *placement,
+                       const struct message *message)
+{
+    struct job *job = placement->job;
+    const struct span_item *item = span_set_first(job->assigned);
+    while (item) {
+        const uint64_t next = item->span.first + item->span.count;
+        if (item->tag2 == HELD_LANE && placement_of(item) == placement &&
+            !is_told(message, item))
+            kjob_end_span(core, job, job->assigned, item);
+        item = span_set_at_or_after(job->assigned, next);
+    }
+}
+
+static int take(struct coordinator_core *core, struct placement *placement,
+                const struct message *message)
+{
+    struct job *job = placement->job;
+    const struct msg_range *ranges = message->account.ranges;
+    const uint32_t count = message->account.ranges_count;
+    int error = 0;
+    for (uint32_t i = 0; i < count && !error; i++) {
+        error =
+            kjob_cut(job->assigned, ranges[i].first, ranges[i].first + ranges[i].count);
+        if (!error)
+            error = kgaps_add(job, &ranges[i], placement);
+    }
+    if (error) {
+        kgaps_undo(job);
+        return error;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        kgaps_commit(core, placement, &ranges[i], HELD_LANE);
+    end_untold(core, placement, message);
+    if (placement->state == PLACEMENT_NEW)
+        placement->state = PLACEMENT_HELD;
+    return 0;
+}
+
+static void count_ended(struct coordinator_core *core, struct job *job,
+                        struct worker *worker, const struct message *message)
+{
+    const uint64_t done = message->account.done, failed = message->account.failed;
+    if (done)
+        kjob_measure(job, smaller(done, FADE_TASKS),
+                     message->account.elapsed_ns / done * smaller(done, FADE_TASKS));
+    job->done += done + failed;
+    job->failed += failed;
+    job->pool->done += done + failed;
+    core->done += done + failed;
+    worker->done += done + failed;
+}
+
+int kaccount(struct coordinator_core *core, struct client *client,
+             const struct message *message)
+{
+    struct job *job = kjob_find(client->pool, message->account.job);
+    struct worker *worker = kworker_find(core, &message->account.worker);
+    const char *wrong = check(message);
+    if (wrong)
+        return klink_drop(core, client->link, FARPOOL_EPROTOCOL, "%s", wrong);
+    if (!worker || !job || job->owner != client)
+        return 0; /* the one or the other is over */
+    struct placement *placement = kplacement_get(job, worker);
+    if (!placement || take(core, placement, message))
+        return FARPOOL_ENOMEM;
+    count_ended(core, job, worker, message);
+    kjob_refresh(core, job);
+    return 0;
+}

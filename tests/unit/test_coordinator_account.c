@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_coordinator_account.c: what a client may send on a lane, and what is known here of
+ * what it has sent. */
+#include "tests/unit/lane_script.h"
+
+#define MS 1000000u /* in ns */
+
+/* A client's lane to a worker of two slots, and a job. */
+struct bed {
+    struct script *script;
+    uint64_t worker, client;
+    struct id ticket;
+};
+
+static struct bed make_bed(struct script *script)
+{
+    struct bed bed = {.script = script};
+    bed.worker = join_host(script, 5, 10);
+    bed.client = join_dialer(script, 1, 1);
+    bed.ticket = bring_up(script, bed.worker, bed.client);
+    script_say(script, bed.client, job_open(1, 1, 0, 0));
+    return bed;
+}
+
+static struct message *account(uint64_t first, uint64_t count, uint32_t attempt)
+{
+    struct message *message = message_create(MSG_ACCOUNT);
+    message->account.pool = make_id(1);
+    message->account.job = 1;
+    message->account.worker = make_id(10);
+    message->account.ranges_count =
+        make_ranges(&message->account.ranges, first, count, attempt);
+    return message;
+}
+
+static uint64_t assigned(const struct bed *bed)
+{
+    struct coordinator_counts counts;
+    coordinator_core_counts(bed->script->core, &counts);
+    return counts.assigned;
+}
+
+static void told(const struct bed *bed, uint32_t slots)
+{
+    const struct message *grant = script_take(bed->script, bed->client, MSG_GRANT);
+    assert_true(id_equal(&grant->grant.ticket, &bed->ticket));
+    assert_int_equal(grant->grant.slots, slots);
+    script_quiet(bed->script);
+}
+
+/* ------------------------------------------------------------------- ACCOUNT */
+
+static void test_the_next_account_replaces_the_last(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    script_say_last(bed.script, bed.client, account(0, 2, 1));
+    assert_int_equal(assigned(&bed), 2);
+    script_say_last(bed.script, bed.client, account(1, 3, 1));
+    assert_int_equal(assigned(&bed), 3);
+    struct message *last = account(0, 0, 1);
+    last->account.done = 4;
+    last->account.elapsed_ns = 8 * MS;
+    script_say_last(bed.script, bed.client, last);
+    assert_int_equal(assigned(&bed), 0);
+    script_quiet(bed.script); /* no worker was told of any of it */
+}
+
+/* Its own tasks there take the slots of what comes by the coordinator. */
+static void test_it_is_the_workers_load(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    script_say_last(bed.script, bed.client, account(0, 4, 1));
+    script_say_last(bed.script, bed.client, tasks(1, 1, 4, 1));
+    assert_int_equal(script_given(bed.script, bed.worker), 0);
+    script_say_last(bed.script, bed.client, account(0, 1, 1));
+    assert_int_equal(script_given(bed.script, bed.worker), 1);
+}
+
+static void test_what_cannot_be(void **state)
+{
+    struct bed bed = make_bed(*state);
+    struct message *none = account(0, 1, 0);
+    script_say_last(bed.script, bed.client, none);
+    script_dropped(bed.script, bed.client, FARPOOL_EPROTOCOL);
+}
+
+static void test_more_than_a_lane_carries(void **state)
+{
+    struct bed bed = make_bed(*state);
+    script_say_last(bed.script, bed.client, account(0, LIST_MAX + 1, 1));
+    script_dropped(bed.script, bed.client, FARPOOL_EPROTOCOL);
+}
+
+static void test_of_a_job_that_is_closed(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    struct message *late = account(0, 1, 1);
+    late->account.job = 7;
+    script_say_last(bed.script, bed.client, late);
+    assert_int_equal(assigned(&bed), 0);
+    script_quiet(bed.script);
+}
+
+/* Its client does for itself what LOST would have it do. */
+static void test_the_worker_goes(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    script_say_last(bed.script, bed.client, account(0, 2, 1));
+    script_down(bed.script, bed.worker);
+    script_flush(bed.script);
+    withdrawn(bed.script, bed.client, &bed.ticket, "the worker has gone");
+    assert_int_equal(assigned(&bed), 0);
+    script_quiet(bed.script);
+}
+
+/* Told of or not yet: the client knows by the attempt whether it is meant. */
+static void test_what_is_given_back(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    script_say_last(bed.script, bed.client, account(0, 1, 1));
+    script_say_last(bed.script, bed.worker, returned(1, 1, 0, 3));
+    const struct message *lost = script_take(bed.script, bed.client, MSG_LOST);
+    assert_true(lost->lost.lane);
+    assert_int_equal(lost->lost.code, FARPOOL_EDRAINED);
+    assert_int_equal(lost->lost.ranges_count, 1);
+    assert_int_equal(lost->lost.ranges[0].count, 3);
+    assert_int_equal(assigned(&bed), 0);
+    script_quiet(bed.script);
+}
+
+/* It is ended at the worker, and known here no more. */
+static void test_what_its_client_cancels(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    script_say_last(bed.script, bed.client, account(0, 2, 1));
+    script_say_last(bed.script, bed.client, cancel(1, 1, 0, 2));
+    script_take(bed.script, bed.worker, MSG_CANCEL);
+    assert_int_equal(assigned(&bed), 0);
+    script_quiet(bed.script);
+}
+
+/* --------------------------------------------------------------------- GRANT */
+
+/* Of tasks that others have for it: less at once, more again after a while. */
+static void test_a_busy_worker_is_granted_less(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    struct script *script = bed.script;
+    script_pass(script, 10);
+    script_say_last(script, bed.client, tasks(1, 1, 0, 1));
+    assert_int_equal(script_given(script, bed.worker), 1);
+    told(&bed, 1);
+    script_say_last(script, bed.client, tasks(1, 1, 1, 1));
+    assert_int_equal(script_given(script, bed.worker), 1);
+    script_quiet(script); /* not at each task */
+    script_pass(script, 10);
+    told(&bed, 0);
+}
+
+static void test_it_is_granted_again(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    struct script *script = bed.script;
+    script_pass(script, 10);
+    script_say_last(script, bed.client, tasks(1, 1, 0, 2));
+    assert_int_equal(script_given(script, bed.worker), 2);
+    told(&bed, 0);
+    script_say_last(script, bed.worker, done(script, 10, 1, 1, 0, 2, MS));
+    script_take(script, bed.client, MSG_DONE);
+    script_pass(script, 10);
+    script_quiet(script);
+    script_pass(script, 90);
+    told(&bed, 2);
+}
+
+/* Its own are not those of others. */
+static void test_what_it_has_sent_itself(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    script_pass(bed.script, 10);
+    script_say_last(bed.script, bed.client, account(0, 2, 1));
+    script_pass(bed.script, 10);
+    script_quiet(bed.script);
+}
+
+int main(void)
+{
+#define TEST(name)                                                                       \
+    cmocka_unit_test_setup_teardown(name, script_set_up_keyed, script_tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_the_next_account_replaces_the_last),
+        TEST(test_it_is_the_workers_load),
+        TEST(test_what_cannot_be),
+        TEST(test_more_than_a_lane_carries),
+        TEST(test_of_a_job_that_is_closed),
+        TEST(test_the_worker_goes),
+        TEST(test_what_is_given_back),
+        TEST(test_what_its_client_cancels),
+        TEST(test_a_busy_worker_is_granted_less),
+        TEST(test_it_is_granted_again),
+        TEST(test_what_it_has_sent_itself),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
