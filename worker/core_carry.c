@@ -12,7 +12,7 @@
 void worker_carry_begin(struct worker_core *core, struct lane *lane)
 {
     LIST_INSERT_HEAD(&core->carriers, lane, carrier_entry);
-    lane->pool->carried = true;
+    lane->pool->carried = core->carried = true;
 }
 
 static void unload_tree(struct worker_pieces *pieces, const struct lane *lane)

@@ -490,6 +490,7 @@ struct worker_core {
 
     struct worker_tickets tickets;
     struct worker_carriers carriers; /* lanes that jobs may be opened on */
+    bool carried;                    /* there have been some */
     struct lane *speaker; /* the lane whose message is being taken; NULL: the link's */
     struct worker_lanes lanes; /* those with a number */
     uint32_t lanes_count;

@@ -40,7 +40,10 @@ static bool disjoint(const struct msg_span *spans, uint32_t count)
  * sends on a lane is granted a part of it, and can leave the coordinator no less. */
 static uint64_t most_held(const struct worker_core *core, uint64_t window)
 {
-    return core->speaker != NULL ? window + window / 2 : 4 * window;
+    const uint64_t by_lanes = window + window / 2;
+    if (core->speaker != NULL)
+        return by_lanes;
+    return 2 * window + (core->carried ? by_lanes : 0);
 }
 
 /* NULL, or what nobody must send. */
