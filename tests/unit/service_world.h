@@ -188,9 +188,9 @@ static inline void world_take_task(struct world *world, uint64_t index, uint32_t
 {
     struct world_task *task = &world->tasks[index];
     bool kept = false;
-    assert_false(memory_store_has_result(index));
-    assert_true(index < memory_store_job()->given);
-    assert_int_equal(attempt, memory_store_attempt(index));
+    assert_false(memory_store_has_result(NULL, index));
+    assert_true(index < memory_store_job(NULL)->given);
+    assert_int_equal(attempt, memory_store_attempt(NULL, index));
     for (size_t i = 0; i < world->results_count; i++)
         kept |= world->results[i].index == index && world->results[i].attempt == attempt;
     if (task->place >= QUEUED && task->attempt == attempt)
@@ -211,9 +211,9 @@ static inline void world_take_ack(struct world *world, const struct message *ack
             if (result->seq - ack->ack.results[i].first >= ack->ack.results[i].count)
                 continue;
             result->acked = true; /* only behind its commit */
-            assert_true(memory_store_has_result(result->index) ||
-                        memory_store_attempt(result->index) > result->attempt ||
-                        memory_store_job()->state > STORE_OPEN ||
+            assert_true(memory_store_has_result(NULL, result->index) ||
+                        memory_store_attempt(NULL, result->index) > result->attempt ||
+                        memory_store_job(NULL)->state > STORE_OPEN ||
                         (world->narrow && !world->once));
         }
     size_t kept = 0;
@@ -239,7 +239,7 @@ static inline void world_greet(struct world *world)
     welcome->welcome.protocol = PROTOCOL_VERSION;
     welcome->welcome.tasks_max = world->narrow ? 1 + world_dice(world, 30) : 1000;
     welcome->welcome.bytes_max = world->narrow ? 1 + world_dice(world, 300) : 1000;
-    world->resumed = memory_store_job()->given == 0;
+    world->resumed = memory_store_job(NULL)->given == 0;
     world_tell(world, welcome);
 }
 

@@ -271,21 +271,21 @@ static void collect(struct world *world)
 
 static bool is_over(void)
 {
-    const struct store_job *job = memory_store_job();
+    const struct store_job *job = memory_store_job(NULL);
     return job != NULL && job->state == STORE_ENDED;
 }
 
 static void tell_stuck(const struct world *world, uint64_t seed)
 {
-    const struct store_job *job = memory_store_job();
+    const struct store_job *job = memory_store_job(NULL);
     char text[200] = "nothing";
     if (world->answer != NULL)
         message_print(world->answer, text, sizeof text);
     for (uint64_t i = 0; job != NULL && i < TASKS; i++)
-        if (!memory_store_has_result(i))
+        if (!memory_store_has_result(NULL, i))
             print_error("task %d: place %d, attempt %u, in the store %u\n", (int)i,
                         (int)world->tasks[i].place, world->tasks[i].attempt,
-                        memory_store_attempt(i));
+                        memory_store_attempt(NULL, i));
     fail_msg("walk %llu does not end: state %d, submitted %u, link %llu, answered %s",
              (unsigned long long)seed, job != NULL ? (int)job->state : -1,
              world->submit_stage, (unsigned long long)world->link, text);
