@@ -113,6 +113,11 @@ static inline struct message *world_about(struct world *world, enum message_kind
     case MSG_POOL_CLOSED:
         message->pool_closed.pool = world->pool;
         break;
+    case MSG_FETCH:
+        message->fetch.pool = world->pool;
+        message->fetch.worker.bytes[0] = 1;
+        message->fetch.bytes = 8;
+        break;
     case MSG_DONE:
         message->done.pool = world->pool;
         message->done.job = world->job;
@@ -250,6 +255,7 @@ static inline void world_open_pool(struct world *world, const struct message *op
                 id_equal(&world->pool, &open->pool_open.pool));
     world->pool = open->pool_open.pool;
     world_tell(world, world_about(world, MSG_POOL_STATE));
+    world_tell(world, world_about(world, MSG_FETCH));
 }
 
 static inline void world_hear(struct world *world, const struct message *message)
@@ -275,6 +281,9 @@ static inline void world_hear(struct world *world, const struct message *message
     case MSG_RESUMED:
         world_take_resumed(world);
         break;
+    case MSG_BLOB: /* or nothing: without memory it is asked again */
+        assert_int_equal(message->blob.code, 0);
+        break;
     case MSG_ACK:
         world_take_ack(world, message);
         break;
@@ -298,6 +307,7 @@ static inline void world_carry_out(struct world *world, struct service_out *out)
     } else if (out->kind == SERVICE_HANG_UP && out->link == world->link) {
         world_kill_pool(world);
     } else if (out->kind == SERVICE_ANSWER) {
+        assert_non_null(out->message);
         message_free(&world->answer);
         world->answer = out->message;
         out->message = NULL;
