@@ -107,14 +107,15 @@ void sim_memory_check_told(struct sim *sim, const struct job *job,
                            const struct msg_failed *failed)
 {
     const char *wanted = strstr(failed->message, " and wanted more");
-    unsigned long long used = 0, limit = 0;
-    char node[NODE_NAME_MAX + 1] = "";
     const char *over = strstr(failed->message, ", over its limit of ");
+    const char *node = strstr(failed->message, " bytes on node ");
+    unsigned long long used = 0, limit = 0;
 
-    if (!over || sscanf(failed->message, "used %llu bytes of memory", &used) != 1 ||
-        sscanf(over, ", over its limit of %llu bytes on node %255s", &limit, node) != 2 ||
-        limit != job->options.memory_bytes || strcmp(node, failed->node) != 0 ||
-        used < limit || (used <= limit) != (wanted != NULL))
+    if (!over || !node || sscanf(failed->message, "used %llu bytes of", &used) != 1 ||
+        sscanf(over, ", over its limit of %llu", &limit) != 1 ||
+        strcmp(node + strlen(" bytes on node "), failed->node) != 0 ||
+        limit != job->options.memory_bytes || used < limit ||
+        (used <= limit) != (wanted != NULL))
         sim_fail(sim, "a task with a limit of %llu bytes fails on %s with \"%s\"",
                  (unsigned long long)job->options.memory_bytes, failed->node,
                  failed->message);
