@@ -2,9 +2,9 @@
  *
  * detached.c: the detached jobs of a seed that has some, and what happens to them beside
  * all else: the coordinator dies at a call of its disk, the disk fails, or is slow, who
- * asks is gone in the middle, and the job is cancelled, by its owner or an operator. What
- * is asked about them must be answered rightly (told.c), and at the end each of them must
- * have been collected and forgotten. */
+ * asks is gone in the middle, somebody else asks, and the job is cancelled, by its owner
+ * or an operator. What is asked about them must be answered rightly (told.c), and at the
+ * end each of them must have been collected and forgotten. */
 #include "detached.h"
 #include "../unit/store_memory.h"
 
@@ -20,7 +20,8 @@
     X(SLOW, "the disk takes up to 2 s")                                                  \
     X(LEAVE, "who asks is gone")                                                         \
     X(CANCEL, "the owner cancels")                                                       \
-    X(OPERATOR, "an operator cancels")
+    X(OPERATOR, "an operator cancels")                                                   \
+    X(STRANGER, "somebody with another key asks")
 
 enum trouble {
 #define TROUBLE_ENUM(NAME, text) TROUBLE_##NAME,
@@ -99,6 +100,9 @@ static void strike(struct sim *sim, uint64_t trouble, uint64_t b, uint64_t c)
         break;
     case TROUBLE_OPERATOR:
         cancel_by_operator(sim, detached);
+        break;
+    case TROUBLE_STRANGER:
+        sim_stranger_ask(sim, detached);
         break;
     case TROUBLES_COUNT:
         break;

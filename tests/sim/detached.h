@@ -8,6 +8,7 @@
  *   keeper.c    the coordinator's keeper of them: the service, its disk, its inner links
  *   owner.c     who asks about a job, word by word
  *   told.c      whether what the owner is told is right
+ *   stranger.c  who asks with another key
  */
 #ifndef FARPOOL_TESTS_SIM_DETACHED_H
 #define FARPOOL_TESTS_SIM_DETACHED_H
@@ -97,6 +98,11 @@ void sim_owner_start(struct sim *sim, struct detached *detached, uint64_t in_us)
 void sim_owner_leave(struct sim *sim, struct detached *detached);
 void sim_owner_hear(struct sim *sim, const struct link *link, struct message *message);
 void sim_owner_fini(struct detached *detached);
+
+/* stranger.c */
+
+void sim_stranger_ask(struct sim *sim, const struct detached *detached);
+void sim_stranger_check_told(struct sim *sim, const struct message *message);
 
 /* told.c */
 

@@ -239,6 +239,8 @@ static void carry_out(struct sim *sim, struct service_out *out)
     switch (out->kind) {
     case SERVICE_ANSWER:
         sim_trace_message(sim, "K>owner", out->message);
+        if (sim_link_find(sim, out->link)->place == SQUATTER_PLACE)
+            sim_stranger_check_told(sim, out->message);
         sim_link_send(sim, out->link, TO_PEER, &out->message);
         break;
     case SERVICE_SAY:
