@@ -232,7 +232,7 @@ bool sim_detached_are_over(struct sim *sim)
 
         if (detached->stage != OWNER_OVER)
             return false;
-        if (detached->forgotten && memory_store_job(&detached->submit->submit.submit))
+        if (detached->forgotten && memory_store_job(detached_id(detached)))
             sim_fail(sim, "a detached job was forgotten, and is on the disk");
     }
     return true;
@@ -245,8 +245,7 @@ void sim_detached_dump(const struct sim *sim)
 
     for (int i = 0; sim->keeping && i < sim->keeping->count; i++) {
         const struct detached *detached = &sim->keeping->jobs[i];
-        const struct store_job *about =
-            memory_store_job(&detached->submit->submit.submit);
+        const struct store_job *about = memory_store_job(detached_id(detached));
 
         printf("  O%d %s on link %llu; its client inside has link %llu; on the disk: ", i,
                stages[detached->stage], (unsigned long long)detached->asks_on,
@@ -259,9 +258,9 @@ void sim_detached_dump(const struct sim *sim)
                (unsigned long long)about->tasks, (unsigned long long)about->given,
                (unsigned long long)about->done, (unsigned long long)about->failed);
         for (uint64_t k = 0; k < about->tasks; k++)
-            if (!memory_store_has_result(&detached->submit->submit.submit, k))
+            if (!memory_store_has_result(detached_id(detached), k))
                 printf(" %llu/%u", (unsigned long long)k,
-                       memory_store_attempt(&detached->submit->submit.submit, k));
+                       memory_store_attempt(detached_id(detached), k));
         printf(" open\n");
     }
 }

@@ -5,8 +5,10 @@
  * each job who submits it, cancels it, collects it and has it forgotten.
  *
  *   detached.c  which jobs there are, and what happens to them
- *   keeper.c    the coordinator's keeper of them: the service, its disk, its inner links
- *   owner.c     who asks about a job, word by word
+ *   keeper.c    the coordinator's keeper of them: the service and its disk
+ *   inner.c     the client inside that runs a job, seen from outside
+ *   owner.c     who asks about a job
+ *   words.c     what it says next
  *   told.c      whether what the owner is told is right
  *   stranger.c  who asks with another key
  */
@@ -86,10 +88,29 @@ static inline int detached_place(const struct sim *sim, const struct detached *d
     return (int)(detached - sim->keeping->jobs);
 }
 
+static inline const struct id *detached_id(const struct detached *detached)
+{
+    return &detached->submit->submit.submit;
+}
+
 /* detached.c */
 
 /* The coordinator dies, and is started again within 4 s. */
 void sim_detached_kill(struct sim *sim);
+
+/* inner.c */
+
+/* What the service is about to take for one of them. */
+void sim_inner_note(struct sim *sim, const struct service_in *in);
+/* What one says (takes its message), and the end of its link. */
+void sim_inner_say(struct sim *sim, struct service_out *out);
+void sim_inner_hang_up(struct sim *sim, uint64_t inner);
+
+/* words.c */
+
+struct message *sim_owner_word(struct sim *sim, struct detached *detached);
+/* The request's number, where it has one. */
+void sim_owner_number(struct message *message, uint32_t request);
 
 /* owner.c */
 

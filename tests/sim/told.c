@@ -140,7 +140,7 @@ void sim_told_collected(struct sim *sim, struct detached *detached,
 
     if (message->collected.tasks != job->count || message->collected.next > job->count ||
         message->collected.next < detached->collected ||
-        !id_equal(&message->collected.submit, &detached->submit->submit.submit))
+        !id_equal(&message->collected.submit, detached_id(detached)))
         sim_fail(sim, "another detached job is collected than was asked for");
     take_ends(sim, detached, message);
     check_rest(sim, detached, message);
