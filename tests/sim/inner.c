@@ -5,8 +5,8 @@
  * against the disk: it sends no task that has a result there, or that is not noted there
  * to have been sent, with the attempt that is there, ACKs no result that is not there,
  * and has the pool, the job and the key of its former lives. */
-#include "../unit/store_memory.h"
 #include "detached.h"
+#include "tests/unit/store_memory.h"
 
 #include <string.h>
 

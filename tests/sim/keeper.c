@@ -5,13 +5,9 @@
  * its time. All of it dies with the coordinator, but for what the disk has: between any
  * two turns, in the middle of one at each call of the store (what that had others do is
  * gone then), and while the disk is at it. */
-#include "../unit/store_memory.h"
 #include "common/sys/sys.h"
 #include "detached.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/unit/store_memory.h"
 
 /* The service's own; here a pool's id is what keys.c makes it. */
 void sys_pool_id(const struct hash *key, const struct id *seed, struct id *ret_pool)
