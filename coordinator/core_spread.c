@@ -96,6 +96,7 @@ static void remove_piece(struct holding *holding, uint32_t piece)
         return;
     holding->have[piece / 8] &= (uint8_t) ~(1u << piece % 8);
     holding->count--;
+    holding->cursor = 0;
     if (!holding->distrusted)
         remove_copy(holding->shared, piece);
 }
