@@ -304,7 +304,7 @@ static int set_back_all(struct client_core *core, struct client_effects *effects
 
 int client_send_flush_resume(struct client_core *core, struct client_effects *effects)
 {
-    if (core->link_number == 1 && set_back_all(core, effects))
+    if (core->config.resumes && set_back_all(core, effects))
         return FARPOOL_ENOMEM;
     for (struct job *job = core->jobs; job; job = job->hh.next) {
         if (!span_set_tasks(job->sent)) {

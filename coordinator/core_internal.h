@@ -260,7 +260,9 @@ struct level {
 SLIST_HEAD(klevel_list, level);
 
 /*   HOLDING_ASKED -- PULLED --> HOLDING_FILLING --> HOLDING_WHOLE
- *         `--------------------------`-- given up --> HOLDING_GIVEN_UP */
+ *         `--------------------------`-- given up --> HOLDING_GIVEN_UP
+ *   A worker that opens the pool anew may answer SHARE with what it has by then when it
+ * has answered already, for a life that is over: FILLING or WHOLE again. */
 enum holding_state {
     HOLDING_ASKED, /* it was sent SHARE */
     HOLDING_FILLING,

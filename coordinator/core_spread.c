@@ -90,6 +90,17 @@ static void add_piece(struct holding *holding, uint32_t piece)
         add_copy(holding->shared, piece);
 }
 
+static void remove_piece(struct holding *holding, uint32_t piece)
+{
+    if (!has(holding, piece))
+        return;
+    holding->have[piece / 8] &= (uint8_t) ~(1u << piece % 8);
+    holding->count--;
+    holding->cursor = 0;
+    if (!holding->distrusted)
+        remove_copy(holding->shared, piece);
+}
+
 static bool passes_here(const struct kpull *pull)
 {
     return !pull->again && (!pull->source || pull->relayed);
@@ -167,14 +178,16 @@ static void look_whether_whole(struct holding *holding)
         holding->state = HOLDING_WHOLE;
 }
 
+/* All that it has. What it said before may be of a life of its pool that it has ended
+ * since: then it has less, or has not given up. */
 void kspread_answer(struct coordinator_core *core, struct holding *holding,
                     const uint8_t *have)
 {
-    if (holding->state == HOLDING_GIVEN_UP)
-        return;
     for (uint32_t piece = 0; piece < holding->shared->pieces; piece++)
         if (have[piece / 8] & 1u << piece % 8)
             add_piece(holding, piece);
+        else
+            remove_piece(holding, piece);
     holding->state = HOLDING_FILLING;
     look_whether_whole(holding);
     kspread_touch(core, holding->shared);

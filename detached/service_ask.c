@@ -246,9 +246,10 @@ static int add_next(struct service *service, const struct detached_job *job,
             store_result_fini(&result);
         if (!over)
             return FARPOOL_END;
-        if ((code = close_span(all)) == 0)
-            all->next = end; /* those in between have none */
-        return code;
+        if ((code = close_span(all)) != 0)
+            return error_set(error, code, "out of memory");
+        all->next = end; /* those in between have none */
+        return 0;
     }
     if (code == 0) {
         code = result.failed.code != 0 ? add_failures(all, &result)

@@ -111,12 +111,14 @@ void service_refuse_error(struct service *service, uint64_t link,
 void service_release_answers(struct service *service)
 {
     for (size_t i = 0; i < service->answers_count; i++) {
-        struct service_out *out = service_add_out(service, SERVICE_ANSWER);
+        struct answer *answer = &service->answers[i];
+        struct service_out *out =
+            answer->message != NULL ? service_add_out(service, SERVICE_ANSWER) : NULL;
         if (out != NULL) {
-            out->link = service->answers[i].link;
-            out->message = service->answers[i].message;
-        } else {
-            message_free(&service->answers[i].message);
+            out->link = answer->link;
+            out->message = answer->message;
+        } else { /* there was no memory, perhaps for the message itself */
+            message_free(&answer->message);
         }
     }
     service->answers_count = 0;

@@ -271,6 +271,10 @@ static void read_file(struct service *service, struct run *run,
         blob->blob.code =
             store_file_read(service->store, &effect->content, effect->offset,
                             effect->count, &blob->blob.data, &error);
+        if (blob->blob.code == FARPOOL_ENOMEM) {
+            message_free(&blob); /* which is no reason to fail; the node asks again */
+            return;
+        }
         if (blob->blob.code != 0)
             service_log(service, LOG_ERROR, "detached-damaged", "reason=\"%s\"",
                         error.text);

@@ -140,11 +140,10 @@ static void begin(struct sim *sim, struct app *app)
     sim_link_dial(sim, false, sim_app_place(sim, app));
 }
 
-void sim_app_start(struct sim *sim, int place)
+void sim_app_open(struct sim *sim, struct app *app)
 {
-    struct app *app = &sim->apps[place];
+    const int place = sim_app_place(sim, app);
 
-    prepare(sim, app);
     app->open = message_create(MSG_POOL_OPEN);
     sim_keys_name_pool(sim, app);
     app->config.open = app->open;
@@ -161,6 +160,14 @@ void sim_app_start(struct sim *sim, int place)
     app->initializer_fails = sim->plan.initializer_fails &&
                              app->open->pool_open.initializer[0] && sim_chance(sim, 2);
     sim_program_fill(sim, app);
+}
+
+void sim_app_start(struct sim *sim, int place)
+{
+    struct app *app = &sim->apps[place];
+
+    prepare(sim, app);
+    sim_app_open(sim, app);
     app->shared_count = 0;
     app->jobs_count = (int)sim_between(sim, 1, 3);
     sim_trace(sim, "C%d starts%s", place,

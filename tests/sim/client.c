@@ -132,7 +132,7 @@ static void send(struct sim *sim, struct app *app, struct message **message)
     }
 }
 
-static bool may_fail(const struct sim *sim, const struct app *app, int code)
+bool sim_app_may_fail(const struct sim *sim, const struct app *app, int code)
 {
     if (app->config.attach)
         return true; /* the pool it attached to may have ended */
@@ -148,7 +148,7 @@ static void take_failure(struct sim *sim, struct app *app,
 {
     sim_trace(sim, "C%d: the pool failed: %d %s", sim_app_place(sim, app), effect->code,
               effect->text);
-    if (app->failed || !may_fail(sim, app, effect->code))
+    if (app->failed || !sim_app_may_fail(sim, app, effect->code))
         sim_fail(sim, "C%d's pool failed without cause: %d %s", sim_app_place(sim, app),
                  effect->code, effect->text);
     app->failed = true;

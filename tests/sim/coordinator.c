@@ -42,6 +42,7 @@ void sim_coordinator_start(struct sim *sim)
                                 &coordinator->core) != 0)
         sim_fail(sim, "coordinator_core_create");
     sim_trace(sim, "K starts");
+    sim_keeper_start(sim);
     wake(sim, sim->now_us);
 }
 
@@ -51,6 +52,7 @@ void sim_coordinator_kill(struct sim *sim)
     struct coordinator_event event;
 
     coordinator->actor.alive = false;
+    sim_keeper_kill(sim);
     while (sim_queue_pop(&coordinator->inbox, &event))
         message_free(&event.message);
     sim_queue_fini(&coordinator->inbox);
@@ -107,6 +109,10 @@ static void carry_out(struct sim *sim, struct coordinator_effect *effect)
 
     if (!link)
         sim_fail(sim, "an effect for link %llu", (unsigned long long)effect->link);
+    if (effect->kind == COORDINATOR_DETACHED) {
+        sim_keeper_ask(sim, link, &effect->message);
+        return;
+    }
     if (effect->kind == COORDINATOR_SEND) {
         snprintf(who, sizeof who, "K>%c%d (%llu)", link->worker ? 'W' : 'C', link->place,
                  (unsigned long long)effect->link);
@@ -129,7 +135,8 @@ static void carry_out(struct sim *sim, struct coordinator_effect *effect)
             is_blame(effect->message->refused.code))
             sim_fail(sim, "the coordinator refuses an honest peer: %s",
                      effect->message->refused.text);
-        sim_link_send(sim, effect->link, TO_PEER, &effect->message);
+        if (!sim_keeper_hear(sim, link, &effect->message))
+            sim_link_send(sim, effect->link, TO_PEER, &effect->message);
         return;
     }
     sim_trace(sim, "K drops link %llu: %d %s", (unsigned long long)effect->link,
@@ -139,6 +146,7 @@ static void carry_out(struct sim *sim, struct coordinator_effect *effect)
     if (effect->code == FARPOOL_ETIMEDOUT)
         sim_promise_check_silence(sim, effect->link, "the coordinator");
     link->dropped = true;
+    sim_keeper_hear(sim, link, NULL);
     sim_link_close(sim, effect->link, TO_PEER);
 }
 

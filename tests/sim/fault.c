@@ -211,7 +211,7 @@ static void strike_app(struct sim *sim, enum sim_fault fault)
 }
 
 /* Hello, one question, and gone. The coordinator may be dead or paused meanwhile. */
-static void operate(struct sim *sim, struct message *question)
+void sim_fault_operate(struct sim *sim, struct message *question)
 {
     struct message *hello = message_create(MSG_HELLO_CLIENT);
     uint64_t link;
@@ -241,14 +241,14 @@ static void strike_operator(struct sim *sim, enum sim_fault fault)
         question->cancel_job.pool = sim->apps[app].config.pool;
         question->cancel_job.job = job && !sim_chance(sim, 3) ? job->number : 0;
         question->cancel_job.kill = sim_chance(sim, 2);
-        operate(sim, question);
+        sim_fault_operate(sim, question);
     }
     if (fault == FAULT_OPERATOR_DRAIN && node >= 0 && !sim->nodes[node].ending) {
         question = message_create(MSG_DRAIN_NODE);
         sim->nodes[node].may_drain = true;
         memcpy(question->drain_node.node, sim->nodes[node].config.node,
                sizeof question->drain_node.node);
-        operate(sim, question);
+        sim_fault_operate(sim, question);
     }
 }
 
@@ -353,9 +353,12 @@ void sim_plan_make(struct sim *sim)
     plan->lanes = sim->options.seed / 2 % 2 == 1;
     plan->speculates = sim->options.seed % 2 == 0;
     plan->shares = sim->options.seed % 3 == 1;
+    plan->memory = (sim->options.seed + 1) % 7 < 2;
     plan->slow = plan->speculates && !sim_chance(sim, 3);
     plan->faults_until_us = sim_between(sim, 1000000, 8000000);
     configure(sim);
+    if (sim->options.seed % 7 == 6)
+        sim_detached_plan(sim);
     sim_coordinator_start(sim);
     for (uint64_t i = 0; i < nodes; i++)
         sim_at(sim, sim_chance(sim, 3) ? sim_dice(sim, 2000000) : 0, start_node, i, 0, 0);
@@ -363,6 +366,8 @@ void sim_plan_make(struct sim *sim)
         sim_at(sim, sim_chance(sim, 3) ? sim_dice(sim, 2000000) : 0, start_app, i, 0, 0);
     if (!sim->options.quiet)
         choose_faults(sim);
+    if (!sim->options.quiet && plan->memory)
+        sim_memory_plan(sim);
     plan->killer = !sim->options.quiet && sim_chance(sim, 3);
     if (sim->options.broken == BREAK_LEND_KEY) {
         plan->keys = true;
@@ -378,7 +383,9 @@ void sim_plan_print(const struct sim *sim)
     for (int i = 0; i < FAULTS; i++)
         if (plan->enabled[i])
             printf(" %s", fault_names[i]);
-    printf("%s%s%s%s%s%s%s%s%s; messages are %s\n",
+    printf("%s%s%s%s%s%s%s%s%s%s%s; messages are %s\n",
+           sim->keeping ? " (detached jobs)" : "",
+           plan->memory ? " (kernels and memory)" : "",
            plan->shares ? " (shared inputs)" : "", plan->oom ? " (memory runs out)" : "",
            plan->starts_fail ? " (processes fail to start)" : "",
            plan->programs_fail ? " (programs cannot be stored)" : "",

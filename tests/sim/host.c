@@ -143,7 +143,8 @@ static void sample(struct sim *sim, struct node *node, struct process *process,
         if (limited) {
             event.cpu_ms = sim_now_ms(sim) - event.began_ms;
             event.memory_bytes =
-                give->job->options.memory_bytes + sim_job_eats(give->job, event.first);
+                give->job->options.memory_bytes + (sim_job_eats(give->job, event.first) &&
+                                                   !sim_memory_is_kept(node, process));
         }
     }
     sim_node_push(sim, node, &event, 0);

@@ -27,6 +27,9 @@ struct holder sim_keys_holder(const struct sim *sim, const struct link *link)
         return (struct holder){.role = HOLDER_NONE};
     if (link->worker)
         return make_holder(HOLDER_WORKER, link->place);
+    const int owner = sim_detached_key(sim, link->place);
+    if (owner >= 0)
+        return make_holder(HOLDER_CLIENT, owner);
     if (link->place == OPERATOR_PLACE)
         return make_holder(HOLDER_ADMIN, 0);
     if (link->place == SQUATTER_PLACE && sim->options.broken == BREAK_LEND_KEY)

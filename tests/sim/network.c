@@ -69,6 +69,11 @@ static void push_direct(struct sim *sim, struct link *link, int side,
                           message);
 }
 
+static bool is_owner(const struct link *link)
+{
+    return link->place >= OWNER_PLACE && link->place < SQUATTER_PLACE;
+}
+
 static void tell_down(struct sim *sim, struct link *link, int side)
 {
     if (link->direct) {
@@ -78,6 +83,8 @@ static void tell_down(struct sim *sim, struct link *link, int side)
     } else if (link->worker) {
         struct worker_event event = {.kind = WORKER_LINK_DOWN, .text = "cut"};
         sim_node_push(sim, &sim->nodes[link->place], &event, link->number);
+    } else if (is_owner(link)) {
+        sim_owner_hear(sim, link, NULL);
     } else {
         sim_app_push(sim, &sim->apps[link->place], CLIENT_LINK_DOWN, -1, link->number,
                      NULL);
@@ -146,6 +153,8 @@ static void arrive(struct sim *sim, struct link *link, int side, struct packet *
     } else if (link->worker) {
         struct worker_event event = {.kind = WORKER_MESSAGE, .message = packet->message};
         sim_node_push(sim, &sim->nodes[link->place], &event, link->number);
+    } else if (is_owner(link)) {
+        sim_owner_hear(sim, link, packet->message);
     } else {
         sim_app_push(sim, &sim->apps[link->place], CLIENT_MESSAGE, -1, link->number,
                      packet->message);

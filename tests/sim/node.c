@@ -85,6 +85,7 @@ void sim_node_start(struct sim *sim, int place)
     node->slowness = 1;
     if (sim->plan.slow && sim_chance(sim, 3))
         node->slowness = (uint32_t)sim_between(sim, 3, SLOWNESS_MAX);
+    node->keeps_memory = sim->plan.memory && !sim_chance(sim, 3);
     if (!sim->settled) {
         node->program_fails = sim->plan.programs_fail && sim_chance(sim, 4);
         node->alien = sim->plan.programs_fail && sim_chance(sim, 4);

@@ -210,6 +210,44 @@ void sim_job_take_failed(struct sim *sim, struct app *app,
     sim_job_set_read(sim, app, job);
 }
 
+/* Whether it was collected before; then it ended in the same way. */
+static bool is_told_again(struct sim *sim, const struct job *job, uint64_t index,
+                          enum task_end end, int code)
+{
+    const struct task *task = &job->tasks[index];
+
+    if (task->end != TASK_OPEN && (task->end != end || task->code != code))
+        sim_fail(sim, "task %llu of a detached job ended with %d, and now with %d",
+                 (unsigned long long)index, task->code, code);
+    return task->end != TASK_OPEN;
+}
+
+void sim_outcome_collected(struct sim *sim, struct app *app, const struct msg_span *span)
+{
+    struct job *job = &app->jobs[0];
+
+    for (uint32_t i = 0; i < span->count; i++) {
+        const uint64_t index = span->first + i;
+        const uint8_t *data;
+        size_t size;
+
+        check_attempt(sim, job, index);
+        if (!is_told_again(sim, job, index, TASK_DONE, 0))
+            end_task(sim, app, job, index, TASK_DONE, 0);
+        span_task(span, i, &data, &size);
+        check_output(sim, job, index, data, size);
+    }
+}
+
+void sim_outcome_collected_failed(struct sim *sim, struct app *app,
+                                  const struct msg_failed *failed)
+{
+    struct job *job = &app->jobs[0];
+
+    if (!is_told_again(sim, job, failed->index, TASK_FAILED, failed->code))
+        fail_task(sim, app, job, failed->index, failed->code);
+}
+
 void sim_job_take_ended(struct sim *sim, struct app *app, uint64_t number)
 {
     struct job *job = sim_app_job(app, number);

@@ -249,6 +249,8 @@ static void begin_task(struct sim *sim, struct node *node, struct process *proce
 {
     uint64_t index = give->span.first + give->next;
     uint64_t limit = process->app->open->pool_open.tasks_per_process;
+    const uint64_t task_us =
+        sim_job_slowed_us(give->job, index, sim->settled ? 1 : node->slowness);
 
     sim_job_begin(sim, give->job, index, give->span.attempt);
     sim_shared_check_task(sim, node, give->job);
@@ -267,10 +269,8 @@ static void begin_task(struct sim *sim, struct node *node, struct process *proce
     }
     if (process->blocked)
         sim_process_report(sim, node, process, WORKER_PROCESS_BLOCKED);
-    else if (behaviour != BEHAVE_HANG)
-        sim_process_set_end(
-            sim, node, process,
-            sim_job_slowed_us(give->job, index, sim->settled ? 1 : node->slowness));
+    else if (!sim_memory_begin(sim, node, process, task_us) && behaviour != BEHAVE_HANG)
+        sim_process_set_end(sim, node, process, task_us);
 }
 
 void sim_process_unblock(struct sim *sim, const struct app *nested)

@@ -151,6 +151,16 @@ void sim_program_apply(struct sim *sim, struct node *node, struct worker_effect 
 
 /* ------------------------------------------------------------- at the client */
 
+struct payload *sim_program_piece(const struct hash *content, uint64_t offset,
+                                  uint64_t count)
+{
+    struct payload *piece = payload_create(count);
+
+    for (uint64_t i = 0; i < count; i++)
+        payload_bytes(piece)[i] = file_byte(content, offset + i);
+    return piece;
+}
+
 void sim_program_answer_read(struct sim *sim, struct app *app,
                              const struct client_effect *effect)
 {
@@ -168,10 +178,7 @@ void sim_program_answer_read(struct sim *sim, struct app *app,
         sim_fail(sim, "a file is asked for that the program does not have");
     if (count > app->file_sizes[file] - effect->offset)
         count = app->file_sizes[file] - effect->offset;
-    message->blob.data = payload_create(count);
-    for (uint64_t i = 0; i < count; i++)
-        payload_bytes(message->blob.data)[i] =
-            file_byte(&effect->content, effect->offset + i);
+    message->blob.data = sim_program_piece(&effect->content, effect->offset, count);
     sim_trace_message(sim, "C>K", message);
     sim_link_send(sim, app->link, TO_COORDINATOR, &message);
 }

@@ -65,7 +65,7 @@ static bool cores_are_empty(const struct sim *sim)
 static void look(struct sim *sim, uint64_t a, uint64_t b, uint64_t c)
 {
     (void)a, (void)b, (void)c;
-    if (apps_are_over(sim) && cores_are_empty(sim)) {
+    if (apps_are_over(sim) && sim_detached_are_over(sim) && cores_are_empty(sim)) {
         sim->finished = true;
         for (int i = 0; i < NODES_MAX; i++)
             if (sim->nodes[i].actor.alive)
@@ -79,6 +79,7 @@ void sim_settle_begin(struct sim *sim)
     sim_trace(sim, "---- the faults are over");
     sim->settled = true;
     sim->settle_until_us = sim->now_us + SETTLE_US;
+    sim_detached_settle(sim);
     sim_coordinator_start(sim);
     ensure_nodes(sim);
     /* A program closes its pool when it has looked and everything has ended. */
@@ -153,4 +154,5 @@ void sim_settle_dump(struct sim *sim)
     }
     for (int i = 0; i < APPS_MAX; i++)
         dump_app(sim, i);
+    sim_detached_dump(sim);
 }

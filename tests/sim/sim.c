@@ -305,6 +305,7 @@ static void release(struct sim *sim)
     }
     if (sim->coordinator.actor.alive)
         sim_coordinator_kill(sim);
+    sim_detached_fini(sim);
     sim_links_fini(sim);
     sim_output_fini(sim);
     free(sim->heap);

@@ -36,6 +36,7 @@
     X(REPEAT_OUTPUT, "repeat-output", "one OUTPUT reaches the program twice")            \
     X(DROP_OUTPUT, "drop-output", "the network loses one OUTPUT on a live link")         \
     X(LEND_KEY, "lend-key", "who names another's pool has its client's key")             \
+    X(LOSE_STORED, "lose-stored", "a disk loses one result of a detached job")           \
     X(HOARD, "hoard", "the coordinator's shell keeps memory for ever")
 
 enum sim_break {
@@ -337,6 +338,7 @@ struct node {
     uint32_t slowness;      /* tasks take so many times as long here */
     struct queue processes; /* struct process * */
     struct queue programs;  /* struct cached */
+    bool keeps_memory;      /* its kernel keeps limits of memory */
     bool no_room;           /* no shared input can be stored here */
     struct queue contents;  /* struct stored */
     struct queue mapped;    /* struct mapped */
@@ -374,8 +376,11 @@ struct plan {
     bool slow;       /* some nodes are slow, without being dead */
     bool killer;     /* a task kills its node */
     bool shares;     /* pools share inputs */
+    bool memory;     /* kernels keep limits of memory, and may have none left */
     uint64_t faults_until_us;
 };
+
+struct keeping; /* of detached jobs (detached.h) */
 
 struct sim {
     struct sim_options options;
@@ -388,8 +393,9 @@ struct sim {
     struct coordinator coordinator;
     struct node nodes[NODES_MAX];
     struct app apps[APPS_MAX];
-    struct queue links; /* struct link *, number - 1 is its place */
-    struct queue lines; /* struct line *, what was printed */
+    struct queue links;      /* struct link *, number - 1 is its place */
+    struct queue lines;      /* struct line *, what was printed */
+    struct keeping *keeping; /* NULL: no detached jobs are in this seed */
     uint32_t next_tag;
     int lender;   /* with BREAK_LEND_KEY: whose key a squatter has */
     bool kills;   /* some job has the task that kills nodes */
@@ -434,6 +440,7 @@ void *sim_alloc(size_t size); /* zeroed, never NULL */
 struct link *sim_link_find(struct sim *sim, uint64_t number);
 /* A link whose other end only speaks: what is sent to it is lost. */
 enum { SQUATTER_PLACE = 98, OPERATOR_PLACE = 99 };
+enum { OWNER_PLACE = 90 }; /* and one a detached job: who asks about it */
 uint64_t sim_link_outsider(struct sim *sim, int place);
 /* Connects after a while, again and again until the coordinator is there. */
 void sim_link_dial(struct sim *sim, bool worker, int place);
@@ -541,6 +548,9 @@ void sim_output_fini(struct sim *sim);
 
 void sim_program_fill(struct sim *sim, struct app *app);
 void sim_program_apply(struct sim *sim, struct node *node, struct worker_effect *effect);
+/* Bytes of a file. */
+struct payload *sim_program_piece(const struct hash *content, uint64_t offset,
+                                  uint64_t count);
 void sim_program_answer_read(struct sim *sim, struct app *app,
                              const struct client_effect *effect);
 
@@ -563,9 +573,25 @@ void sim_shared_check_task(struct sim *sim, const struct node *node,
 void sim_shared_check_end(struct sim *sim, const struct node *node); /* nothing is left */
 void sim_shared_fini(struct node *node);
 
+/* memory.c: what kernels do for memory's sake. ----------------------------------------
+ */
+
+/* Whether the kernel keeps the limit of the task that the process is in. */
+bool sim_memory_is_kept(const struct node *node, const struct process *process);
+/* A task begins that takes so long; true: it wants more than its limit, and is killed for
+ * that before. */
+bool sim_memory_begin(struct sim *sim, struct node *node, struct process *process,
+                      uint64_t task_us);
+void sim_memory_plan(struct sim *sim);
+/* A task's failure, EMEMORYLIMIT. */
+void sim_memory_check_told(struct sim *sim, const struct job *job,
+                           const struct msg_failed *failed);
+
 /* app.c: a client program: its life, and what it asks its core for. ------------------ */
 
 void sim_app_start(struct sim *sim, int place);
+/* Its POOL_OPEN: what its pool is, and its program. */
+void sim_app_open(struct sim *sim, struct app *app);
 /* A nested one for a running task; its place, or -1 if there is no room. */
 int sim_app_start_nested(struct sim *sim, struct node *node, struct process *process);
 void sim_app_kill(struct sim *sim, int place);
@@ -586,6 +612,8 @@ void sim_app_stop(struct app *app); /* forgets its core; its jobs stay, to be ju
  */
 
 void sim_app_look(struct sim *sim, struct app *app);
+/* Whether an app's pool has a reason to fail so. */
+bool sim_app_may_fail(const struct sim *sim, const struct app *app, int code);
 
 /* app.c, to find things. --------------------------------------------------------------
  */
@@ -625,6 +653,10 @@ void sim_outcome_check_lost(struct sim *sim, const struct app *app,
                             const struct message *message);
 void sim_job_take_failed(struct sim *sim, struct app *app,
                          const struct client_effect *effect);
+/* Ends of tasks of a detached job, as they are collected, perhaps once more. */
+void sim_outcome_collected(struct sim *sim, struct app *app, const struct msg_span *span);
+void sim_outcome_collected_failed(struct sim *sim, struct app *app,
+                                  const struct msg_failed *failed);
 void sim_job_take_ended(struct sim *sim, struct app *app, uint64_t number);
 void sim_job_check_finished(struct sim *sim, const struct app *app);
 
@@ -675,9 +707,30 @@ void sim_promise_check_priority(struct sim *sim, const struct app *app,
 
 /* A task kills its node; another daemon comes there soon. */
 void sim_fault_kill_node(struct sim *sim, struct node *node);
+/* An operator asks one thing, and is gone. */
+void sim_fault_operate(struct sim *sim, struct message *question);
 /* The cluster, its clients, and what will happen to them. */
 void sim_plan_make(struct sim *sim);
 void sim_plan_print(const struct sim *sim);
+
+/* detached.c, keeper.c, owner.c: detached jobs; of a seed without any: nothing happens.
+ */
+
+void sim_detached_plan(struct sim *sim);
+void sim_detached_settle(struct sim *sim); /* the faults are over */
+bool sim_detached_are_over(struct sim *sim);
+/* The app whose key a link of a detached job has; -1: it is none. */
+int sim_detached_key(const struct sim *sim, int place);
+void sim_detached_dump(const struct sim *sim);
+void sim_detached_fini(struct sim *sim);
+/* They live and die with the coordinator. */
+void sim_keeper_start(struct sim *sim);
+void sim_keeper_kill(struct sim *sim);
+void sim_keeper_ask(struct sim *sim, const struct link *link, struct message **message);
+/* For a client inside; message NULL: its link is over. false: it is another one's. */
+bool sim_keeper_hear(struct sim *sim, const struct link *link, struct message **message);
+/* Takes the message over; NULL: the link is over. */
+void sim_owner_hear(struct sim *sim, const struct link *link, struct message *message);
 
 /* settle.c: the end: everything must come to rest. ----------------------------------- */
 

@@ -106,6 +106,8 @@ static void receive_failed(struct sim *sim, struct app *app, struct job *job,
 
     if (failed->code == FARPOOL_ETASKTIMEOUT)
         check_timeout(sim, job, failed->index);
+    if (failed->code == FARPOOL_EMEMORYLIMIT)
+        sim_memory_check_told(sim, job, failed);
     if (failed->code == FARPOOL_EFUNCTION || failed->code == FARPOOL_ETASKTIMEOUT ||
         failed->code == FARPOOL_ECPULIMIT || failed->code == FARPOOL_EMEMORYLIMIT)
         task->failures++;

@@ -113,6 +113,11 @@ static inline struct message *world_about(struct world *world, enum message_kind
     case MSG_POOL_CLOSED:
         message->pool_closed.pool = world->pool;
         break;
+    case MSG_FETCH:
+        message->fetch.pool = world->pool;
+        message->fetch.worker.bytes[0] = 1;
+        message->fetch.bytes = 8;
+        break;
     case MSG_DONE:
         message->done.pool = world->pool;
         message->done.job = world->job;
@@ -188,9 +193,9 @@ static inline void world_take_task(struct world *world, uint64_t index, uint32_t
 {
     struct world_task *task = &world->tasks[index];
     bool kept = false;
-    assert_false(memory_store_has_result(index));
-    assert_true(index < memory_store_job()->given);
-    assert_int_equal(attempt, memory_store_attempt(index));
+    assert_false(memory_store_has_result(NULL, index));
+    assert_true(index < memory_store_job(NULL)->given);
+    assert_int_equal(attempt, memory_store_attempt(NULL, index));
     for (size_t i = 0; i < world->results_count; i++)
         kept |= world->results[i].index == index && world->results[i].attempt == attempt;
     if (task->place >= QUEUED && task->attempt == attempt)
@@ -211,9 +216,9 @@ static inline void world_take_ack(struct world *world, const struct message *ack
             if (result->seq - ack->ack.results[i].first >= ack->ack.results[i].count)
                 continue;
             result->acked = true; /* only behind its commit */
-            assert_true(memory_store_has_result(result->index) ||
-                        memory_store_attempt(result->index) > result->attempt ||
-                        memory_store_job()->state > STORE_OPEN ||
+            assert_true(memory_store_has_result(NULL, result->index) ||
+                        memory_store_attempt(NULL, result->index) > result->attempt ||
+                        memory_store_job(NULL)->state > STORE_OPEN ||
                         (world->narrow && !world->once));
         }
     size_t kept = 0;
@@ -239,7 +244,7 @@ static inline void world_greet(struct world *world)
     welcome->welcome.protocol = PROTOCOL_VERSION;
     welcome->welcome.tasks_max = world->narrow ? 1 + world_dice(world, 30) : 1000;
     welcome->welcome.bytes_max = world->narrow ? 1 + world_dice(world, 300) : 1000;
-    world->resumed = memory_store_job()->given == 0;
+    world->resumed = memory_store_job(NULL)->given == 0;
     world_tell(world, welcome);
 }
 
@@ -250,6 +255,7 @@ static inline void world_open_pool(struct world *world, const struct message *op
                 id_equal(&world->pool, &open->pool_open.pool));
     world->pool = open->pool_open.pool;
     world_tell(world, world_about(world, MSG_POOL_STATE));
+    world_tell(world, world_about(world, MSG_FETCH));
 }
 
 static inline void world_hear(struct world *world, const struct message *message)
@@ -275,6 +281,9 @@ static inline void world_hear(struct world *world, const struct message *message
     case MSG_RESUMED:
         world_take_resumed(world);
         break;
+    case MSG_BLOB: /* or nothing: without memory it is asked again */
+        assert_int_equal(message->blob.code, 0);
+        break;
     case MSG_ACK:
         world_take_ack(world, message);
         break;
@@ -298,6 +307,7 @@ static inline void world_carry_out(struct world *world, struct service_out *out)
     } else if (out->kind == SERVICE_HANG_UP && out->link == world->link) {
         world_kill_pool(world);
     } else if (out->kind == SERVICE_ANSWER) {
+        assert_non_null(out->message);
         message_free(&world->answer);
         world->answer = out->message;
         out->message = NULL;

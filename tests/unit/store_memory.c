@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * store_memory.c: two copies of a few jobs: the open one, which calls change, and the one
- * that was committed. A job has fewer than TASKS_MAX tasks, and inputs and results are
- * kept one by one. Its memory is not that of mem_alloc, so that only the service's
- * allocations are made to fail. */
+ * store_memory.c: a few jobs, whose rows each know whether they were committed: a commit
+ * marks them, and what undoes a transaction takes out those that are not marked. A row
+ * shares the bytes that it was given. Its own memory is not that of mem_alloc, so that
+ * only the service's allocations are made to fail. */
 #include "store_memory.h"
 #include "common/base/error.h"
 #include "common/base/mem.h"
@@ -14,35 +14,53 @@
 #include <string.h>
 
 #define JOBS 4
-#define TASKS_MAX 256
-#define TRIES_MAX 4096
-#define BYTES 16 /* of an input or output, at most */
+#define FILES 8
+#define FILE_BYTES_MAX 8192
 
-struct cell {
-    bool there;
-    int code;
-    uint32_t size;
-    uint8_t bytes[BYTES];
+/* Consecutive inputs or outputs, or a failure of as many tasks. */
+struct row {
+    struct msg_span span;
+    struct msg_failed failed; /* code 0: none; without texts */
+    bool committed;
+};
+
+/* In the order of their first index. */
+struct rows {
+    struct row *items;
+    size_t count, capacity;
 };
 
 struct memory_job {
-    bool used;
-    struct store_job about; /* without spec */
-    struct frames spec;     /* never changed, so of both copies */
-    struct cell inputs[TASKS_MAX], results[TASKS_MAX];
-    struct store_try tries[TRIES_MAX];
-    size_t tries_count;
-    bool piece;
+    bool used;                         /* for the open transaction */
+    bool kept;                         /* committed */
+    bool changed;                      /* since */
+    struct store_job about, committed; /* without spec */
+    struct id submit;
+    char name[NODE_NAME_MAX + 1];
+    struct frames spec; /* never changed */
+    struct rows inputs, results;
+    struct store_try *tries;
+    size_t tries_count, tries_committed, tries_capacity;
+};
+
+struct memory_file {
+    struct hash content;
+    uint64_t size, have, committed; /* size 0: none */
+    uint8_t bytes[FILE_BYTES_MAX];
 };
 
 struct store {
     bool writes;
 };
 
-static struct memory_job open_jobs[JOBS], committed[JOBS];
+static struct memory_job jobs[JOBS];
+static struct memory_file files[FILES];
 static int64_t last_id;
-static unsigned fail_in;
+static unsigned fail_in, stop_in;
 static int fail_code;
+static bool stopped;
+
+/* ----------------------------------------------------------------------- its troubles */
 
 void memory_store_fail(unsigned n, int code)
 {
@@ -50,14 +68,148 @@ void memory_store_fail(unsigned n, int code)
     fail_code = code;
 }
 
+void memory_store_stop(unsigned n)
+{
+    stop_in = n;
+    stopped = false;
+}
+
+bool memory_store_has_stopped(void)
+{
+    return stopped;
+}
+
+/* A place where the machine may stop. */
+static int pass(farpool_error *error)
+{
+    if (stop_in > 0 && --stop_in == 0)
+        stopped = true;
+    return stopped ? error_set(error, FARPOOL_ESYSTEM, "the machine has stopped") : 0;
+}
+
 static int wants_to_fail(farpool_error *error)
 {
-    if (fail_in == 0 || --fail_in > 0)
-        return 0;
+    const int code = pass(error);
+    if (code != 0 || fail_in == 0 || --fail_in > 0)
+        return code;
     return error_set(error, fail_code, "the memory store was told to fail");
 }
 
-static struct memory_job *find(struct memory_job *jobs, int64_t id)
+/* ------------------------------------------------------------------------------- rows */
+
+static void free_row(struct row *row)
+{
+    span_fini(&row->span);
+}
+
+static void free_rows(struct rows *rows)
+{
+    for (size_t i = 0; i < rows->count; i++)
+        free_row(&rows->items[i]);
+    free(rows->items);
+    memset(rows, 0, sizeof *rows);
+}
+
+/* The place of the first row that ends behind an index. */
+static size_t find_row(const struct rows *rows, uint64_t index)
+{
+    size_t low = 0, high = rows->count;
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        const struct msg_span *span = &rows->items[middle].span;
+        if (span->first + span->count <= index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void *grow(void *items, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity)
+        return items;
+    *capacity = *capacity > 0 ? 2 * *capacity : 8;
+    items = realloc(items, *capacity * size);
+    assert(items != NULL);
+    return items;
+}
+
+/* Each task has one. */
+static void add_row(struct rows *rows, const struct row *row)
+{
+    const size_t place = find_row(rows, row->span.first);
+    assert(place == rows->count ||
+           rows->items[place].span.first >= row->span.first + row->span.count);
+    rows->items = grow(rows->items, rows->count, &rows->capacity, sizeof *row);
+    memmove(&rows->items[place + 1], &rows->items[place],
+            (rows->count - place) * sizeof *row);
+    rows->items[place] = *row;
+    rows->count++;
+}
+
+static void commit_rows(struct rows *rows)
+{
+    for (size_t i = 0; i < rows->count; i++)
+        rows->items[i].committed = true;
+}
+
+static void undo_rows(struct rows *rows)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < rows->count; i++) {
+        if (rows->items[i].committed)
+            rows->items[kept++] = rows->items[i];
+        else
+            free_row(&rows->items[i]);
+    }
+    rows->count = kept;
+}
+
+/* --------------------------------------------------------------------- a job as a whole
+ */
+
+static void free_job(struct memory_job *job)
+{
+    payload_unref(&job->spec.header);
+    for (size_t i = 0; i < job->spec.bodies_count; i++)
+        payload_unref(&job->spec.bodies[i]);
+    mem_free(job->spec.bodies);
+    free_rows(&job->inputs);
+    free_rows(&job->results);
+    free(job->tries);
+    memset(job, 0, sizeof *job);
+}
+
+static void commit_job(struct memory_job *job)
+{
+    if (!job->used) {
+        free_job(job);
+        return;
+    }
+    commit_rows(&job->inputs);
+    commit_rows(&job->results);
+    job->tries_committed = job->tries_count;
+    job->committed = job->about;
+    job->kept = true;
+    job->changed = false;
+}
+
+static void undo_job(struct memory_job *job)
+{
+    if (!job->kept) {
+        free_job(job);
+        return;
+    }
+    undo_rows(&job->inputs);
+    undo_rows(&job->results);
+    job->tries_count = job->tries_committed;
+    job->about = job->committed;
+    job->used = true;
+    job->changed = false;
+}
+
+static struct memory_job *find(int64_t id)
 {
     for (int i = 0; i < JOBS; i++)
         if (jobs[i].used && jobs[i].about.id == id)
@@ -65,55 +217,60 @@ static struct memory_job *find(struct memory_job *jobs, int64_t id)
     return NULL;
 }
 
-static void free_spec(struct memory_job *job)
-{
-    payload_unref(&job->spec.header);
-    for (size_t i = 0; i < job->spec.bodies_count; i++)
-        payload_unref(&job->spec.bodies[i]);
-    mem_free(job->spec.bodies);
-    memset(&job->spec, 0, sizeof job->spec);
-}
-
 void memory_store_clear(void)
 {
     for (int i = 0; i < JOBS; i++)
-        if (committed[i].used)
-            free_spec(&committed[i]);
-    memset(open_jobs, 0, sizeof open_jobs);
-    memset(committed, 0, sizeof committed);
-    fail_in = 0;
+        free_job(&jobs[i]);
+    memset(files, 0, sizeof files);
+    last_id = 0;
+    fail_in = stop_in = 0;
+    stopped = false;
 }
 
-const struct store_job *memory_store_job(void)
+/* ------------------------------------------------------------------ what is committed */
+
+static struct memory_job *find_kept(const struct id *submit)
 {
     for (int i = 0; i < JOBS; i++)
-        if (committed[i].used)
-            return &committed[i].about;
+        if (jobs[i].kept && (submit == NULL || id_equal(&jobs[i].submit, submit)))
+            return &jobs[i];
     return NULL;
 }
 
-static const struct memory_job *first(void)
+const struct store_job *memory_store_job(const struct id *submit)
 {
-    const struct store_job *about = memory_store_job();
-    return about != NULL ? find(committed, about->id) : NULL;
+    const struct memory_job *job = find_kept(submit);
+    return job != NULL ? &job->committed : NULL;
 }
 
-bool memory_store_has_result(uint64_t index)
+bool memory_store_has_result(const struct id *submit, uint64_t index)
 {
-    const struct memory_job *job = first();
-    return job != NULL && job->results[index].there;
+    const struct memory_job *job = find_kept(submit);
+    const size_t place = job != NULL ? find_row(&job->results, index) : 0;
+    return job != NULL && place < job->results.count &&
+           job->results.items[place].span.first <= index &&
+           job->results.items[place].committed;
 }
 
-uint32_t memory_store_attempt(uint64_t index)
+uint32_t memory_store_attempt(const struct id *submit, uint64_t index)
 {
-    const struct memory_job *job = first();
+    const struct memory_job *job = find_kept(submit);
     uint32_t attempt = 1;
-    for (size_t i = 0; job != NULL && i < job->tries_count; i++)
+    for (size_t i = 0; job != NULL && i < job->tries_committed; i++)
         if (index >= job->tries[i].first &&
             index - job->tries[i].first < job->tries[i].count &&
             job->tries[i].attempt > attempt)
             attempt = job->tries[i].attempt;
     return attempt;
+}
+
+bool memory_store_lose_result(const struct id *submit)
+{
+    struct memory_job *job = find_kept(submit);
+    if (job == NULL || job->results.count == 0)
+        return false;
+    free_row(&job->results.items[--job->results.count]);
+    return true;
 }
 
 /* -------------------------------------------------------------------------- its life */
@@ -127,7 +284,6 @@ int store_open(const char *folder, uint64_t bytes_max, struct store **ret_store,
     if (code != 0)
         return code;
     *ret_store = calloc(1, sizeof **ret_store);
-    memcpy(open_jobs, committed, sizeof open_jobs);
     return 0;
 }
 
@@ -151,19 +307,21 @@ int store_commit(struct store *store, farpool_error *error)
     if (code != 0)
         return code;
     for (int i = 0; i < JOBS; i++)
-        if (committed[i].used && !open_jobs[i].used)
-            free_spec(&committed[i]);
-    memcpy(committed, open_jobs, sizeof committed);
+        if (jobs[i].changed)
+            commit_job(&jobs[i]);
+    for (int i = 0; i < FILES; i++)
+        files[i].committed = files[i].have;
     store->writes = false;
-    return 0;
+    return pass(error);
 }
 
 void store_rollback(struct store *store)
 {
     for (int i = 0; i < JOBS; i++)
-        if (open_jobs[i].used && !committed[i].used)
-            free_spec(&open_jobs[i]);
-    memcpy(open_jobs, committed, sizeof open_jobs);
+        if (jobs[i].changed)
+            undo_job(&jobs[i]);
+    for (int i = 0; i < FILES; i++)
+        files[i].have = files[i].committed;
     store->writes = false;
 }
 
@@ -183,10 +341,22 @@ static struct memory_job *change(struct store *store, int64_t id, farpool_error 
 {
     *ret_code = wants_to_fail(error);
     store->writes = true;
-    return *ret_code == 0 ? find(open_jobs, id) : NULL;
+    struct memory_job *job = *ret_code == 0 ? find(id) : NULL;
+    if (job != NULL)
+        job->changed = true;
+    return job;
 }
 
 /* ------------------------------------------------------------------------------ jobs */
+
+static bool is_taken(const struct store_job *job)
+{
+    for (int i = 0; i < JOBS; i++)
+        if (jobs[i].used && hash_equal(&jobs[i].about.owner.key, &job->owner.key) &&
+            strcmp(jobs[i].name, job->spec->submit.name) == 0)
+            return true;
+    return false;
+}
 
 int store_job_add(struct store *store, struct store_job *job, farpool_error *error)
 {
@@ -194,18 +364,22 @@ int store_job_add(struct store *store, struct store_job *job, farpool_error *err
     struct frames spec;
     if (code != 0)
         return code;
-    while (i < JOBS && open_jobs[i].used)
+    if (is_taken(job))
+        return error_set(error, FARPOOL_EEXISTS, "there is one of that name");
+    while (i < JOBS && (jobs[i].used || jobs[i].kept))
         i++;
     assert(i < JOBS);
     if ((code = message_encode(job->spec, &spec)) != 0)
         return error_set(error, code, "the message cannot be encoded");
     job->id = ++last_id;
     job->is_checked = true;
-    memset(&open_jobs[i], 0, sizeof open_jobs[i]);
-    open_jobs[i].used = true;
-    open_jobs[i].about = *job;
-    open_jobs[i].about.spec = NULL;
-    open_jobs[i].spec = spec;
+    jobs[i] = (struct memory_job){.used = true,
+                                  .changed = true,
+                                  .about = *job,
+                                  .submit = job->spec->submit.submit,
+                                  .spec = spec};
+    memcpy(jobs[i].name, job->spec->submit.name, sizeof jobs[i].name);
+    jobs[i].about.spec = NULL;
     store->writes = true;
     return 0;
 }
@@ -244,11 +418,11 @@ int store_jobs_read(struct store *store, int (*take)(void *user, struct store_jo
 {
     (void)store;
     for (int i = 0; i < JOBS; i++) {
-        struct store_job job = open_jobs[i].about;
+        struct store_job job = jobs[i].about;
         const char *reason;
-        if (!open_jobs[i].used)
+        if (!jobs[i].used)
             continue;
-        int code = message_decode(&open_jobs[i].spec, &job.spec, &reason);
+        int code = message_decode(&jobs[i].spec, &job.spec, &reason);
         if (code == 0)
             code = take(user, &job);
         message_free(&job.spec);
@@ -260,40 +434,38 @@ int store_jobs_read(struct store *store, int (*take)(void *user, struct store_jo
 
 /* ------------------------------------------------------------------------------ tasks */
 
+/* Shares the bytes without an allocation. */
+static struct row make_row(const struct msg_span *span)
+{
+    struct row row = {.span = *span};
+    row.span.sizes = payload_ref(span->sizes);
+    row.span.data = payload_ref(span->data);
+    return row;
+}
+
 int store_input_add(struct store *store, int64_t job, const struct msg_span *span,
                     farpool_error *error)
 {
     int code;
     struct memory_job *mine = change(store, job, error, &code);
-    for (uint32_t i = 0; mine != NULL && i < span->count; i++) {
-        struct cell *cell = &mine->inputs[span->first + i];
-        const uint8_t *data;
-        size_t size;
-        span_task(span, i, &data, &size);
-        assert(!cell->there && size <= BYTES);
-        *cell = (struct cell){.there = true, .size = (uint32_t)size};
-        memcpy(cell->bytes, data, size);
-    }
-    return code;
+    if (mine == NULL)
+        return code;
+    const struct row row = make_row(span);
+    add_row(&mine->inputs, &row);
+    return 0;
 }
 
 int store_input_read(struct store *store, int64_t job, uint64_t first_index,
                      uint64_t count, struct msg_span *ret_span, farpool_error *error)
 {
-    const struct memory_job *mine = find(open_jobs, job);
+    const struct memory_job *mine = find(job);
     (void)store;
-    count = count < 3 ? count : 3; /* as they were added */
-    struct payload *data = payload_create(count * mine->inputs[first_index].size);
-    if (data == NULL)
-        return error_set(error, FARPOOL_ENOMEM, "out of memory");
-    for (uint64_t i = 0; i < count; i++) {
-        const struct cell *cell = &mine->inputs[first_index + i];
-        assert(cell->there);
-        memcpy(payload_bytes(data) + i * cell->size, cell->bytes, cell->size);
-    }
-    *ret_span = (struct msg_span){
-        .first = first_index, .count = (uint32_t)count, .attempt = 1, .data = data};
-    return 0;
+    const struct msg_span *span =
+        &mine->inputs.items[find_row(&mine->inputs, first_index)].span;
+    const uint64_t left = span->first + span->count - first_index;
+    const uint64_t most = count < left ? count : left;
+    const int code = span_slice(span, first_index, (uint32_t)most, ret_span);
+    return code == 0 ? 0 : error_set(error, code, "out of memory");
 }
 
 void store_result_fini(struct store_result *result)
@@ -315,43 +487,40 @@ int store_result_add(struct store *store, int64_t job, const struct store_result
                                   .attempt = 1,
                                   .sizes = result->sizes,
                                   .data = result->data};
-    for (uint32_t i = 0; mine != NULL && i < span.count; i++) {
-        struct cell *cell = &mine->results[result->first + i];
-        const uint8_t *data = NULL;
-        size_t size = 0;
-        assert(!cell->there); /* each task has one */
-        if (result->failed.code == 0)
-            span_task(&span, i, &data, &size);
-        assert(size <= BYTES);
-        *cell = (struct cell){
-            .there = true, .code = result->failed.code, .size = (uint32_t)size};
-        if (size > 0)
-            memcpy(cell->bytes, data, size);
-    }
-    return code;
+    if (mine == NULL)
+        return code;
+    struct row row = make_row(&span);
+    row.failed = result->failed;
+    row.failed.message = row.failed.backtrace = NULL;
+    add_row(&mine->results, &row);
+    return 0;
+}
+
+static int fill_result(const struct row *row, struct store_result *result)
+{
+    result->sizes = payload_ref(row->span.sizes);
+    result->data = payload_ref(row->span.data);
+    if (row->failed.code == 0)
+        return 0;
+    result->failed.message = mem_strdup("it failed");
+    result->failed.backtrace = mem_strdup("");
+    return result->failed.message != NULL && result->failed.backtrace != NULL
+               ? 0
+               : FARPOOL_ENOMEM;
 }
 
 int store_result_read(struct store *store, int64_t job, uint64_t index, bool whole,
                       struct store_result *ret_result, farpool_error *error)
 {
-    const struct memory_job *mine = find(open_jobs, job);
+    const struct memory_job *mine = find(job);
     (void)store;
-    while (index < TASKS_MAX && !mine->results[index].there)
-        index++;
-    if (index == TASKS_MAX)
+    const size_t place = find_row(&mine->results, index);
+    if (place == mine->results.count)
         return FARPOOL_END;
-    const struct cell *cell = &mine->results[index];
-    struct store_result result = {.first = index, .count = 1};
-    result.failed.code = cell->code;
-    bool failed = false;
-    if (whole && cell->code == 0) {
-        failed = (result.data = payload_copy(cell->bytes, cell->size)) == NULL;
-    } else if (whole) {
-        result.failed.message = mem_strdup("it failed");
-        result.failed.backtrace = mem_strdup("");
-        failed = result.failed.message == NULL || result.failed.backtrace == NULL;
-    }
-    if (failed) {
+    const struct row *row = &mine->results.items[place];
+    struct store_result result = {
+        .first = row->span.first, .count = row->span.count, .failed = row->failed};
+    if (whole && fill_result(row, &result) != 0) {
         store_result_fini(&result);
         return error_set(error, FARPOOL_ENOMEM, "out of memory");
     }
@@ -364,35 +533,52 @@ int store_try_add(struct store *store, int64_t job, const struct store_try *agai
 {
     int code;
     struct memory_job *mine = change(store, job, error, &code);
-    if (mine != NULL) {
-        assert(mine->tries_count < TRIES_MAX);
-        mine->tries[mine->tries_count++] = *again;
-    }
-    return code;
-}
-
-static int by_attempt(const void *a, const void *b)
-{
-    const struct store_try *x = a, *y = b;
-    return (x->attempt > y->attempt) - (x->attempt < y->attempt);
+    if (mine == NULL)
+        return code;
+    mine->tries =
+        grow(mine->tries, mine->tries_count, &mine->tries_capacity, sizeof *again);
+    mine->tries[mine->tries_count++] = *again;
+    return 0;
 }
 
 int store_tries_read(struct store *store, int64_t job,
                      int (*take)(void *user, const struct store_try *again), void *user,
                      farpool_error *error)
 {
-    struct memory_job *mine = find(open_jobs, job);
+    const struct memory_job *mine = find(job);
+    uint32_t attempt = 0, next = 1;
     (void)store;
-    qsort(mine->tries, mine->tries_count, sizeof *mine->tries, by_attempt);
-    for (size_t i = 0; i < mine->tries_count; i++) {
-        const int code = take(user, &mine->tries[i]);
-        if (code != 0)
-            return error_set(error, code, "out of memory");
+    while (next > attempt) { /* those of each attempt, as they were added */
+        attempt = next;
+        for (size_t i = 0; i < mine->tries_count; i++) {
+            const struct store_try *again = &mine->tries[i];
+            const int code = again->attempt == attempt ? take(user, again) : 0;
+            if (code != 0)
+                return error_set(error, code, "out of memory");
+            if (again->attempt > attempt && (next == attempt || again->attempt < next))
+                next = again->attempt;
+        }
     }
     return 0;
 }
 
 /* ------------------------------------------------------------------------------ files */
+
+static struct memory_file *find_file(const struct hash *content, uint64_t size)
+{
+    for (int i = 0; i < FILES; i++)
+        if (files[i].size > 0 && hash_equal(&files[i].content, content))
+            return &files[i];
+    for (int i = 0; i < FILES; i++)
+        if (files[i].size == 0) {
+            assert(size <= FILE_BYTES_MAX);
+            files[i].content = *content;
+            files[i].size = size;
+            return &files[i];
+        }
+    assert(!"there is room for all files");
+    return NULL;
+}
 
 int store_file_need(struct store *store, int64_t job, const struct msg_file *file,
                     uint64_t *ret_have, farpool_error *error)
@@ -400,7 +586,7 @@ int store_file_need(struct store *store, int64_t job, const struct msg_file *fil
     int code;
     const struct memory_job *mine = change(store, job, error, &code);
     if (mine != NULL)
-        *ret_have = mine->piece ? file->size : 0;
+        *ret_have = file->size > 0 ? find_file(&file->content, file->size)->have : 0;
     return code;
 }
 
@@ -408,19 +594,23 @@ int store_file_add(struct store *store, const struct msg_file *file, uint64_t of
                    const struct payload *piece, farpool_error *error)
 {
     const int code = wants_to_fail(error);
-    assert(offset == 0 && piece->size == file->size);
-    for (int i = 0; code == 0 && i < JOBS; i++)
-        open_jobs[i].piece = true;
+    struct memory_file *mine = find_file(&file->content, file->size);
+    assert(offset == mine->have && piece->size <= file->size - offset);
     store->writes = true;
-    return code;
+    if (code != 0)
+        return code;
+    memcpy(mine->bytes + offset, piece->data, piece->size);
+    mine->have += piece->size;
+    return 0;
 }
 
 int store_file_read(struct store *store, const struct hash *content, uint64_t offset,
                     uint64_t bytes, struct payload **ret_piece, farpool_error *error)
 {
+    const struct memory_file *mine = find_file(content, 1);
     (void)store;
-    (void)content;
-    (void)bytes;
-    *ret_piece = payload_create(offset == 0 ? 8 : 0);
+    assert(offset < mine->have);
+    const uint64_t left = mine->have - offset;
+    *ret_piece = payload_copy(mine->bytes + offset, bytes < left ? bytes : left);
     return *ret_piece != NULL ? 0 : error_set(error, FARPOOL_ENOMEM, "out of memory");
 }

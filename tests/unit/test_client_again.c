@@ -117,6 +117,24 @@ static void test_smaller_window(void **state)
     script_fini(&script);
 }
 
+/* The first link may end before it was welcomed, and the first window is another's. */
+static void test_smaller_window_later(void **state)
+{
+    (void)state;
+    struct script script;
+    script_create(&script, false);
+    const uint64_t job = script_job(&script);
+    again(&script, job, 0, 10, 2, true);
+    script_input_end(&script, job);
+    script_link_up(&script);
+    script_link_down(&script);
+    greet(&script, 4, job);
+    script_sent_span(&script, job, 0, 4, 2);
+    script_sent(&script, MSG_RESUMED);
+    script_forget(&script);
+    script_fini(&script);
+}
+
 /* What must not run twice cannot wait: it ends. */
 static void test_smaller_window_once(void **state)
 {
@@ -179,8 +197,11 @@ static void test_tells_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_goes_on),        cmocka_unit_test(test_losses_count),
-        cmocka_unit_test(test_smaller_window), cmocka_unit_test(test_smaller_window_once),
+        cmocka_unit_test(test_goes_on),
+        cmocka_unit_test(test_losses_count),
+        cmocka_unit_test(test_smaller_window),
+        cmocka_unit_test(test_smaller_window_once),
+        cmocka_unit_test(test_smaller_window_later),
         cmocka_unit_test(test_tells_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

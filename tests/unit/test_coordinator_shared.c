@@ -215,6 +215,60 @@ static void who_gives_up_is_left_alone(void **state)
     script_end(&s);
 }
 
+/* What came first was on its way when the pool was closed there and opened again. */
+static void the_last_answer_holds(void **state)
+{
+    struct script s;
+    (void)state;
+    begin(&s);
+    script_say(&s, CLIENT, share(1, 3));
+    const uint64_t a = join_worker(&s, 10);
+    script_take(&s, a, MSG_SHARE);
+    script_say_last(&s, a, answer(1, 3, 7));
+    script_quiet(&s);
+    script_say_last(&s, a, answer(1, 3, 2));
+    assert_int_equal(take_pull(&s, a)->pull.piece, 0);
+    assert_int_equal(take_pull(&s, a)->pull.piece, 2);
+    script_quiet(&s);
+    const uint64_t b = join_worker(&s, 11);
+    script_take(&s, b, MSG_SHARE);
+    struct message *message = answer(1, 3, 0);
+    message->pulled.given_up = true;
+    script_say_last(&s, b, message);
+    script_quiet(&s);
+    script_say_last(&s, b, answer(1, 3, 5));
+    assert_int_equal(take_pull(&s, b)->pull.piece, 1);
+    script_quiet(&s);
+    script_end(&s);
+}
+
+/* The same where others have it: what was passed over is looked at again. */
+static void the_last_answer_holds_among_workers(void **state)
+{
+    struct script s;
+    uint32_t pieces = 0;
+    (void)state;
+    begin(&s);
+    script_say(&s, CLIENT, share(1, 3));
+    const uint64_t a = join_worker(&s, 10), b = join_worker(&s, 11);
+    script_take(&s, a, MSG_SHARE);
+    script_take(&s, b, MSG_SHARE);
+    script_say_last(&s, a, answer(1, 3, 7));
+    script_say_last(&s, b, answer(1, 3, 3));
+    assert_int_equal(take_pull(&s, b)->pull.piece, 2);
+    script_say_last(&s, b, pulled(1, 2, 0));
+    script_quiet(&s);
+    script_say_last(&s, b, answer(1, 3, 0));
+    for (int i = 0; i < 3; i++) {
+        const struct message *pull = take_pull(&s, b);
+        assert_false(is_client(pull));
+        pieces |= 1u << pull->pull.piece;
+    }
+    assert_int_equal(pieces, 7);
+    script_quiet(&s);
+    script_end(&s);
+}
+
 static void pieces_pass_between_workers_of_one_pool_only(void **state)
 {
     struct script s;
@@ -352,6 +406,8 @@ int main(void)
         cmocka_unit_test(the_client_gives_each_piece_once),
         cmocka_unit_test(workers_give_them_to_each_other),
         cmocka_unit_test(what_only_a_lost_worker_had_is_given_again),
+        cmocka_unit_test(the_last_answer_holds),
+        cmocka_unit_test(the_last_answer_holds_among_workers),
         cmocka_unit_test(who_gives_up_is_left_alone),
         cmocka_unit_test(pieces_pass_between_workers_of_one_pool_only),
         cmocka_unit_test(what_was_unshared_meanwhile_is_told),

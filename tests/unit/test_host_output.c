@@ -1,14 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * test_host_output.c: the host knows whose a line is, whatever the process prints with,
- * and believes no more than that a process speaks for its own tasks. */
+ * and believes no more than that a process speaks for its own tasks. All of it twice: a
+ * process in whose view there is no /proc (linked with --wrap=open) cannot watch its
+ * pipes, and asks each. */
 #include "tests/unit/host_fixture.h"
 
 #include "client/process_internal.h"
 #include "farpool.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
+
+#define WITHOUT_PROC "TEST_WITHOUT_PROC" /* a variable, which processes inherit */
+
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+
+/* No caller here makes a file. */
+int __wrap_open(const char *path, int flags, ...)
+{
+    if (getenv(WITHOUT_PROC) != NULL && strncmp(path, "/proc/self/fd/", 14) == 0) {
+        errno = ENOENT;
+        return -1;
+    }
+    return __real_open(path, flags, 0600);
+}
 
 /* Prints a letter and its index, each letter in another way. */
 static int print(farpool_task *task)
@@ -31,6 +50,15 @@ static int print(farpool_task *task)
     return 0;
 }
 FARPOOL_BYTES_FUNCTION(print)
+
+/* Whether its pipes are watched. */
+static int watch_pipes(farpool_task *task)
+{
+    bool *output = farpool_task_output(task, sizeof *output);
+    *output = process_self.printing.unread >= 0;
+    return 0;
+}
+FARPOOL_BYTES_FUNCTION(watch_pipes)
 
 /* Tells the host nonsense about what was printed. */
 static int lie(farpool_task *task)
@@ -91,6 +119,13 @@ static void run(struct fixture *fixture, const char *function, const char *lette
     giving.publish = 100;
     fixture_give(fixture, &giving);
     fixture_collect(fixture, 1, 0, giving.count, NULL, 0);
+}
+
+static void pipes_are_watched_where_they_can_be(void **state)
+{
+    bool watched;
+    fixture_run_one(*state, "watch_pipes", &watched, sizeof watched);
+    assert_int_equal(watched, getenv(WITHOUT_PROC) == NULL);
 }
 
 static void each_line_is_its_tasks(void **state)
@@ -163,6 +198,7 @@ static void what_is_inherited_is_not_told(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        FIXTURE_TEST(pipes_are_watched_where_they_can_be),
         FIXTURE_TEST(each_line_is_its_tasks),
         FIXTURE_TEST(nobody_speaks_for_tasks_that_it_was_not_given),
         FIXTURE_TEST(a_record_cut_short_is_a_broken_rule),
@@ -172,5 +208,8 @@ int main(int argc, char **argv)
     };
     if (farpool_init(&argc, &argv) != 0)
         return 2;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    setenv(WITHOUT_PROC, "1", 1);
+    failed += cmocka_run_group_tests_name("without /proc", tests, NULL, NULL);
+    return failed;
 }

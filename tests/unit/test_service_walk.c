@@ -249,13 +249,18 @@ static void check_failure(const struct world *world, const struct msg_failed *fa
     assert_true(world->once && possible); /* others are tried again */
 }
 
-static void collect(struct world *world)
+static struct message *make_collect(const char *name)
 {
     struct message *question = message_create(MSG_COLLECT);
-    uint64_t count = 0;
-    snprintf(question->collect.name, sizeof question->collect.name, "walk");
+    snprintf(question->collect.name, sizeof question->collect.name, "%s", name);
     question->collect.bytes = 1 << 20;
-    ask(world, question);
+    return question;
+}
+
+static void collect(struct world *world)
+{
+    uint64_t count = 0;
+    ask(world, make_collect("walk"));
     world_turn(world);
     assert_true(world->answered && world->answer->kind == MSG_COLLECTED);
     const struct message *answer = world->answer;
@@ -271,21 +276,21 @@ static void collect(struct world *world)
 
 static bool is_over(void)
 {
-    const struct store_job *job = memory_store_job();
+    const struct store_job *job = memory_store_job(NULL);
     return job != NULL && job->state == STORE_ENDED;
 }
 
 static void tell_stuck(const struct world *world, uint64_t seed)
 {
-    const struct store_job *job = memory_store_job();
+    const struct store_job *job = memory_store_job(NULL);
     char text[200] = "nothing";
     if (world->answer != NULL)
         message_print(world->answer, text, sizeof text);
     for (uint64_t i = 0; job != NULL && i < TASKS; i++)
-        if (!memory_store_has_result(i))
+        if (!memory_store_has_result(NULL, i))
             print_error("task %d: place %d, attempt %u, in the store %u\n", (int)i,
                         (int)world->tasks[i].place, world->tasks[i].attempt,
-                        memory_store_attempt(i));
+                        memory_store_attempt(NULL, i));
     fail_msg("walk %llu does not end: state %d, submitted %u, link %llu, answered %s",
              (unsigned long long)seed, job != NULL ? (int)job->state : -1,
              world->submit_stage, (unsigned long long)world->link, text);
@@ -351,12 +356,59 @@ static void test_each_allocation(void **state)
     }
 }
 
+/* A job that is cancelled when some of its tasks have ended. */
+static void cancel_some(struct world *world)
+{
+    struct message *question = message_create(MSG_DETACHED_END);
+    for (int i = 0; i < 400; i++)
+        step(world, false);
+    snprintf(question->detached_end.name, sizeof question->detached_end.name, "walk");
+    ask(world, question);
+    world_turn(world);
+    assert_int_equal(memory_store_job(NULL)->state, STORE_CANCELLED);
+    assert_true(memory_store_job(NULL)->done > 0);
+}
+
+/* An answer is whole, or tells why not. */
+static void test_collects_without_memory(void **state)
+{
+    (void)state;
+    static struct world world;
+    size_t at = 1;
+    world = (struct world){.rng = 1, .now_ms = 1000, .links = 1000};
+    memory_store_clear();
+    start(&world);
+    cancel_some(&world);
+    do {
+        world.left = 0;
+        ask(&world, make_collect("none")); /* whose answer is not this one's */
+        world_turn(&world);
+        assert_int_equal(world.answer->collected.code, FARPOOL_ENOJOB);
+        world.left = at++;
+        ask(&world, make_collect("walk"));
+        world_turn(&world);
+        if (!world.answered) /* without memory for that: it is asked again */
+            continue;
+        assert_int_equal(world.answer->kind, MSG_COLLECTED);
+        if (world.answer->collected.code != FARPOOL_ENOMEM) {
+            assert_int_equal(world.answer->collected.code, 0);
+            assert_int_equal(world.answer->collected.next, TASKS);
+        }
+    } while (world.left == 0);
+    assert_true(at > 10);
+    world.left = 0;
+    service_destroy(world.service);
+    message_free(&world.answer);
+    memory_store_clear();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_walks),
         cmocka_unit_test(test_walks_without_memory),
         cmocka_unit_test(test_each_allocation),
+        cmocka_unit_test(test_collects_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
