@@ -205,7 +205,8 @@ static void start(struct host *host, struct worker_effect *effect)
     struct host_process *process = mem_alloc(sizeof *process);
     bool added = process != NULL;
     host->started = true;
-    host_guard(host);
+    if (effect->name[0] != '\0')
+        host_guard(host); /* an initializer may start something */
     if (added) {
         process->number = effect->process;
         process->pidfd = process->bell = process->answers = process->group = -1;
@@ -232,6 +233,7 @@ static void give(struct host *host, struct host_process *process,
                  struct worker_effect *effect)
 {
     if (process != NULL && process->state < PROCESS_ENDING) {
+        host_guard(host);
         if (host_give(process, effect)) {
             host_group_limit(host, process);
             host_push(host, process);
