@@ -206,7 +206,7 @@ static void start(struct host *host, struct worker_effect *effect)
     bool added = process != NULL;
     host->started = true;
     if (effect->name[0] != '\0')
-        host_guard(host); /* an initializer may start something */
+        host_guard(host); /* an initializer may start something; else it can wait */
     if (added) {
         process->number = effect->process;
         process->pidfd = process->bell = process->answers = process->group = -1;
@@ -226,6 +226,7 @@ static void start(struct host *host, struct worker_effect *effect)
     } else if (!host_start(host, process, effect)) {
         process->state = PROCESS_UNBORN;
     }
+    host_guard(host);
     payload_unref(&effect->data);
 }
 
@@ -233,7 +234,6 @@ static void give(struct host *host, struct host_process *process,
                  struct worker_effect *effect)
 {
     if (process != NULL && process->state < PROCESS_ENDING) {
-        host_guard(host);
         if (host_give(process, effect)) {
             host_group_limit(host, process);
             host_push(host, process);
