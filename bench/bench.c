@@ -6,6 +6,7 @@
  *
  *   farpool-bench WORKLOAD [processes]     coordinator from FARPOOL_COORDINATOR
  */
+#include "idle.h"
 #include "stream.h"
 
 #include <farpool.h>
@@ -211,6 +212,15 @@ static void run_echo(farpool_pool *pool)
     printf("echo_mb_s %.0f\n", COUNT * (double)MIB / 1e6 / seconds);
 }
 
+/* What is left of a map of short tasks a millisecond behind it. */
+static void run_idle(farpool_pool *pool)
+{
+    run_noop(pool, "before_idle_s", 1000000, FARPOOL_AUTO);
+    const double percent = idle_percent();
+    require(percent >= 0, "the processes are not this program's children");
+    printf("idle_pct %.3f\n", percent);
+}
+
 /* The same tasks, more of them, but each result is consumed as it comes; so it is in a
  * shorter stream before, whose time is not taken. */
 static void run_echostream(farpool_pool *pool)
@@ -352,7 +362,7 @@ int main(int argc, char **argv)
     if (argc < 2) {
         fprintf(stderr,
                 "usage: farpool-bench noop1|noop|async|apply|echo|echostream|eff1ms"
-                "|eff100us|eff10us|skew|skewend|kill|start|replace [processes]\n");
+                "|eff100us|eff10us|skew|skewend|kill|start|replace|idle [processes]\n");
         return 2;
     }
     const char *workload = argv[1];
@@ -393,6 +403,8 @@ int main(int argc, char **argv)
         run_kill(pool);
     else if (strcmp(workload, "replace") == 0)
         run_replace(pool);
+    else if (strcmp(workload, "idle") == 0)
+        run_idle(pool);
     else if (strcmp(workload, "start") == 0)
         puts("start_done 1"); /* bench/run takes the time, from exec to here */
     else
