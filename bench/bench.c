@@ -6,6 +6,7 @@
  *
  *   farpool-bench WORKLOAD [processes]     coordinator from FARPOOL_COORDINATOR
  */
+#include "idle.h"
 #include "stream.h"
 
 #include <farpool.h>
@@ -108,17 +109,26 @@ static double seconds_since(uint64_t start_ns)
     return (double)(now_ns() - start_ns) / 1e9;
 }
 
+/* So many zeros, in pages that are there: what is touched first is paid for page by page,
+ * by any program (8 us each on a virtual machine), and a compiler makes calloc, which
+ * touches nothing, of malloc and memset. */
+static int64_t *touched(size_t count)
+{
+    int64_t *values = malloc(count * sizeof *values);
+    require(values, "memory");
+    for (size_t i = 0; i < count; i++)
+        *(volatile int64_t *)&values[i] = 0;
+    return values;
+}
+
 /* A map of `count` no-ops, with that chunk size; prints tasks/s. */
 static void run_noop(farpool_pool *pool, const char *name, size_t count, int64_t chunk)
 {
     farpool_error error;
     farpool_job_options options = FARPOOL_JOB_OPTIONS;
-    int64_t *inputs = malloc(count * sizeof *inputs);
-    int64_t *outputs = malloc(count * sizeof *outputs);
-    require(inputs && outputs, "memory");
+    int64_t *inputs = touched(count), *outputs = touched(count);
     for (size_t i = 0; i < count; i++)
         inputs[i] = (int64_t)i;
-    memset(outputs, 0, count * sizeof *outputs);
     options.chunk_size = chunk;
     uint64_t start = now_ns();
     if (farpool_map_typed(pool, FARPOOL_REF(noop), inputs, count, outputs, &options,
@@ -202,6 +212,15 @@ static void run_echo(farpool_pool *pool)
     printf("echo_mb_s %.0f\n", COUNT * (double)MIB / 1e6 / seconds);
 }
 
+/* What is left of a map of short tasks a millisecond behind it. */
+static void run_idle(farpool_pool *pool)
+{
+    run_noop(pool, "before_idle_s", 1000000, FARPOOL_AUTO);
+    const double percent = idle_percent();
+    require(percent >= 0, "the processes are not this program's children");
+    printf("idle_pct %.3f\n", percent);
+}
+
 /* The same tasks, more of them, but each result is consumed as it comes; so it is in a
  * shorter stream before, whose time is not taken. */
 static void run_echostream(farpool_pool *pool)
@@ -225,9 +244,7 @@ static void run_efficiency(farpool_pool *pool, const char *name, size_t count,
 {
     farpool_error error;
     double shares[EFFICIENCY_JOBS];
-    int64_t *inputs = malloc(count * sizeof *inputs);
-    int64_t *outputs = malloc(count * sizeof *outputs);
-    require(inputs && outputs, "memory");
+    int64_t *inputs = touched(count), *outputs = touched(count);
     for (size_t i = 0; i < count; i++)
         inputs[i] = duration_us;
     for (int job = 0; job < EFFICIENCY_JOBS; job++) {
@@ -345,7 +362,7 @@ int main(int argc, char **argv)
     if (argc < 2) {
         fprintf(stderr,
                 "usage: farpool-bench noop1|noop|async|apply|echo|echostream|eff1ms"
-                "|eff100us|eff10us|skew|skewend|kill|start|replace [processes]\n");
+                "|eff100us|eff10us|skew|skewend|kill|start|replace|idle [processes]\n");
         return 2;
     }
     const char *workload = argv[1];
@@ -386,6 +403,8 @@ int main(int argc, char **argv)
         run_kill(pool);
     else if (strcmp(workload, "replace") == 0)
         run_replace(pool);
+    else if (strcmp(workload, "idle") == 0)
+        run_idle(pool);
     else if (strcmp(workload, "start") == 0)
         puts("start_done 1"); /* bench/run takes the time, from exec to here */
     else

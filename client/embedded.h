@@ -59,8 +59,9 @@ struct embedded {
     int broken;
     int wake_fd;
     uint32_t cores, slots;
-    char *path;   /* of the executable */
-    char *folder; /* with the files beside it; NULL: none */
+    uint64_t memory_bytes; /* of this machine, or as much as is allowed */
+    char *path;            /* of the executable */
+    char *folder;          /* with the files beside it; NULL: none */
 };
 
 extern const struct transport_kind embedded_kind;

@@ -88,7 +88,7 @@ static int create_worker(struct embedded *embedded)
     config.slots = embedded->slots;
     config.results_wait_ms = 0; /* a message costs next to nothing here */
     config.given_ahead_us = GIVEN_AHEAD_US;
-    config.memory_bytes = sys_memory_bytes();
+    config.memory_bytes = embedded->memory_bytes;
     return worker_core_create(&config, sys_now_ms(), &embedded->worker);
 }
 
@@ -140,7 +140,7 @@ int embedded_open(const struct pool_settings *settings, const struct program *pr
     if (embedded == NULL)
         return error_set(error, FARPOOL_ENOMEM, "open: out of memory");
     embedded->transport.kind = &embedded_kind;
-    embedded->cores = sys_cores();
+    sys_room(&embedded->cores, &embedded->memory_bytes);
     embedded->slots = settings->processes > 0 ? settings->processes : embedded->cores;
     embedded->wake_fd = -1;
     if ((code = choose_path(embedded, program, error)) != 0 ||

@@ -4,7 +4,7 @@
  * user frees the job. A typed job's outputs are written into one array, the caller's own
  * if it waits; outputs of any size stay in the payloads that they came in.
  *
- * Each task has two bits, ended and good; its failure, if it is not good, is among the
+ * Each task has two bits, ended and bad; its failure, if it is bad, is among the
  * failures, unless there was no memory to keep it. The job is ready when every task has
  * ended and its callback, which the result thread makes, has returned. */
 #include "client/calls.h"
@@ -40,6 +40,7 @@ static void fail_one(farpool_job *job, uint64_t index, int code, const char *why
         failure_fini(&failure);
     if (job->failed++ == 0 || index < job->lowest)
         job->lowest = index;
+    set_bits(job->bad, index, 1);
 }
 
 static bool is_within(const farpool_job *job, uint64_t first, uint64_t count)
@@ -56,7 +57,6 @@ static void take_value(farpool_job *job, uint64_t index, const uint8_t *data, si
     }
     if (size > 0)
         memcpy(job->outputs + index * size, data, size);
-    set_bits(job->good, index, 1);
 }
 
 static void take_typed(farpool_job *job, const struct msg_span *span)
@@ -67,7 +67,6 @@ static void take_typed(farpool_job *job, const struct msg_span *span)
         if (size > 0)
             memcpy(job->outputs + span->first * size, span->data->data,
                    span->count * size);
-        set_bits(job->good, span->first, span->count);
         return;
     }
     for (uint32_t i = 0; i < span->count; i++) {
@@ -84,7 +83,6 @@ static void take_item(farpool_job *job, uint64_t index, const uint8_t *data, siz
     /* An empty output is a pointer all the same. */
     job->items[index].data = data != NULL ? (const void *)data : "";
     job->items[index].size = size;
-    set_bits(job->good, index, 1);
 }
 
 static void take_bytes(farpool_job *job, struct msg_span *span)
@@ -164,6 +162,7 @@ static void job_failed(struct pool_job *base, struct client_effect *effect)
     if (job->failed == 0 || first < job->lowest)
         job->lowest = first;
     set_bits(job->ended, first, count);
+    set_bits(job->bad, first, count);
     job->done += count;
     job->failed += count;
 }
@@ -234,10 +233,10 @@ static bool create_arrays(farpool_job *job, uint64_t count, void *outputs)
     uint64_t words = (count + 63) / 64;
 
     job->ended = &job->few[0];
-    job->good = &job->few[1];
+    job->bad = &job->few[1];
     if (words > 1) {
         job->ended = mem_alloc(2 * words * sizeof *job->ended);
-        job->good = job->ended + words;
+        job->bad = job->ended + words;
     }
     job->outputs = outputs;
     if (job->typed && outputs == NULL && count * job->output_size <= JOB_SMALL_BYTES) {

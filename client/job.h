@@ -28,8 +28,9 @@ struct farpool_job {
     uint64_t lowest;   /* the lowest failed index, if any failed */
     uint64_t borrowed; /* payloads that still point into the caller's memory */
 
-    /* Two bits a task, and 16 bytes for an output of any size. */
-    uint64_t *ended, *good;
+    /* Two bits a task, the second touched only if one fails: a page is dear that is
+     * touched first; and 16 bytes for an output of any size. */
+    uint64_t *ended, *bad;
     uint64_t few[2]; /* both, for up to 64 tasks */
     struct failures failures;
 
@@ -79,10 +80,20 @@ void job_finish(farpool_job *job);
 /* Why a task failed. With the mutex. */
 int job_tell(farpool_job *job, uint64_t index, farpool_error *error);
 
-/* One of a job's bits. */
 static inline bool job_bit(const uint64_t *bits, uint64_t index)
 {
     return (bits[index / 64] >> (index % 64)) & 1;
+}
+
+/* Whether a task has ended, whichever way; and whether it has an output. */
+static inline bool job_has_ended(const farpool_job *job, uint64_t index)
+{
+    return job_bit(job->ended, index);
+}
+
+static inline bool job_is_good(const farpool_job *job, uint64_t index)
+{
+    return job_has_ended(job, index) && !job_bit(job->bad, index);
 }
 
 /* 0, or the error of the lowest failed index. With the mutex. */

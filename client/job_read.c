@@ -102,10 +102,10 @@ static int check_index(const farpool_job *job, const char *call, uint64_t index,
 
 static int read_outcome(farpool_job *job, uint64_t index, farpool_error *error)
 {
-    if (!job_bit(job->ended, index))
+    if (!job_has_ended(job, index))
         return error_set(error, FARPOOL_ENOTREADY,
                          "outcome: task %" PRIu64 " has not ended", index);
-    return job_bit(job->good, index) ? 0 : job_tell(job, index, error);
+    return job_is_good(job, index) ? 0 : job_tell(job, index, error);
 }
 
 int farpool_job_outcome(farpool_job *job, uint64_t index, farpool_error *error)
@@ -115,7 +115,7 @@ int farpool_job_outcome(farpool_job *job, uint64_t index, farpool_error *error)
     if (code != 0)
         return code;
     code = check_index(job, "outcome", index, error);
-    if (code == 0 && !job_bit(job->ended, index))
+    if (code == 0 && !job_has_ended(job, index))
         driver_look(job->base.pool);
     if (code == 0)
         code = read_outcome(job, index, error);
@@ -129,7 +129,7 @@ const void *farpool_job_output(farpool_job *job, uint64_t index, size_t *ret_siz
 
     if (enter(job, "output", NULL) != 0)
         return NULL;
-    if (index < job->count && job_bit(job->good, index)) {
+    if (index < job->count && job_is_good(job, index)) {
         output = job->typed ? (const void *)(job->outputs + index * job->output_size)
                             : job->items[index].data;
         if (ret_size != NULL)

@@ -4,9 +4,11 @@
  * that a function forked is kept from.
  *
  * The crash handlers run on a stack of their own, write a backtrace into the shared
- * memory, line by line, and let the signal do what it does. A program that has handlers
- * of its own keeps them. A forked child gets a private copy of the shared memory in the
- * place of the real one, so that nothing it does reaches the host. */
+ * memory, line by line, and let the signal do what it does. The stack is walked by
+ * libgcc's unwinder, which is linked in: backtrace(3) would load it, and that takes a
+ * millisecond of each process's start. A program that has handlers of its own keeps them.
+ * A forked child gets a private copy of the shared memory in the place of the real one,
+ * so that nothing it does reaches the host. */
 #include "client/process_internal.h"
 
 #include <execinfo.h>
@@ -15,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #define FRAMES_MAX 48
 #define OWN_FRAMES 2   /* of the handler */
@@ -30,12 +33,36 @@ bool process_is_forked(void)
     return forked != 0;
 }
 
-/* Only calls that may be made in a signal handler, once backtrace was loaded. */
+struct walk {
+    void **at;
+    int count, max; /* count -1: process_frames itself comes next */
+};
+
+static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *user)
+{
+    struct walk *walk = user;
+    void *address = (void *)_Unwind_GetIP(context);
+    if (address == NULL || walk->count == walk->max)
+        return _URC_END_OF_STACK;
+    if (walk->count >= 0)
+        walk->at[walk->count] = address;
+    walk->count++;
+    return _URC_NO_REASON;
+}
+
+__attribute__((noinline)) int process_frames(void **at, int max)
+{
+    struct walk walk = {at, -1, max};
+    _Unwind_Backtrace(note_frame, &walk);
+    return walk.count > 0 ? walk.count : 0;
+}
+
+/* Only calls that may be made in a signal handler. */
 __attribute__((noinline)) static void write_backtrace(const struct process *self)
 {
     void *frames[FRAMES_MAX];
     const off_t begin = (off_t)self->at.crash;
-    int count = backtrace(frames, FRAMES_MAX);
+    int count = process_frames(frames, FRAMES_MAX);
     if (lseek(self->memory, begin, SEEK_SET) != begin)
         return;
     for (int i = OWN_FRAMES; i < count; i++) {
@@ -86,7 +113,7 @@ void process_guard(struct process *self)
 {
     void *frame;
     (void)self;
-    (void)!backtrace(&frame, 1); /* loads what it needs, which no handler could */
+    (void)process_frames(&frame, 1); /* what it does once, it does not in a handler */
     install();
     pthread_atfork(NULL, NULL, in_child);
 }

@@ -213,6 +213,8 @@ void process_output_nobody(struct process *self);
 
 /* process_crash.c ------------------------------------------------------------------ */
 
+/* Where this thread is, from the caller outwards: return addresses, how many. */
+int process_frames(void **at, int max);
 /* Crash handlers, and the separation of children made by fork. */
 void process_guard(struct process *self);
 

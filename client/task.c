@@ -43,7 +43,7 @@ bool process_scratch(struct scratch *scratch, size_t need)
 void process_note_backtrace(char *text, size_t size)
 {
     void *frames[FRAMES_MAX];
-    int count = backtrace(frames, FRAMES_MAX);
+    int count = process_frames(frames, FRAMES_MAX);
     char **lines = backtrace_symbols(frames, count);
     size_t used = 0;
     text[0] = '\0';

@@ -205,7 +205,8 @@ static void start(struct host *host, struct worker_effect *effect)
     struct host_process *process = mem_alloc(sizeof *process);
     bool added = process != NULL;
     host->started = true;
-    host_guard(host);
+    if (effect->name[0] != '\0')
+        host_guard(host); /* an initializer may start something; else it can wait */
     if (added) {
         process->number = effect->process;
         process->pidfd = process->bell = process->answers = process->group = -1;
@@ -225,6 +226,7 @@ static void start(struct host *host, struct worker_effect *effect)
     } else if (!host_start(host, process, effect)) {
         process->state = PROCESS_UNBORN;
     }
+    host_guard(host);
     payload_unref(&effect->data);
 }
 

@@ -54,8 +54,8 @@ void host_remains_init(struct host *host)
 
 /* -------------------------------------------------------------------- the guardian */
 
-/* Before the first process; and again when it has ended, a second later at the soonest.
- */
+/* Before anything of the program's own runs in the first process; and again when it has
+ * ended, a second later at the soonest. */
 void host_guard(struct host *host)
 {
     const uint64_t now_ms = sys_now_ms();

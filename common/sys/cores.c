@@ -219,19 +219,29 @@ bool cgroup_find_own(const char *root, char *ret_folder, size_t size)
     return length > 0 && (size_t)length < size;
 }
 
-uint32_t sys_cores(void)
+void sys_room(uint32_t *ret_cores, uint64_t *ret_memory_bytes)
 {
     struct cgroup_limits limits;
     cgroup_read_limits("", &limits);
-    uint32_t cores = affinity_count();
-    return limits.cores < cores ? limits.cores : cores;
+    const uint32_t cores = affinity_count();
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    const uint64_t memory = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+    *ret_cores = limits.cores < cores ? limits.cores : cores;
+    *ret_memory_bytes = limits.memory_bytes < memory ? limits.memory_bytes : memory;
+}
+
+uint32_t sys_cores(void)
+{
+    uint32_t cores;
+    uint64_t memory_bytes;
+    sys_room(&cores, &memory_bytes);
+    return cores;
 }
 
 uint64_t sys_memory_bytes(void)
 {
-    struct cgroup_limits limits;
-    cgroup_read_limits("", &limits);
-    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    uint64_t memory = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
-    return limits.memory_bytes < memory ? limits.memory_bytes : memory;
+    uint32_t cores;
+    uint64_t memory_bytes;
+    sys_room(&cores, &memory_bytes);
+    return memory_bytes;
 }

@@ -35,6 +35,8 @@ void sys_random_hash(struct hash *ret_hash);
 uint32_t sys_cores(void);
 /* Memory of this machine, or of the cgroup if that is less; bytes. */
 uint64_t sys_memory_bytes(void);
+/* Both, of one look at the cgroups: that is dozens of small files. */
+void sys_room(uint32_t *ret_cores, uint64_t *ret_memory_bytes);
 /* Host name, cut; machine type as uname -m. Return the buffer. */
 char *sys_host(char *text, size_t size);
 char *sys_machine(char *text, size_t size);

@@ -31,6 +31,56 @@ typedef struct leaving {
 enum { FORKED, EXECUTED, CLEARED, RUNNING }; /* how */
 enum { RETURN, LEAVE, WAIT };                /* then */
 
+/* Its first word; "": it has none. */
+static void read_command(const char *process, char *name, size_t size)
+{
+    char path[64];
+    FILE *file;
+
+    name[0] = '\0';
+    snprintf(path, sizeof path, "/proc/%.20s/cmdline", process);
+    if ((file = fopen(path, "re")) == NULL)
+        return;
+    name[fread(name, 1, size - 1, file)] = '\0';
+    fclose(file);
+}
+
+static pid_t read_parent(const char *process)
+{
+    char path[64];
+    int parent = 0;
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%.20s/stat", process);
+    if ((file = fopen(path, "re")) == NULL)
+        return 0;
+    if (fscanf(file, "%*d (%*[^)]) %*c %d", &parent) != 1)
+        parent = 0;
+    fclose(file);
+    return parent;
+}
+
+/* The guardian of a process; 0: it has none. */
+static pid_t look_for_guardian(pid_t parent)
+{
+    DIR *folder = opendir("/proc");
+    const struct dirent *entry;
+    pid_t found = 0;
+
+    while (folder != NULL && found == 0 && (entry = readdir(folder)) != NULL) {
+        char name[64];
+
+        if (entry->d_name[0] > '9' || read_parent(entry->d_name) != parent)
+            continue;
+        read_command(entry->d_name, name, sizeof name);
+        if (strcmp(name, "farpool-guard") == 0)
+            found = (pid_t)strtol(entry->d_name, NULL, 10);
+    }
+    if (folder != NULL)
+        closedir(folder);
+    return found;
+}
+
 /* Each is the parent of the next and ends at once: no number is worth remembering. */
 static _Noreturn void run_away(void)
 {
@@ -98,6 +148,20 @@ static int64_t leave(leaving input)
     return getpid();
 }
 FARPOOL_FUNCTION(leave, int64_t, leaving)
+
+/* Of a process and a task that find out whether somebody watches over their host. */
+static int be_guarded(farpool_task *task)
+{
+    return look_for_guardian(getppid()) != 0 ? 0 : farpool_fail(task, "no guardian");
+}
+FARPOOL_BYTES_FUNCTION(be_guarded)
+
+static int64_t is_guarded(int64_t unused)
+{
+    (void)unused;
+    return look_for_guardian(getppid()) != 0;
+}
+FARPOOL_FUNCTION(is_guarded, int64_t, int64_t)
 
 static leaving leaving_of(int how, int then, int *ret_fd)
 {
@@ -259,30 +323,23 @@ static void goes_with_a_killed_client(void **state)
     assert_gone(fd);
 }
 
-/* The guardian of a process; 0: it has none, or that one has not come up. */
-static pid_t look_for_guardian(pid_t parent)
+/* Of the program's own; the guardian of a pool's first process may start behind it. */
+static void nothing_runs_unguarded(void **state)
 {
-    DIR *folder = opendir("/proc");
-    const struct dirent *entry;
-    pid_t found = 0;
+    const char *const initializers[] = {NULL, "be_guarded"};
 
-    assert_non_null(folder);
-    while (found == 0 && (entry = readdir(folder)) != NULL) {
-        char path[sizeof "/proc//stat" + sizeof entry->d_name], name[64] = "";
-        int of = 0;
-        FILE *file;
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        farpool_pool_options options = FARPOOL_POOL_OPTIONS;
+        farpool_pool *pool;
+        int64_t output = 0;
 
-        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
-        file = entry->d_name[0] <= '9' ? fopen(path, "re") : NULL;
-        if (file == NULL)
-            continue;
-        if (fscanf(file, "%*d (%63[^)]) %*c %d", name, &of) == 2 && of == parent &&
-            strcmp(name, "farpool-guard") == 0)
-            found = (pid_t)strtol(entry->d_name, NULL, 10);
-        fclose(file);
+        options.initializer = initializers[i];
+        pool = fixture_open(&options);
+        assert_int_equal(farpool_apply(pool, is_guarded, 0, &output, NULL), 0);
+        assert_int_equal(output, 1);
+        fixture_terminate(pool);
     }
-    closedir(folder);
-    return found;
 }
 
 /* Waits for one that is not `old`. */
@@ -381,6 +438,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(stays_as_long_as_its_process),
     cmocka_unit_test(goes_with_a_terminated_pool),
     cmocka_unit_test(goes_with_a_killed_client),
+    cmocka_unit_test(nothing_runs_unguarded),
     cmocka_unit_test(goes_with_killed_workers),
     cmocka_unit_test(a_killed_guardian_is_replaced),
     cmocka_unit_test(a_guardian_does_not_stay),
