@@ -2,8 +2,9 @@
  *
  * core_deal.c: tasks that go straight to workers, and the account of them for the
  * coordinator. A lane takes a task for each slot that is granted there; and as many again
- * that wait for one, of a job whose tasks are known to be short. What else there is goes
- * by the coordinator, which knows more and deals it out.
+ * that wait for one, of a job whose tasks are known to be short. If that is not all that
+ * a job has to send, all of it goes by the coordinator, which knows more and deals it
+ * out.
  *
  * Not on lanes: jobs whose tasks must run once, may be speculated on, or are run in
  * chunks; tasks that were at a lost node, for which the coordinator is asked before they
@@ -40,17 +41,19 @@ static uint64_t room_of(const struct client_core *core, const struct lane *lane,
     return subtract_saturated(ahead ? lane->granted : lane->slots, lane->tasks);
 }
 
-/* The lane with most room; NULL: none has any. */
-static struct lane *roomiest(const struct client_core *core, bool ahead)
+/* The lane with most room; NULL: all together have less than that many tasks want. */
+static struct lane *roomiest(const struct client_core *core, bool ahead, uint64_t wanted)
 {
     struct lane *best = NULL;
+    uint64_t all = 0;
     for (uint32_t i = 0; i < LANES_MAX; i++) {
         struct lane *lane = core->lanes[i];
         const uint64_t room = lane ? room_of(core, lane, ahead) : 0;
+        all += room;
         if (room && (!best || room > room_of(core, best, ahead)))
             best = lane;
     }
-    return best;
+    return all < wanted ? NULL : best;
 }
 
 /* How many of a span's first tasks the lane takes: half its room, as other lanes may have
@@ -109,17 +112,19 @@ static int send_first(struct client_core *core, struct job *job, struct lane *la
     return 0;
 }
 
-/* The first of a job's tasks; *ret_stop: it is not for a lane, or none has room. */
+/* The first of a job's tasks; *ret_stop: it is not for a lane, or there is no room for
+ * all of the job's. */
 static int deal_first(struct client_core *core, struct job *job, bool *ret_stop,
                       struct client_effects *effects)
 {
     const struct span_item *item = span_set_first(job->waiting);
+    const uint64_t wanted = span_set_tasks(job->waiting);
     const bool fits =
         is_dealt(core, job) && lane_of(item) != LANE_NONE && !doubts_of(item);
-    struct lane *lane = fits ? roomiest(core, false) : NULL;
+    struct lane *lane = fits ? roomiest(core, false, wanted) : NULL;
     const bool ahead = fits && !lane && is_short(job);
     if (ahead)
-        lane = roomiest(core, true);
+        lane = roomiest(core, true, wanted);
     const uint32_t count =
         lane ? fit(core, lane, room_of(core, lane, ahead), &item->span) : 0;
     *ret_stop = !count;

@@ -12,6 +12,13 @@
 #include <string.h>
 #include <time.h>
 
+/* Whose pair of keys a dialer uses that has only been told the server's; NULL: none. */
+static const struct net *lender(const struct net_config *config)
+{
+    const struct net *beside = config->server != NULL ? config->beside : NULL;
+    return beside != NULL && beside->keyed ? beside : NULL;
+}
+
 static struct net *create(const struct net_config *config, bool listener)
 {
     struct net *net = mem_alloc(sizeof *net);
@@ -31,9 +38,10 @@ static struct net *create(const struct net_config *config, bool listener)
     net->keyed = config->keys != NULL;
     if (net->keyed)
         net->keys = *config->keys;
-    if (config->server != NULL && config->beside->keyed) {
+    const struct net *keys_of = lender(config);
+    if (keys_of != NULL) {
         net->keyed = true;
-        net->keys = config->beside->keys;
+        net->keys = keys_of->keys;
         net->keys.server = *config->server;
     }
     net->redial_first_ms = config->redial_first_ms > 0 ? config->redial_first_ms : 50;
@@ -85,8 +93,7 @@ static void begin_dial(struct net *net)
 
 int net_dial(const struct net_config *config, struct net **ret_net, farpool_error *error)
 {
-    const bool keyed =
-        config->keys != NULL || (config->server != NULL && config->beside->keyed);
+    const bool keyed = config->keys != NULL || lender(config) != NULL;
     int result = net_check_address(config->address, false, keyed, error);
     if (result != 0)
         return result;

@@ -228,7 +228,9 @@ void sim_link_send(struct sim *sim, uint64_t number, int side, struct message **
     if (!link || !may_send(link, side, packet.message->kind)) {
         if (link)
             sim_fail(sim, "%c may not send %s",
-                     side == TO_COORDINATOR ? peer_role(link) : link->direct ? 'W' : 'K',
+                     side == TO_COORDINATOR ? peer_role(link)
+                     : link->direct         ? 'W'
+                                            : 'K',
                      message_name(packet.message->kind));
         drop_packet(&packet);
         return;

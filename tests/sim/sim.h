@@ -106,12 +106,12 @@ enum { TO_COORDINATOR, TO_PEER };
 
 struct link {
     uint64_t number;
-    bool worker;          /* else a client */
-    int place;            /* which node or app */
-    bool direct;          /* a lane, which that one has dialled: TO_COORDINATOR is to its */
-    int host;             /* host, a node; */
-    uint64_t lane;        /* the dialer's number of it, */
-    struct hash key;      /* and the dialer's key */
+    bool worker;     /* else a client */
+    int place;       /* which node or app */
+    bool direct;     /* a lane, which that one has dialled: TO_COORDINATOR is to its */
+    int host;        /* host, a node; */
+    uint64_t lane;   /* the dialer's number of it, */
+    struct hash key; /* and the dialer's key */
     uint64_t incarnation; /* of that node or app */
     struct lane lanes[2]; /* TO_COORDINATOR, TO_PEER */
     bool dropped;         /* by the coordinator: it wants to hear nothing more of it */

@@ -241,9 +241,9 @@ static void test_an_ack_goes_the_way_of_its_result(void **state)
     (void)state;
     struct script script;
     bring_up(&script, 1);
-    const uint64_t job = fill(&script, 2);
-    sent_on(&script, LANE_NUMBER, MSG_JOB_OPEN);
-    sent_tasks(&script, LANE_NUMBER, 0, 1, 1);
+    const uint64_t job = dealt(&script);
+    script_input(&script, job, 1, 1, 4);
+    script_flush(&script);
     sent_on(&script, 0, MSG_JOB_OPEN);
     sent_on(&script, 0, MSG_ACCOUNT);
     sent_tasks(&script, 0, 1, 1, 1);
@@ -257,20 +257,35 @@ static void test_an_ack_goes_the_way_of_its_result(void **state)
     script_done(&script);
 }
 
-static void test_a_task_a_slot_and_the_rest_by_the_coordinator(void **state)
+static void test_a_task_a_slot(void **state)
 {
     (void)state;
     struct script script;
     bring_up(&script, 2);
-    const uint64_t job = fill(&script, 5);
+    const uint64_t job = fill(&script, 2);
     sent_on(&script, LANE_NUMBER, MSG_JOB_OPEN);
     sent_tasks(&script, LANE_NUMBER, 0, 1, 1);
     sent_tasks(&script, LANE_NUMBER, 1, 1, 1);
+    script_quiet(&script);
+    script_input(&script, job, 2, 3, 4);
+    script_flush(&script);
     sent_on(&script, 0, MSG_JOB_OPEN);
     const struct message *account = sent_on(&script, 0, MSG_ACCOUNT);
     assert_int_equal(account->account.ranges_count, 2);
     assert_int_equal(account->account.job, job);
     sent_tasks(&script, 0, 2, 3, 1);
+    script_done(&script);
+}
+
+/* The coordinator deals out what is more than that, from its first task on. */
+static void test_more_than_the_slots_goes_by_the_coordinator(void **state)
+{
+    (void)state;
+    struct script script;
+    bring_up(&script, 2);
+    fill(&script, 3);
+    sent_on(&script, 0, MSG_JOB_OPEN);
+    sent_tasks(&script, 0, 0, 3, 1);
     script_done(&script);
 }
 
@@ -283,14 +298,11 @@ static void test_short_tasks_may_wait_there(void **state)
     const uint64_t job = dealt(&script);
     hear(&script, script_make_done(&script, job, 0, 1, 1, 4));
     script_took(&script, job, 0, 1);
-    script_input(&script, job, 1, 3, 4);
+    script_input(&script, job, 1, 2, 4);
     script_flush(&script);
     sent_on(&script, LANE_NUMBER, MSG_ACK);
     sent_tasks(&script, LANE_NUMBER, 1, 1, 1);
     sent_tasks(&script, LANE_NUMBER, 2, 1, 1);
-    sent_on(&script, 0, MSG_JOB_OPEN);
-    sent_on(&script, 0, MSG_ACCOUNT);
-    sent_tasks(&script, 0, 3, 1, 1);
     script_done(&script);
 }
 
@@ -533,7 +545,8 @@ int main(void)
         cmocka_unit_test(test_what_is_not_for_a_lane),
         cmocka_unit_test(test_a_call_costs_the_coordinator_nothing),
         cmocka_unit_test(test_an_ack_goes_the_way_of_its_result),
-        cmocka_unit_test(test_a_task_a_slot_and_the_rest_by_the_coordinator),
+        cmocka_unit_test(test_a_task_a_slot),
+        cmocka_unit_test(test_more_than_the_slots_goes_by_the_coordinator),
         cmocka_unit_test(test_short_tasks_may_wait_there),
         cmocka_unit_test(test_nothing_waits_behind_a_long_one),
         cmocka_unit_test(test_what_is_not_dealt),
