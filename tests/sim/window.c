@@ -129,6 +129,8 @@ static void receive_lost(struct app *app, struct job *job, const struct msg_rang
             task->doubts++;
         else
             task->losts++;
+        if (message->lost.lane)
+            continue; /* what is counted here was sent by the coordinator */
         if (range->attempt == 0 || range->attempt == task->sent)
             leave(app, job, range->first + i);
     }
