@@ -62,7 +62,8 @@ static void dialled(struct script *script)
     assert_int_equal(dial->content.bytes[0], 0x4b);
 }
 
-static void bring_up(struct script *script, uint32_t slots)
+/* The worker was dialled, and HELLO_LANE said to it. */
+static void greeted(struct script *script)
 {
     script_open(script);
     dialled(script);
@@ -71,6 +72,11 @@ static void bring_up(struct script *script, uint32_t slots)
     const struct id said = ticket();
     assert_int_equal(script_peek(script)->lane, LANE_NUMBER);
     assert_true(id_equal(&script_sent(script, MSG_HELLO_LANE)->hello_lane.ticket, &said));
+}
+
+static void bring_up(struct script *script, uint32_t slots)
+{
+    greeted(script);
     hear(script, welcome_lane());
     assert_int_equal(script_peek(script)->lane, 0);
     assert_true(script_sent(script, MSG_LANE)->lane.up);
@@ -157,11 +163,7 @@ static void test_it_is_refused(void **state)
 {
     (void)state;
     struct script script;
-    script_open(&script);
-    dialled(&script);
-    script_event(&script,
-                 (struct client_event){.kind = CLIENT_LINK_UP, .lane = LANE_NUMBER});
-    script_sent(&script, MSG_HELLO_LANE);
+    greeted(&script);
     struct message *refused = script_make(MSG_REFUSED);
     snprintf(refused->refused.text, sizeof refused->refused.text, "no such ticket");
     hear(&script, refused);
@@ -174,11 +176,7 @@ static void test_another_worker_answers(void **state)
 {
     (void)state;
     struct script script;
-    script_open(&script);
-    dialled(&script);
-    script_event(&script,
-                 (struct client_event){.kind = CLIENT_LINK_UP, .lane = LANE_NUMBER});
-    script_sent(&script, MSG_HELLO_LANE);
+    greeted(&script);
     struct message *welcome = welcome_lane();
     welcome->welcome_lane.worker = script_id(4);
     hear(&script, welcome);
