@@ -120,7 +120,7 @@ static void check_placements(struct job *job)
 {
     struct placement *placement;
     struct sums sums = {.tasks = 0};
-    uint64_t running = 0, share_ppm = 0;
+    uint64_t running = 0, share_ppm = 0, busy_slots = 0, heard_slot_ms = 0;
     RB_FOREACH (placement, kplacement_tree, &job->placements) {
         uint64_t tasks = 0, bytes = 0;
         check_placement(placement);
@@ -130,10 +130,14 @@ static void check_placements(struct job *job)
         sum_add(&sums, placement);
         running += placement->running;
         share_ppm += placement->share_ppm;
+        busy_slots += placement->busy_slots;
+        heard_slot_ms += placement->busy_slots * placement->heard_ms;
+        assert(!placement->busy_slots || placement->tasks);
     }
     assert(sums.tasks == span_set_tasks(job->assigned) + span_set_tasks(job->twins));
     assert(sums.bytes == span_set_bytes(job->assigned) + span_set_bytes(job->twins));
     assert(running == job->running && share_ppm == job->share_ppm);
+    assert(busy_slots == job->busy_slots && heard_slot_ms == job->heard_slot_ms);
 }
 
 static void check_job(struct job *job)

@@ -63,7 +63,8 @@ static uint64_t even_room(const struct coordinator_core *core, const struct job 
     return subtract_saturated(part, member ? member->units : 0);
 }
 
-/* Chunks of the job that the worker may have in all; UINT64_MAX: no limit. */
+/* Chunks of the job that the worker may have in all; UINT64_MAX: no limit. What others
+ * have ended by now and not told is not left: or who tells first would get their part. */
 static uint64_t fair_part(const struct coordinator_core *core, const struct job *job,
                           uint32_t slots)
 {
@@ -72,7 +73,8 @@ static uint64_t fair_part(const struct coordinator_core *core, const struct job 
         return UINT64_MAX;
     const uint64_t unit_ns = kjob_unit_ns(job);
     const uint64_t tasks = span_set_tasks(job->waiting) + span_set_tasks(job->assigned);
-    const uint64_t units = tasks / job->unit + (tasks % job->unit != 0);
+    const uint64_t units =
+        tasks / job->unit + (tasks % job->unit != 0) - kplacement_unheard(core, job);
     const bool little = units <= HORIZON_NS / unit_ns * all;
     const uint64_t part = units * slots / (little ? all : 2 * all);
     const uint64_t least = unit_ns < BUBBLE_NS ? AHEAD_TASKS : 1;

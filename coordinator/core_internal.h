@@ -472,6 +472,8 @@ struct job {
     uint32_t ramp;               /* chunks a slot */
     uint64_t done, failed;       /* done: however they ended */
     uint64_t running, share_ppm; /* sums over placements */
+    uint64_t busy_slots;         /* the same: slots at work, */
+    uint64_t heard_slot_ms;      /* and slots x heard_ms, modulo 2^64 */
     uint64_t told_running, told_share_ppm;
     bool ready; /* in pool->ready */
     bool dirty; /* in core->dirty_jobs: JOB_STATE may be due */
@@ -518,9 +520,11 @@ struct placement {
     struct level *level;
     enum placement_state state;
     enum recall_state recall;
-    uint64_t asked;     /* chunks that a RECALL under way is for */
-    uint64_t moved_ms;  /* when tasks came or went last */
-    uint64_t steady_ms; /* since then all that it has runs; UINT64_MAX: not known to */
+    uint64_t asked;      /* chunks that a RECALL under way is for */
+    uint64_t moved_ms;   /* when tasks came or went last */
+    uint64_t steady_ms;  /* since then all that it has runs; UINT64_MAX: not known to */
+    uint64_t heard_ms;   /* its last results; or when it got tasks, having had none */
+    uint32_t busy_slots; /* what it may have of the worker's while it has tasks */
     uint64_t tasks, bytes, units, work_ns;
     uint64_t running, blocked, share_ppm; /* by the worker's last LOAD */
     uint64_t mark;                        /* core->mark: it was seen in this step */
@@ -855,6 +859,9 @@ void kplacement_load(struct coordinator_core *core, struct placement *placement,
  * is still assigned, but for cancelled tasks, which run on. */
 void kplacement_results(struct coordinator_core *core, struct placement *placement,
                         uint64_t count);
+/* Chunks of the job that are taken for ended by now, at slots that are at work, and not
+ * told yet: results come many at a time. Never more than are assigned. */
+uint64_t kplacement_unheard(const struct coordinator_core *core, const struct job *job);
 void kplacement_destroy(struct coordinator_core *core, struct placement *placement);
 RB_PROTOTYPE(kplacement_tree, placement, job_entry, kplacement_compare)
 

@@ -100,6 +100,29 @@ static void count_client(struct coordinator_core *core, struct client *client,
     kclient_refresh(core, client);
 }
 
+/* What it has is counted down from now on. */
+static void hear(struct coordinator_core *core, struct placement *placement)
+{
+    struct job *job = placement->job;
+    const uint32_t slots =
+        placement->tasks ? kmember_slots(job->pool, placement->worker, placement->member)
+                         : 0;
+    job->busy_slots -= placement->busy_slots;
+    job->heard_slot_ms -= placement->busy_slots * placement->heard_ms;
+    placement->busy_slots = slots;
+    placement->heard_ms = core->now_ms;
+    job->busy_slots += slots;
+    job->heard_slot_ms += slots * placement->heard_ms;
+}
+
+uint64_t kplacement_unheard(const struct coordinator_core *core, const struct job *job)
+{
+    const uint64_t slot_ms = job->busy_slots * core->now_ms - job->heard_slot_ms;
+    const uint64_t assigned = span_set_tasks(job->assigned);
+    const uint64_t units = assigned / job->unit + (assigned % job->unit != 0);
+    return smaller(smaller(slot_ms, UINT32_MAX) * 1000000 / kjob_unit_ns(job), units);
+}
+
 void kplacement_add(struct coordinator_core *core, struct placement *placement,
                     uint64_t tasks, uint64_t bytes)
 {
@@ -115,6 +138,8 @@ void kplacement_add(struct coordinator_core *core, struct placement *placement,
     count(core, placement);
     count_level(placement, units, work_ns);
     if (tasks) {
+        if (!placement->busy_slots)
+            hear(core, placement);
         placement->steady_ms = UINT64_MAX;
         TAILQ_REMOVE(&worker->placements, placement, worker_entry);
         TAILQ_INSERT_TAIL(&worker->placements, placement, worker_entry);
@@ -139,6 +164,8 @@ void kplacement_remove(struct coordinator_core *core, struct placement *placemen
         count_client(core, placement->job->owner, -tasks);
     count(core, placement);
     count_level(placement, units, work_ns);
+    if (!placement->tasks)
+        hear(core, placement);
     if (placement->recall == RECALL_FRUITLESS)
         kplacement_recall(core, placement, RECALL_NONE, 0);
     kmatch_offer(core, placement->member);
@@ -184,6 +211,7 @@ void kplacement_results(struct coordinator_core *core, struct placement *placeme
     placement->running -= ended;
     placement->job->running -= ended;
     worker->running -= ended;
+    hear(core, placement);
     if (ended)
         kstate_touch_job(core, placement->job);
 }

@@ -18,7 +18,7 @@ void worker_config_init(struct worker_config *config)
     config->bytes_max = 256ull << 20;
     config->result_bytes_max = 256ull << 20;
     config->given_bytes_max = 1 << 20;
-    config->given_ahead_us = 200000;
+    config->given_ahead_us = 600000;
     config->results_wait_ms = 200;
     config->start_timeout_ms = 30000;
     config->start_failures_max = 3;

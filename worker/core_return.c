@@ -26,7 +26,8 @@ static int return_none(struct worker_core *core, const struct id *pool, uint64_t
 
 /* Half of the chunks that have not begun, by what is known here: who asked for so many
  * may have heard long ago how many there are, and others would have to bring some back.
- */
+ * Known at a FLUSH: what processes have published lies in their rings until the host has
+ * looked at them, which it does before that. */
 static uint64_t half_unbegun(const struct job *job)
 {
     const uint64_t chunk = job->chunk > 0 ? job->chunk : 1;
@@ -52,9 +53,7 @@ int worker_recall(struct worker_core *core, const struct message *message)
     if (job == NULL || job->recall != RECALL_NONE)
         return return_none(core, &message->recall.pool, message->recall.job);
     worker_recall_move(job, RECALL_WANTED);
-    job->recall_tasks = half_unbegun(job);
-    if (job->recall_tasks > message->recall.tasks)
-        job->recall_tasks = message->recall.tasks;
+    job->recall_tasks = message->recall.tasks;
     return 0;
 }
 
@@ -176,6 +175,8 @@ static bool is_asked(const struct job *job)
 static int recall(struct worker_core *core, struct job *job)
 {
     if (job->recall == RECALL_WANTED) {
+        const uint64_t half = half_unbegun(job);
+        job->recall_tasks = half < job->recall_tasks ? half : job->recall_tasks;
         ask_processes(job);
         worker_recall_move(job, RECALL_ASKED);
     }

@@ -305,7 +305,7 @@ static int open_host(struct shell *shell, farpool_error *error)
                                  .user = shell,
                                  .payload_max = BODY_BYTES_MAX,
                                  .spin = sys_cores() > 1,
-                                 .look_ms = shell->options->core.results_wait_ms / 2,
+                                 .look_ms = shell->options->core.results_wait_ms,
                                  .slots = shell->options->core.slots,
                                  .scratch = place->scratch,
                                  .pass = place->pass_count > 0 ? place->pass : NULL,
