@@ -43,6 +43,7 @@ struct client_job_options {
     bool speculate;           /* slow tasks run elsewhere too; not with losses_max 1 */
     bool calls;               /* each task is a call: its index is 0 to its function, and
                                  where it is told what it printed */
+    bool whole;               /* nobody looks at a part of it before it has ended */
     bool lazy;                /* input is asked for with CLIENT_INPUT_WANTED */
     uint64_t tasks_under_way; /* lazy: pulled and not consumed; 0: adaptive */
     uint64_t bytes_under_way; /* lazy: input plus output bytes of the same */

@@ -37,6 +37,7 @@ struct message *client_send_make_open(const struct client_core *core,
         message->job_open.resumed = resumed;
         message->job_open.speculate = options->speculate;
         message->job_open.calls = options->calls;
+        message->job_open.whole = options->whole;
         message->job_open.ended = resumed ? job->done + job->failed : 0;
         message->job_open.task_ns = resumed ? client_average_mean(&job->elapsed_ns) : 0;
     }

@@ -225,6 +225,7 @@ int job_submit(farpool_job *job, const farpool_function *function,
     if (is_shared(job, inputs))
         return calls_add(job, &options, job_input(inputs, 0), error);
     options.tasks = job->count;
+    options.whole = inputs->waits;
     code = pool_open_job(job->base.pool, &job->base, &options, error);
     if (code != 0)
         return code;

@@ -9,8 +9,8 @@
  * control page names it, so that the host knows whom to blame for a crash; the name stays
  * until the results are out, since a task may also kill its process after it returned.
  *
- * Results are published every `publish` tasks, when about a millisecond has passed, and
- * at the give's end; so a killed process loses no more than that. Waking the host costs
+ * Results are published every `publish` tasks, when `publish_us` have passed, and at the
+ * give's end; so a killed process loses no more than that. Waking the host costs
  * far more than publishing: that is done at the give's end, and not there either while
  * enough lies behind it; but at the latest before the process sleeps. */
 #include "client/process_internal.h"
@@ -20,7 +20,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define PUBLISH_NS 1000000
 #define QUIET_NS 50000000
 #define INPUT_ALIGN 16
 
@@ -146,7 +145,7 @@ static uint64_t end_run(struct process *self, const struct work *work, uint64_t 
 static void publish_if_due(struct process *self, const struct work *work, uint64_t now_ns)
 {
     if (self->batch.count < work->give.publish &&
-        now_ns - self->published_ns < PUBLISH_NS)
+        now_ns - self->published_ns < 1000ull * work->give.publish_us)
         return;
     process_flush(self);
     self->published_ns = now_ns;

@@ -210,6 +210,7 @@ static int open_job(struct coordinator_core *core, struct placement *placement)
         message->job_open.once = job->once;
         message->job_open.resumed = job->resumed;
         message->job_open.calls = job->calls;
+        message->job_open.whole = job->whole;
     }
     if (ksend(core, placement->worker->link, &message))
         return FARPOOL_ENOMEM;

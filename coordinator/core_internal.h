@@ -458,7 +458,7 @@ struct job {
     uint64_t timeout_ms, cpu_ms, memory_bytes;
     int32_t priority, rank; /* rank: priority, but nested jobs before all others */
     uint64_t tasks;
-    bool once, speculate, calls;
+    bool once, speculate, calls, whole;
     uint64_t ended_before; /* by its client's word, under earlier coordinators */
     struct wish *stop;     /* its client was told to end it, and has not yet */
     /* Tasks: tag is the placement, tag2 enum held. */

@@ -167,6 +167,7 @@ static void describe(struct job *job, const struct message *message)
     job->resumed = message->job_open.resumed;
     job->speculate = message->job_open.speculate && !job->once;
     job->calls = message->job_open.calls;
+    job->whole = message->job_open.whole;
 }
 
 /* What this coordinator has not seen of a job: without it the last tasks of one would

@@ -14,6 +14,8 @@ void kstate_touch_pool(struct coordinator_core *core, struct pool *pool)
 
 void kstate_touch_job(struct coordinator_core *core, struct job *job)
 {
+    if (job->whole)
+        return; /* nobody looks */
     if (!job->dirty)
         TAILQ_INSERT_TAIL(&core->dirty_jobs, job, dirty_entry);
     job->dirty = true;

@@ -144,7 +144,7 @@ enum worker_effect_kind {
                              argument) */
     WORKER_PROCESS_GIVE,  /* process, give, span, and of its job: job, function,
                              timeout_ms, limited, calls, memory_bytes, claim, publish,
-                             quiet_before */
+                             publish_us, unseen_ms, quiet_before */
     WORKER_PROCESS_TAKE_BACK, /* process, count: take back up to so many tasks not begun,
                                  the last first */
     WORKER_PROCESS_CANCEL,    /* process, give, first, count: if one of these runs, make
@@ -182,7 +182,9 @@ struct worker_effect {
     bool calls;            /* the index of each task is 0 to its function */
     uint64_t memory_bytes; /* a task's limit, which the kernel may keep; 0: none */
     uint32_t claim; /* tasks the process claims at a time (cannot be taken back after) */
-    uint32_t publish;      /* tasks after which it publishes results, at the latest */
+    uint32_t publish;      /* tasks after which it publishes results, at the latest, */
+    uint32_t publish_us;   /* and time */
+    uint32_t unseen_ms;    /* how long they may lie unseen then; 0: as the host likes */
     uint64_t quiet_before; /* gives below this one have enough work behind them */
     char text[256];
 };

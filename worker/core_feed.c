@@ -218,7 +218,9 @@ void worker_give_effect(struct worker_core *core, const struct piece *piece,
     effect->calls = job->calls;
     effect->memory_bytes = job->memory_bytes;
     effect->claim = at_a_time(job, CLAIM_NS);
-    effect->publish = at_a_time(job, PUBLISH_NS);
+    effect->publish_us = job->whole ? PUBLISH_WHOLE_US : PUBLISH_US;
+    effect->publish = at_a_time(job, 1000ull * effect->publish_us);
+    effect->unseen_ms = job->whole ? WHOLE_TIMES * core->config.results_wait_ms : 0;
     effect->quiet_before = quiet_before(core, process);
 }
 

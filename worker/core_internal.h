@@ -58,16 +58,18 @@
 #define KILL_SAMPLE_MS 10     /* looking whether a task to be killed runs by now */
 #define PATIENCE_MS 10        /* results do not wait for less than this, */
 #define PATIENCE_TASKS 16     /* nor where a slot has fewer tasks to come */
-#define EVEN_NS 200000000     /* less work a process than this is dealt out at once */
-#define AHEAD_ONE_NS 5000000  /* tasks shorter than this have one waiting behind them */
-#define CLAIM_NS 200000       /* work that a process claims at a time */
+#define WHOLE_TIMES 5        /* they wait so many times longer if only the whole counts */
+#define EVEN_NS 200000000    /* less work a process than this is dealt out at once */
+#define AHEAD_ONE_NS 5000000 /* tasks shorter than this have one waiting behind them */
+#define CLAIM_NS 200000      /* work that a process claims at a time */
 #define CLAIM_MAX 1024
-#define PUBLISH_NS 1000000   /* results that it publishes at a time, unless it idles */
-#define PIECES_AHEAD_MAX 64  /* pieces given to one process */
-#define WEIGHT_MAX 4096      /* tasks in the fading average of a job's task time */
-#define OUTLIER 8            /* one record counts at most so many times the average */
-#define BLOCKED_PER_SLOT 8   /* further processes for blocked ones, in each pool */
-#define PROCESSES_PER_SLOT 8 /* started for tasks, of all pools, where these are many */
+#define PUBLISH_US 1000        /* results that it publishes at a time, unless it idles, */
+#define PUBLISH_WHOLE_US 10000 /* and where only the whole counts */
+#define PIECES_AHEAD_MAX 64    /* pieces given to one process */
+#define WEIGHT_MAX 4096        /* tasks in the fading average of a job's task time */
+#define OUTLIER 8              /* one record counts at most so many times the average */
+#define BLOCKED_PER_SLOT 8     /* further processes for blocked ones, in each pool */
+#define PROCESSES_PER_SLOT 8   /* started for tasks, of all pools, where these are many */
 #define POOLS_MAX 4096
 #define JOBS_MAX 1048576    /* of all pools */
 #define BATCH_BYTES 1048576 /* bodies of one DONE message, unless one is larger */
@@ -141,7 +143,7 @@ struct job {
     uint32_t chunk;                            /* 0: adaptive */
     uint64_t timeout_ms, cpu_ms, memory_bytes; /* limits of a task; 0: none */
     int32_t priority;
-    bool once, calls;
+    bool once, calls, whole;
     struct worker_pieces queued, given;
     uint64_t queued_tasks, given_tasks;
     uint64_t pieces;            /* all of them, also cancelled ones */

@@ -215,6 +215,7 @@ int worker_job_open(struct worker_core *core, const struct message *message)
     job->priority = message->job_open.priority;
     job->once = message->job_open.once;
     job->calls = message->job_open.calls;
+    job->whole = message->job_open.whole;
     job->limit = 1;
     /* A pool maps the same functions again and again: begin with what the last job of
      * this one has shown. */

@@ -377,17 +377,15 @@ static int send_batch(struct worker_core *core, const struct outbox *outbox,
     return 0;
 }
 
-/* How long results of a job may wait: three quarters of what its tasks here will take,
+/* How long results of a job may wait for what its tasks here take: three quarters of it,
  * unless few would come in that time. The coordinator gives more before they are gone, so
  * nobody waits for just these; and what is left then is told of a few times, not at each
  * halving, towards a job's end. */
-static uint64_t patience_ms(const struct worker_core *core, const struct result *result)
+static uint64_t patience_ms(const struct worker_core *core, const struct job *job)
 {
-    const struct job *job = worker_job_find(result->pool, result->job);
-    const uint64_t task_ns = job ? worker_task_ns(job) : 0;
-    const uint64_t each = job ? (job->queued_tasks + job->given_tasks) /
-                                    worker_running_max(core, result->pool)
-                              : 0;
+    const uint64_t task_ns = worker_task_ns(job);
+    const uint64_t each =
+        (job->queued_tasks + job->given_tasks) / worker_running_max(core, job->pool);
     if (task_ns == 0 || each < PATIENCE_TASKS)
         return 0;
     const uint64_t wait_ms =
@@ -400,13 +398,26 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* Until when a job's results may wait, the first of which is there since since_ms. A job
+ * that is over here has nothing to wait for. */
+static uint64_t job_until(const struct worker_core *core, const struct result *result,
+                          uint64_t since_ms)
+{
+    const struct job *job = worker_job_find(result->pool, result->job);
+    if (job == NULL)
+        return 0;
+    const uint64_t wait_ms =
+        (uint64_t)core->config.results_wait_ms * (job->whole ? WHOLE_TIMES : 1);
+    return least(worker_tick(since_ms, wait_ms),
+                 worker_after(since_ms, patience_ms(core, job)));
+}
+
 /* Until when all that is unsent may wait for more to go with it; 0: not at all. */
 static uint64_t wait_until(const struct worker_core *core, const struct outbox *outbox)
 {
     const struct result *result = TAILQ_FIRST(&outbox->unsent), *before = NULL;
     const uint64_t since_ms = result->since_ms;
-    uint64_t until_ms = worker_tick(since_ms, core->config.results_wait_ms);
-    uint64_t bytes = 0;
+    uint64_t until_ms = UINT64_MAX, bytes = 0;
     uint32_t count = 0;
     if (core->state != CORE_WORKING || core->unacked_bytes >= core->result_window / 2)
         return 0;
@@ -415,7 +426,7 @@ static uint64_t wait_until(const struct worker_core *core, const struct outbox *
         if (++count == SPANS_MAX || bytes >= BATCH_BYTES)
             return 0;
         if (before == NULL || !belongs(before, result))
-            until_ms = least(until_ms, worker_after(since_ms, patience_ms(core, result)));
+            until_ms = least(until_ms, job_until(core, result, since_ms));
         if (until_ms <= core->now_ms)
             return 0;
     }

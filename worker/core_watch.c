@@ -328,17 +328,35 @@ static int send_load(struct worker_core *core)
     return 0;
 }
 
-static bool any_runs(const struct worker_core *core)
+/* How often what runs is told of: less often where only jobs run whose parts nobody looks
+ * at. UINT32_MAX: nothing runs. */
+static uint32_t load_period_ms(const struct worker_core *core)
 {
-    return core->counts[PROCESS_RUNNING] + core->counts[PROCESS_YIELDING] +
-               core->counts[PROCESS_BLOCKED] >
-           0;
+    const struct pool *pool;
+    uint32_t period_ms = UINT32_MAX;
+    TAILQ_FOREACH (pool, &core->pools, link) {
+        for (int state = PROCESS_RUNNING; state <= PROCESS_BLOCKED; state++) {
+            const struct process *process;
+            TAILQ_FOREACH (process, &pool->processes[state], link) {
+                if (!TAILQ_FIRST(&process->pieces)->job->whole)
+                    return LOAD_PERIOD_MS;
+                period_ms = LOAD_PERIOD_MS * WHOLE_TIMES;
+            }
+        }
+    }
+    return period_ms;
+}
+
+/* When LOAD is due; UINT64_MAX: not by time. */
+static uint64_t load_due(const struct worker_core *core)
+{
+    const uint32_t period_ms = core->load_changed ? LOAD_PERIOD_MS : load_period_ms(core);
+    return period_ms == UINT32_MAX ? UINT64_MAX : worker_tick(core->load_ms, period_ms);
 }
 
 /* That a task is blocked, or goes on, is told at once: the coordinator counts on it. */
 int worker_flush_load(struct worker_core *core)
 {
-    const bool due = core->now_ms >= worker_tick(core->load_ms, LOAD_PERIOD_MS);
     if (core->link != LINK_UP)
         return 0;
     if (core->load_urgent) {
@@ -346,7 +364,7 @@ int worker_flush_load(struct worker_core *core)
             return FARPOOL_ENOMEM;
         core->load_urgent = false;
     }
-    if (!due)
+    if (core->now_ms < load_due(core))
         return 0;
     if (!core->load_asked && ask_progress(core) != 0)
         return FARPOOL_ENOMEM;
@@ -378,8 +396,8 @@ static uint64_t nearest_due(const struct worker_core *core)
 uint64_t worker_watch_deadline(const struct worker_core *core)
 {
     const uint64_t nearest = nearest_due(core);
-    const uint64_t load_ms = worker_tick(core->load_ms, LOAD_PERIOD_MS);
-    const bool load = core->link == LINK_UP && (core->load_changed || any_runs(core)) &&
-                      !any_sampling(core);
-    return load && load_ms < nearest ? load_ms : nearest;
+    if (core->link != LINK_UP || any_sampling(core))
+        return nearest;
+    const uint64_t load_ms = load_due(core);
+    return load_ms < nearest ? load_ms : nearest;
 }

@@ -392,22 +392,35 @@ static bool may_be_quiet(const struct host_process *process)
            (give->end - give->published > 1 || TAILQ_NEXT(give, link) != NULL);
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* When to look for what the process has told quietly, or printed. */
+static uint64_t look_due(const struct host *host, const struct host_process *process)
+{
+    const struct give *give = TAILQ_FIRST(&process->gives);
+    uint32_t period_ms = host->config.look_ms;
+    if (!may_be_quiet(process) && !process->printing)
+        return UINT64_MAX;
+    if (!process->printing && give->unseen_ms > period_ms)
+        period_ms = give->unseen_ms;
+    return worker_tick(host->looked_ms + host->config.look_ms / 2, period_ms);
+}
+
 uint64_t host_deadline(const struct host *host)
 {
     const struct host_process *process, *next;
-    uint64_t sweep_ms = host_sweep_deadline(host);
+    uint64_t deadline = host_sweep_deadline(host);
     HASH_ITER (hh, host->processes, process, next) {
+        uint64_t due_ms = look_due(host, process);
         /* An embedding program that is idle is not woken by its end. */
-        if ((process->closing || process->killed) &&
-            host->looked_ms + END_LOOK_MS < sweep_ms)
-            sweep_ms = host->looked_ms + END_LOOK_MS;
-        if (!may_be_quiet(process) && !process->printing)
-            continue;
-        const uint64_t look_ms =
-            worker_tick(host->looked_ms + host->config.look_ms / 2, host->config.look_ms);
-        return look_ms < sweep_ms ? look_ms : sweep_ms;
+        if (process->closing || process->killed)
+            due_ms = earlier(due_ms, host->looked_ms + END_LOOK_MS);
+        deadline = earlier(deadline, due_ms);
     }
-    return sweep_ms;
+    return deadline;
 }
 
 /* Sleeping ------------------------------------------------------------------------ */

@@ -42,6 +42,8 @@ bool host_give(struct host_process *process, struct worker_effect *effect)
     give->memory_bytes = effect->memory_bytes;
     give->claim_unit = effect->claim > 0 ? effect->claim : 1;
     give->publish = effect->publish > 0 ? effect->publish : 1;
+    give->publish_us = effect->publish_us;
+    give->unseen_ms = effect->unseen_ms;
     memcpy(give->function, effect->name, sizeof give->function);
     TAILQ_INSERT_TAIL(&process->gives, give, link);
     if (process->unpushed == NULL)
@@ -80,6 +82,7 @@ static void describe(struct channel_give *record, const struct give *give)
     record->attempt = give->span.attempt;
     record->claim_unit = give->claim_unit;
     record->publish = give->publish;
+    record->publish_us = give->publish_us;
     memcpy(record->function, give->function, sizeof record->function);
 }
 

@@ -71,7 +71,7 @@ struct give {
     uint64_t timeout_ms;
     uint64_t memory_bytes; /* a task's limit, 0: none */
     bool limited, calls;
-    uint32_t claim_unit, publish;
+    uint32_t claim_unit, publish, publish_us, unseen_ms;
     char function[FUNCTION_NAME_MAX + 1];
 };
 TAILQ_HEAD(give_list, give);

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define CHANNEL_MAGIC 0x6c6f6f7072616664u
-#define CHANNEL_VERSION 5u
+#define CHANNEL_VERSION 6u
 /* In the environment of a process: "version:memory:bell:parent:generation", where memory
  * and bell are file descriptors (the shared memory, the host's eventfd). */
 #define CHANNEL_ENVIRONMENT "FARPOOL_PROCESS"
@@ -174,11 +174,12 @@ struct channel_give {
     uint64_t data_offset; /* in the in arena, or CHANNEL_INLINE */
     uint64_t data_bytes;
     uint32_t count, attempt;
-    uint32_t claim_unit, publish;
-    uint32_t sized;   /* whether there is a table of sizes (u32 a task) */
-    uint32_t limited; /* the CPU time at each task's begin is wanted */
-    uint32_t calls;   /* the index of each task is 0 to its function */
-    int32_t code;     /* not 0: fail these tasks with it, the data did not fit */
+    uint32_t claim_unit, publish; /* tasks at a time */
+    uint32_t publish_us;          /* and when so long has passed */
+    uint32_t sized;               /* whether there is a table of sizes (u32 a task) */
+    uint32_t limited;             /* the CPU time at each task's begin is wanted */
+    uint32_t calls;               /* the index of each task is 0 to its function */
+    int32_t code; /* not 0: fail these tasks with it, the data did not fit */
     char function[FUNCTION_NAME_MAX + 1];
 };
 

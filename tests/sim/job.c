@@ -33,6 +33,7 @@ static void choose_options(struct sim *sim, struct app *app, struct job *job, in
     options->retries = (uint32_t)sim_dice(sim, 4);
     options->losses_max = (uint32_t)sim_between(sim, 1, 4);
     options->priority = (int32_t)sim_dice(sim, 3) - 1;
+    options->whole = sim_chance(sim, 3);
     options->speculate =
         sim->plan.speculates && options->losses_max > 1 && !sim_chance(sim, 4);
     options->lazy = sim_chance(sim, 2);

@@ -220,7 +220,7 @@ static inline void fixture_start_ready(struct fixture *fixture, uint64_t process
 struct giving {
     uint64_t process, give, first;
     const char *function;
-    uint32_t count, claim, publish;
+    uint32_t count, claim, publish, publish_us;
     uint64_t timeout_ms;
     const void *data;
     size_t size;
@@ -238,6 +238,7 @@ static inline struct giving giving_of(const char *function, uint32_t count,
                            .count = count,
                            .claim = 1,
                            .publish = 1,
+                           .publish_us = 1000,
                            .data = data,
                            .size = size};
 }
@@ -251,6 +252,7 @@ static inline void fixture_give(struct fixture *fixture, const struct giving *gi
     effect.job = 7;
     effect.claim = giving->claim;
     effect.publish = giving->publish;
+    effect.publish_us = giving->publish_us;
     effect.timeout_ms = giving->timeout_ms;
     effect.span.first = giving->first;
     effect.span.count = giving->count;

@@ -122,6 +122,34 @@ static void test_even_end(void **state)
     script_quiet(script);
 }
 
+/* Results come many at a time. Who tells first is not given the part of one that has
+ * ended as much, and tells two milliseconds later: what is left is halved. */
+static void test_even_parts(void **state)
+{
+    struct script *script = *state;
+    struct queue queues[2] = {{.first = 0}, {.first = 0}};
+    const uint64_t workers[2] = {add_worker(script, 10, 1), add_worker(script, 11, 1)};
+    const uint64_t client = add_pool(script, 1, 1);
+    uint64_t left = 4000;
+    script_say_last(script, client, tasks(1, 1, 0, 4000));
+    for (uint8_t i = 0; i < 2; i++)
+        queue_take(script, workers[i], &queues[i]);
+    while (left > 2000) { /* two seconds for two slots: the rest is dealt out at once */
+        script_pass(script, queues[0].tasks);
+        for (uint8_t i = 0; i < 2; i++) {
+            left -= queues[i].tasks;
+            while (queues[i].tasks)
+                queue_end(script, workers[i], 10 + i, &queues[i], 4000, MS);
+            script_flush(script);
+            queue_take(script, workers[i], &queues[i]);
+            script_pass(script, 2);
+        }
+    }
+    assert_true(left > 1000);
+    for (int i = 0; i < 2; i++)
+        assert_in_range(queues[i].tasks, left / 2 - 4, left / 2 + 4);
+}
+
 static void test_least_loaded(void **state)
 {
     struct script *script = *state;
@@ -428,6 +456,7 @@ int main(void)
         SCRIPT_TEST(test_ramp),
         SCRIPT_TEST(test_long_tasks),
         SCRIPT_TEST(test_even_end),
+        SCRIPT_TEST(test_even_parts),
         SCRIPT_TEST(test_least_loaded),
         SCRIPT_TEST(test_chunks),
         cmocka_unit_test(test_fair_pools),

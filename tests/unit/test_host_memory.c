@@ -35,6 +35,7 @@ static struct worker_effect make_give(uint64_t give)
                                    .give = give,
                                    .claim = 3,
                                    .publish = 9,
+                                   .publish_us = 1000,
                                    .name = "vary"};
     effect.span = (struct msg_span){.first = 0, .count = TASKS, .attempt = 1};
     effect.span.data = payload_create(100 * TASKS); /* through the in arena */

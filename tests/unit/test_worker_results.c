@@ -55,6 +55,27 @@ static void wait_for_most_of_what_is_queued(void **state)
     assert_int_equal(fake_sent(f, MSG_DONE), 1);
 }
 
+/* Five times as long where nobody looks at a part, and LOAD with them. */
+static void wait_longer_for_a_whole(void **state)
+{
+    struct fake *f = *state;
+    struct message *open = fake_job_open(1, 2);
+    fake_start(f, 1);
+    open->job_open.whole = true;
+    fake_message(f, open);
+    fake_tasks(f, 1, 2, 0, 9000);
+    fake_settle(f);
+    fake_finish(f, 1, 20, 1000000);
+    fake_pass(f, 5 * WAIT_MS - f->now % (5 * WAIT_MS));
+    fake_settle(f);
+    fake_forget(f);
+    fake_finish(f, 1, 1, 1000000);
+    assert_int_equal(fake_sent(f, MSG_DONE), 0);
+    assert_int_equal(worker_core_deadline(f->core), f->now + 5 * WAIT_MS);
+    fake_pass(f, 5 * WAIT_MS);
+    assert_int_equal(fake_sent(f, MSG_DONE), 1);
+}
+
 static void go_at_once_when_little_is_queued(void **state)
 {
     struct fake *f = *state;
@@ -107,6 +128,7 @@ int main(void)
         FAKE_TEST(wait_while_much_is_queued),
         FAKE_TEST(wait_for_a_tick),
         FAKE_TEST(wait_for_most_of_what_is_queued),
+        FAKE_TEST(wait_longer_for_a_whole),
         FAKE_TEST(go_at_once_when_little_is_queued),
         FAKE_TEST(go_at_once_when_half_the_window_is_full),
         FAKE_TEST(go_at_once_when_they_fill_a_message),
