@@ -90,6 +90,13 @@ void sim_job_take_done(struct sim *sim, struct app *app,
         take_done(sim, app, effect);
 }
 
+/* Whether the task may have taken so long, by clocks that tell whole milliseconds. */
+static bool reaches(const struct sim *sim, const struct job *job, uint64_t index,
+                    uint64_t limit_ms)
+{
+    return sim_job_slowest_us(sim, job, index) + 1000 > 1000 * limit_ms;
+}
+
 /* Whether the task had this reason to fail. */
 static bool may_fail(struct sim *sim, const struct app *app, const struct job *job,
                      uint64_t index, int code)
@@ -112,11 +119,11 @@ static bool may_fail(struct sim *sim, const struct app *app, const struct job *j
     case FARPOOL_ETASKTIMEOUT:
         return job->options.timeout_ms && task->failures > retries &&
                (behaviour == BEHAVE_HANG ||
-                sim_job_slowest_us(sim, job, index) >= 1000 * job->options.timeout_ms);
+                reaches(sim, job, index, job->options.timeout_ms));
     case FARPOOL_ECPULIMIT:
         return job->options.cpu_ms && task->failures > retries &&
                (behaviour == BEHAVE_HANG ||
-                sim_job_slowest_us(sim, job, index) >= 1000 * job->options.cpu_ms);
+                reaches(sim, job, index, job->options.cpu_ms));
     case FARPOOL_EMEMORYLIMIT:
         return job->options.memory_bytes && task->failures > retries &&
                sim_job_eats(job, index);
