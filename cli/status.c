@@ -27,13 +27,13 @@ static const char help_text[] =
 static json_t *node_json(const farpool_node_status *node)
 {
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "node", node->name,
-        "machine", node->machine, "state", node->state, "labels", node->labels, "slots",
-        (json_int_t)node->slots, "memory_bytes", (json_int_t)node->memory_bytes,
-        "processes", (json_int_t)node->processes, "tasks_running",
-        (json_int_t)node->tasks_running, "tasks_assigned",
+        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "node",
+        node->name, "machine", node->machine, "state", node->state, "labels",
+        node->labels, "slots", (json_int_t)node->slots, "memory_bytes",
+        (json_int_t)node->memory_bytes, "processes", (json_int_t)node->processes,
+        "tasks_running", (json_int_t)node->tasks_running, "tasks_assigned",
         (json_int_t)node->tasks_assigned, "tasks_done", (json_int_t)node->tasks_done,
-        "connected_ms", (json_int_t)node->connected_ms);
+        "lanes", (json_int_t)node->lanes, "connected_ms", (json_int_t)node->connected_ms);
 }
 
 static json_t *gone_json(const farpool_gone_status *gone)
@@ -114,13 +114,13 @@ static int print_json(const farpool_cluster_status *status,
 static void print_nodes(const farpool_cluster_status *status)
 {
     puts(
-        "\nNODE                 STATE      SLOTS  PROCESSES  RUNNING   ASSIGNED       DONE");
+        "\nNODE                 STATE      SLOTS  PROCESSES  RUNNING   ASSIGNED       DONE  LANES");
     for (size_t i = 0; i < status->nodes_count; i++) {
         const farpool_node_status *node = &status->nodes[i];
         printf("%-20s %-9s %6" PRIu64 " %10" PRIu64 " %8" PRIu64 " %10" PRIu64
-               " %10" PRIu64 "\n",
+               " %10" PRIu64 " %6" PRIu64 "\n",
                node->name, node->state, node->slots, node->processes, node->tasks_running,
-               node->tasks_assigned, node->tasks_done);
+               node->tasks_assigned, node->tasks_done, node->lanes);
     }
 }
 

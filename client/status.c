@@ -32,6 +32,7 @@ static bool add_nodes(struct reading *reading, const struct message *answer)
                                     .tasks_running = from->running,
                                     .tasks_assigned = from->assigned,
                                     .tasks_done = from->done,
+                                    .lanes = from->lanes,
                                     .connected_ms = from->connected_ms};
         snprintf(to->name, sizeof to->name, "%s", from->node);
         snprintf(to->machine, sizeof to->machine, "%s", from->machine);

@@ -42,7 +42,8 @@ int coordinator_core_create(const struct coordinator_config *config, uint64_t no
         larger(1, smaller(config->client_tasks_max, UINT64_MAX / 64));
     core->config.client_bytes_max = smaller(config->client_bytes_max, UINT64_MAX / 64);
     core->config.body_bytes_max = smaller(config->body_bytes_max, BODY_BYTES_MAX);
-    core->started_ms = core->now_ms = core->state_ms = now_ms;
+    core->started_ms = core->settles_ms = core->now_ms = core->state_ms = now_ms;
+    core->settle_due_ms = UINT64_MAX;
     core->retry_ms = core->recall_ms = core->twin_ms = core->watch_ms = UINT64_MAX;
     core->spread_ms = UINT64_MAX;
     TAILQ_INIT(&core->heard);

@@ -187,8 +187,9 @@ static int take(struct coordinator_core *core, struct placement *placement,
     return 0;
 }
 
+/* Of the job's, on all its lanes; the worker counts what ended there (LOAD). */
 static void count_ended(struct coordinator_core *core, struct job *job,
-                        struct worker *worker, const struct message *message)
+                        const struct message *message)
 {
     const uint64_t done = message->account.done, failed = message->account.failed;
     if (done)
@@ -198,7 +199,6 @@ static void count_ended(struct coordinator_core *core, struct job *job,
     job->failed += failed;
     job->pool->done += done + failed;
     core->done += done + failed;
-    worker->done += done + failed;
 }
 
 int kaccount(struct coordinator_core *core, struct client *client,
@@ -214,7 +214,7 @@ int kaccount(struct coordinator_core *core, struct client *client,
     struct placement *placement = kplacement_get(job, worker);
     if (!placement || take(core, placement, message))
         return FARPOOL_ENOMEM;
-    count_ended(core, job, worker, message);
+    count_ended(core, job, message);
     kjob_refresh(core, job);
     return 0;
 }

@@ -72,6 +72,7 @@
 #define BUBBLE_NS 5000000   /* shorter ones are given ahead even at a job's end */
 #define RECALL_NS 1000000   /* less work a slot than this is not called back */
 #define RECALL_WAIT_MS 5    /* but for where nothing has moved for so long */
+#define AWAY_MS 500         /* who is late by so much was stopped */
 #define TWIN_TIMES 2        /* a task that takes so many times the usual is slow */
 #define TWIN_LEAST_MS 50    /* and at least so long */
 #define TWIN_LOOK_MS 10     /* between two looks for slow tasks */
@@ -209,7 +210,7 @@ struct worker {
     uint32_t closed_count;
     uint64_t joined_ms;
     uint64_t processes, started, running; /* by its last LOAD, and results since */
-    uint64_t done;
+    uint64_t done, lane_done;             /* of results that came by here; on lanes */
     /* Sums over placements. */
     uint64_t tasks, bytes, units, work_ns;
     /* Its place in core->load: the least loaded first. */
@@ -568,6 +569,8 @@ struct gone {
 struct coordinator_core {
     struct coordinator_config config;
     uint64_t started_ms, now_ms;
+    uint64_t settles_ms;    /* since then it waits for who held tasks before */
+    uint64_t settle_due_ms; /* when it wants to look at that again */
     struct coordinator_effects *effects; /* of the present step */
     bool behind;                         /* messages wait to be read (FLUSH) */
     uint64_t retry_ms; /* UINT64_MAX: the last FLUSH had the memory it needed */
@@ -1061,6 +1064,8 @@ int klane_want(struct coordinator_core *core, struct link *dialer, struct worker
 int klane_want_between(struct coordinator_core *core, struct worker *a, struct worker *b,
                        struct pool *pool);
 bool klane_is_up(const struct worker *a, const struct worker *b, const struct pool *pool);
+/* Lanes to and from a worker that are up. */
+uint32_t klane_count_up(const struct worker *worker);
 /* Whether a worker has a lane to or from any other, or is about to. */
 bool klane_is_any(const struct worker *worker, const struct pool *pool);
 int klane_flush(struct coordinator_core *core);

@@ -71,6 +71,17 @@ bool klane_is_up(const struct worker *a, const struct worker *b, const struct po
     return lane && lane->state == LANE_UP;
 }
 
+uint32_t klane_count_up(const struct worker *worker)
+{
+    const struct lane *lane;
+    uint32_t count = 0;
+    TAILQ_FOREACH (lane, &worker->hosted, host_entry)
+        count += lane->state == LANE_UP;
+    TAILQ_FOREACH (lane, &worker->link->dialled, dialer_entry)
+        count += lane->state == LANE_UP;
+    return count;
+}
+
 bool klane_is_any(const struct worker *worker, const struct pool *pool)
 {
     const struct lane *lane;

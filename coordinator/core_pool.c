@@ -175,7 +175,7 @@ int kpool_attach(struct coordinator_core *core, struct client *client,
     const uint64_t grace_ms = (uint64_t)2 * core->config.settle_ms;
     int error = 0;
     if (!pool && may_attach(client, NULL) &&
-        core->now_ms < add_saturated(core->started_ms, grace_ms))
+        core->now_ms < add_saturated(core->settles_ms, grace_ms))
         error = kpool_expect(core, id, &pool);
     if (error == FARPOOL_ENOMEM)
         return error;

@@ -264,7 +264,22 @@ static int settle_job(struct coordinator_core *core, struct job *job)
 
 static uint64_t settled_ms(const struct coordinator_core *core)
 {
-    return add_saturated(core->started_ms, core->config.settle_ms);
+    return add_saturated(core->settles_ms, core->config.settle_ms);
+}
+
+/* Called at a time that is long after what was asked for: the coordinator itself was away
+ * (stopped, or kept from running), and whoever it waits for has had no time to come. */
+static void put_off(struct coordinator_core *core)
+{
+    const uint64_t until_ms = add_saturated(core->now_ms, core->config.settle_ms);
+    struct pool *pool;
+    struct job *job;
+    TAILQ_FOREACH (pool, &core->expected_pools, entry)
+        pool->expires_ms = larger(pool->expires_ms, until_ms);
+    TAILQ_FOREACH (job, &core->expected_jobs, wait_entry)
+        job->expires_ms = larger(job->expires_ms, until_ms);
+    if (settled_ms(core) >= core->settle_due_ms)
+        core->settles_ms = core->now_ms;
 }
 
 /* Workers that can hold nothing of the pool any more but what they have told: that said
@@ -291,6 +306,8 @@ static bool are_all_back(const struct coordinator_core *core, const struct job *
 int ksettle_flush(struct coordinator_core *core)
 {
     struct job *job, *next;
+    if (core->now_ms >= add_saturated(core->settle_due_ms, AWAY_MS))
+        put_off(core);
     int error = expire_pools(core);
     if (!error)
         error = expire_jobs(core);
@@ -301,6 +318,7 @@ int ksettle_flush(struct coordinator_core *core)
             (settled || are_all_back(core, job)))
             error = settle_job(core, job);
     }
+    core->settle_due_ms = ksettle_deadline(core);
     return error;
 }
 

@@ -94,7 +94,8 @@ static void describe_node(const struct coordinator_core *core,
     info->processes = worker->processes;
     info->running = worker->running;
     info->assigned = worker->tasks;
-    info->done = worker->done;
+    info->done = worker->done + worker->lane_done;
+    info->lanes = klane_count_up(worker);
     info->connected_ms = core->now_ms - worker->joined_ms;
 }
 

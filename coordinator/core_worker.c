@@ -273,10 +273,14 @@ int kworker_load(struct coordinator_core *core, struct worker *worker,
     if (started < worker->started)
         return klink_drop(core, worker->link, FARPOOL_EPROTOCOL,
                           "LOAD with fewer processes started than before");
+    if (message->load.lane_done < worker->lane_done)
+        return klink_drop(core, worker->link, FARPOOL_EPROTOCOL,
+                          "LOAD with fewer tasks ended on lanes than before");
     if (processes != worker->processes || started != worker->started)
         load_members(core, worker, processes, started);
     worker->processes = processes;
     worker->started = started;
+    worker->lane_done = message->load.lane_done;
     worker->running = 0;
     kwatch_load(worker, message);
     for (uint32_t i = 0; i < message->load.jobs_count; i++) {

@@ -504,7 +504,8 @@ struct worker_core {
     bool load_urgent; /* what is blocked has changed: others wait for that */
     bool load_asked;  /* how far the long tasks are, for the LOAD that is due */
     uint64_t load_ms;
-    uint64_t told_processes, told_started;
+    uint64_t lane_done; /* tasks whose results lanes took, since the link came up */
+    uint64_t told_processes, told_started, told_lane_done;
 };
 
 RB_PROTOTYPE(worker_pieces, piece, by_index, worker_piece_compare)

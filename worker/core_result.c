@@ -130,10 +130,15 @@ void worker_result_keep(struct worker_core *core, struct pool *pool,
 static void drop_result(struct worker_core *core, struct result *result)
 {
     struct pool *pool = result->pool;
-    if (result->state == RESULT_UNSENT)
+    if (result->state == RESULT_UNSENT) {
         TAILQ_REMOVE(&result->outbox->unsent, result, link);
-    else
+    } else {
         core->sent_bytes -= result->bytes;
+        if (result->lane != NULL) {
+            core->lane_done += result->count;
+            core->load_changed = true;
+        }
+    }
     RB_REMOVE(worker_results, &pool->results, result);
     RB_REMOVE(worker_done_tasks, &pool->done_tasks, result);
     pool->results_count--;

@@ -195,6 +195,7 @@ void worker_load_forget(struct worker_core *core)
     struct pool *pool;
     core->load_changed = core->load_urgent = true;
     core->told_processes = core->told_started = UINT64_MAX;
+    core->lane_done = core->told_lane_done = 0;
     TAILQ_FOREACH (pool, &core->pools, link) {
         struct job *job;
         RB_FOREACH (job, worker_jobs, &pool->jobs)
@@ -268,8 +269,9 @@ static bool is_news(const struct job *job)
 
 static bool has_news(struct worker_core *core)
 {
-    bool news =
-        core->total != core->told_processes || core->started != core->told_started;
+    bool news = core->total != core->told_processes ||
+                core->started != core->told_started ||
+                core->lane_done != core->told_lane_done;
     struct pool *pool;
     TAILQ_FOREACH (pool, &core->pools, link) {
         struct job *job;
@@ -322,6 +324,7 @@ static int send_load(struct worker_core *core)
     message->load.started = core->started;
     core->told_processes = core->total;
     core->told_started = core->started;
+    message->load.lane_done = core->told_lane_done = core->lane_done;
     message->load.jobs = loads;
     message->load.jobs_count = list_jobs(core, loads);
     worker_send(core, message);

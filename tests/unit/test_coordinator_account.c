@@ -77,6 +77,24 @@ static void test_it_is_the_workers_load(void **state)
     assert_int_equal(script_given(bed.script, bed.worker), 1);
 }
 
+/* The node's tasks, and its lanes, are its own word's; whose jobs they were is not told.
+ */
+static void test_the_worker_counts_what_ended(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    struct message *more = load(0, 0, 0, 0, 0, 0), *fewer = load(0, 0, 0, 0, 0, 0);
+    more->load.lane_done = 5;
+    fewer->load.lane_done = 4;
+    script_say_last(bed.script, bed.worker, more);
+    script_forget(bed.script);
+    script_say_last(bed.script, bed.client, message_create(MSG_STATUS_GET));
+    const struct message *status = script_take(bed.script, bed.client, MSG_STATUS);
+    assert_int_equal(status->status.nodes[0].done, 5);
+    assert_int_equal(status->status.nodes[0].lanes, 1);
+    script_say(bed.script, bed.worker, fewer);
+    script_dropped(bed.script, bed.worker, FARPOOL_EPROTOCOL);
+}
+
 static void test_what_cannot_be(void **state)
 {
     struct bed bed = make_bed(*state);
@@ -191,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_the_next_account_replaces_the_last),
         TEST(test_it_is_the_workers_load),
+        TEST(test_the_worker_counts_what_ended),
         TEST(test_what_cannot_be),
         TEST(test_more_than_a_lane_carries),
         TEST(test_of_a_job_that_is_closed),

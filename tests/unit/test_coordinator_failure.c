@@ -395,6 +395,23 @@ static void test_unwanted_pool(void **state)
     assert_true(script_take(script, first, MSG_POOL_CLOSE)->pool_close.kill);
 }
 
+/* The coordinator was stopped meanwhile: whose pool it is has not had the time to come.
+ */
+static void test_unwanted_pool_later(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 0, 5);
+    script_pass(script, 2000);
+    script_say(script, worker, message_create(MSG_HEARTBEAT));
+    script_pass(script, 1700);
+    script_quiet(script);
+    script_pass(script, 1499);
+    script_quiet(script);
+    script_pass(script, 1);
+    assert_true(script_take(script, worker, MSG_POOL_CLOSE)->pool_close.kill);
+    assert_int_equal(script_counts(script).pools, 0);
+}
+
 /* The client came back without one of its jobs. */
 static void test_unwanted_job(void **state)
 {
@@ -482,6 +499,7 @@ int main(void)
         SCRIPT_TEST(test_late_results),
         SCRIPT_TEST(test_late_held),
         SCRIPT_TEST(test_unwanted_pool),
+        SCRIPT_TEST(test_unwanted_pool_later),
         SCRIPT_TEST(test_unwanted_job),
         SCRIPT_TEST(test_nested_first),
         SCRIPT_TEST(test_failed_before),

@@ -414,6 +414,28 @@ static void results_go_on_without_a_coordinator(void **state)
 }
 
 /* What was not ACKed goes again, by the coordinator. */
+/* What the client has, or wants no more; but not what goes by the coordinator again. */
+static void what_it_took_is_counted(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    give(f, 0, 4);
+    finish_all(f);
+    const struct message *done = fake_nth(f, MSG_DONE, 0);
+    const uint32_t count = done->done.results[0].count;
+    say(f, LINK, &peer_key, ack(f, done->done.results[0].seq, 1));
+    fake_pass(f, 1000);
+    const struct message *last = fake_nth(f, MSG_LOAD, fake_sent(f, MSG_LOAD) - 1);
+    assert_int_equal(last->load.lane_done, count);
+    link_event(f, WORKER_LINK_DOWN, LINK);
+    fake_settle(f);
+    fake_forget(f);
+    fake_message(f, ack(f, 0, 100));
+    fake_pass(f, 1000);
+    assert_int_equal(fake_counts(f).unacked, 0);
+    assert_int_equal(fake_sent(f, MSG_LOAD), 0);
+}
+
 static void a_lane_that_ends_leaves_its_work(void **state)
 {
     struct fake *f = *state;
@@ -742,6 +764,7 @@ int main(void)
         FAKE_TEST(tasks_come_on_it_and_results_go_back),
         FAKE_TEST(lines_go_the_way_of_results),
         FAKE_TEST(results_go_on_without_a_coordinator),
+        FAKE_TEST(what_it_took_is_counted),
         FAKE_TEST(a_lane_that_ends_leaves_its_work),
         FAKE_TEST(what_is_cancelled_on_it_is_dropped),
         FAKE_TEST(who_sends_too_much_loses_the_lane_alone),
