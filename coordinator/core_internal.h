@@ -14,7 +14,8 @@
  *   core_spread.c    which piece of one goes from where to where
  *   core_job.c       jobs: opening, closing, cancelling; what is known of their duration
  *   core_placement.c what a worker has of a job, and every sum over it
- *   core_tasks.c     TASKS, RETURNED, LOST
+ *   core_tasks.c     TASKS
+ *   core_lost.c      RETURNED, LOST
  *   core_results.c   DONE, FAILED and ACK
  *   core_output.c    OUTPUT
  *   core_watch.c     what of a worker's tasks may have begun: BEGIN and GO
@@ -870,12 +871,14 @@ RB_PROTOTYPE(kplacement_tree, placement, job_entry, kplacement_compare)
 
 /* core_tasks.c */
 int ktasks(struct coordinator_core *core, struct client *client, struct message *message);
+
+/* core_lost.c */
 int kreturned(struct coordinator_core *core, struct worker *worker,
               const struct message *message);
 /* LOST for what of a once-job is HELD_MAYBE, which ends here. */
-int ktasks_end_maybe(struct coordinator_core *core, struct job *job);
+int klost_end_maybe(struct coordinator_core *core, struct job *job);
 /* LOST for what a worker has of a job. */
-int ktasks_tell_lost(struct coordinator_core *core, const struct placement *placement,
+int klost_tell(struct coordinator_core *core, const struct placement *placement,
                      const char *text);
 
 /* core_watch.c */

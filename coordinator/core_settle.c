@@ -253,7 +253,7 @@ static int settle_job(struct coordinator_core *core, struct job *job)
 {
     int error = kresults_flush_kept(core, job);
     if (!error)
-        error = ktasks_end_maybe(core, job);
+        error = klost_end_maybe(core, job);
     if (error)
         return error;
     TAILQ_REMOVE(&core->settling, job, wait_entry);

@@ -198,7 +198,7 @@ int kworker_tell_gone(struct coordinator_core *core, const struct worker *worker
     const struct placement *placement;
     TAILQ_FOREACH (placement, &worker->placements, worker_entry)
         if (!error && placement->tasks && placement->job->owner)
-            error = ktasks_tell_lost(core, placement, text);
+            error = klost_tell(core, placement, text);
     return error ? error : klogs_tell_gone(core, worker);
 }
 
