@@ -848,7 +848,7 @@ FARPOOL_API int farpool_detached_forget(farpool_detached *detached, int64_t time
 typedef struct farpool_node_status {
     char name[64], machine[32], state[16], labels[256];
     uint64_t slots, memory_bytes, processes, tasks_running, tasks_assigned, tasks_done;
-    uint64_t lanes;        /* to clients and other nodes, past the coordinator, that are up */
+    uint64_t lanes; /* to clients and other nodes, past the coordinator, that are up */
     uint64_t connected_ms; /* how long it has been there */
 } farpool_node_status;
 
