@@ -238,8 +238,10 @@ static void open_program(struct embedded *embedded, const struct worker_effect *
 
 static void open_shared(struct embedded *embedded, const struct worker_effect *effect)
 {
-    struct worker_event event = {
-        .kind = WORKER_SHARED_OPENED, .program = effect->program, .whole = true};
+    struct worker_event event = {.kind = WORKER_SHARED_OPENED,
+                                 .program = effect->program,
+                                 .serial = effect->serial,
+                                 .whole = true};
 
     step_worker(embedded, &event);
 }

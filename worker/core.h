@@ -59,10 +59,11 @@ enum worker_event_kind {
     WORKER_PROGRAM_NEEDS,   /* program, file (its place in the list), offset: fetch */
     WORKER_PROGRAM_READY,   /* program: it can be started */
     WORKER_PROGRAM_FAILED,  /* program, code, text */
-    WORKER_SHARED_OPENED,   /* program (of a content), whole: all of it is there; or code,
-                               text: there is no room for it */
-    WORKER_SHARED_WROTE,    /* program, offset (its piece), code, text: 0; EPROTOCOL: it
-                               is not what its hash says; or it cannot be kept here */
+    WORKER_SHARED_OPENED,   /* program (of a content), serial (of its opening), whole: all
+                               of it is there; or code, text: there is no room for it */
+    WORKER_SHARED_WROTE,    /* program, serial, offset (its piece), code, text: 0;
+                               EPROTOCOL: it is not what its hash says; or it cannot be
+                               kept here */
     WORKER_PROCESS_READY,   /* process, pid: attached, initializer done */
     WORKER_PROCESS_DONE,    /* process, give, first, count, elapsed_ns, sizes, data */
     WORKER_PROCESS_FAILED,  /* process, give, first (one task), code, text, backtrace */
@@ -95,6 +96,7 @@ struct worker_event {
     uint64_t lane;
     const struct hash *key; /* borrowed */
     struct hash program;
+    uint64_t serial;
     uint32_t file;
     uint64_t offset;
     bool whole;
@@ -130,10 +132,11 @@ enum worker_effect_kind {
     WORKER_PROGRAM_WRITE, /* program, file, offset, data, code: a piece came (code != 0:
                              the client could not read it); answered likewise */
     WORKER_PROGRAM_CLOSE, /* program: no pool here uses it any more */
-    WORKER_SHARED_OPEN,   /* program (of a content), offset (its bytes), data (the hashes
-                             of its pieces; NULL: nothing is to come): make room; answered
-                             by SHARED_OPENED */
-    WORKER_SHARED_WRITE, /* program, offset (the piece), data: answered by SHARED_WROTE */
+    WORKER_SHARED_OPEN,  /* program (of a content), serial (of this opening of it), offset
+                            (its bytes), data (the hashes of its pieces; NULL: nothing is
+                            to come): make room; answered by SHARED_OPENED */
+    WORKER_SHARED_WRITE, /* program, serial, offset (the piece), data: answered by
+                            SHARED_WROTE */
     WORKER_SHARED_READ, /* lane, pool, worker, program, offset (bytes), count: answer with
                           a BLOB message that the shell makes and sends itself */
     WORKER_SHARED_CLOSE,  /* program: no pool here shares it any more */

@@ -238,6 +238,7 @@ TAILQ_HEAD(shared_list, shared);
 /* The bytes of shared inputs, once on the node for all pools that share them. */
 struct content {
     struct hash hash;
+    uint64_t serial; /* of its opening: answers to an earlier one may be under way */
     enum content_state state;
     uint64_t size;
     uint32_t pieces, left; /* left: not there yet */

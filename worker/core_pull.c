@@ -72,6 +72,7 @@ static int take_piece(struct worker_core *core, struct shared *shared, struct pu
             return FARPOOL_ENOMEM;
         struct worker_effect *effect = worker_add(core, WORKER_SHARED_WRITE);
         effect->program = content->hash;
+        effect->serial = content->serial;
         effect->offset = pull->piece;
         effect->data = message->blob.data;
         message->blob.data = NULL;

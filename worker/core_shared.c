@@ -52,6 +52,7 @@ static struct content *create_content(struct worker_core *core,
     if (content == NULL)
         return NULL;
     content->hash = message->share.content;
+    content->serial = ++core->next_shared;
     content->size = message->share.size;
     content->pieces = content->left = shared_pieces(message->share.size);
     if ((content->have = mem_alloc((content->pieces + 7) / 8)) == NULL) {
@@ -62,6 +63,7 @@ static struct content *create_content(struct worker_core *core,
     RB_INSERT(worker_contents, &core->contents, content);
     struct worker_effect *effect = worker_add(core, WORKER_SHARED_OPEN);
     effect->program = content->hash;
+    effect->serial = content->serial;
     effect->offset = content->size;
     effect->data = payload_ref(message->share.hashes);
     return content;
@@ -225,8 +227,7 @@ static void fail(struct worker_core *core, struct content *content, int code,
 static void opened(struct worker_core *core, struct content *content,
                    const struct worker_event *event)
 {
-    if (content->state != CONTENT_OPENED)
-        return; /* the answer to an earlier opening of it */
+    assert(content->state == CONTENT_OPENED);
     content->state = CONTENT_FILLING;
     if (event->code != 0) {
         fail(core, content, event->code, event->text);
@@ -274,7 +275,8 @@ static void wrote(struct worker_core *core, struct content *content,
 int worker_shared_event(struct worker_core *core, const struct worker_event *event)
 {
     struct content *content = find_content(core, &event->program);
-    if (content == NULL || core->state >= CORE_STOPPING)
+    if (content == NULL || event->serial != content->serial ||
+        core->state >= CORE_STOPPING)
         return 0;
     if (worker_shared_reserve(core, content) != 0)
         return FARPOOL_ENOMEM;

@@ -44,7 +44,7 @@ struct shared_answer {
     STAILQ_ENTRY(shared_answer) entry;
     enum worker_event_kind kind;
     struct hash content;
-    uint64_t offset;
+    uint64_t serial, offset;
     int code;
     char text[256];
 };

@@ -23,6 +23,7 @@ static void answer(struct shell *shell, enum worker_event_kind kind,
     }
     answer->kind = kind;
     answer->content = effect->program;
+    answer->serial = effect->serial;
     answer->offset = effect->offset;
     answer->code = code;
     if (code != 0)
@@ -134,6 +135,7 @@ void shell_step_shared(struct shell *shell)
         struct worker_event event = {.kind = answer->kind,
                                      .now_ms = shell->now_ms,
                                      .program = answer->content,
+                                     .serial = answer->serial,
                                      .offset = answer->offset,
                                      .code = answer->code,
                                      .text = answer->text};

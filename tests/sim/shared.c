@@ -177,7 +177,8 @@ static void open_content(struct sim *sim, struct node *node,
 {
     struct stored stored = {.content = effect->program, .size = effect->offset};
     struct worker_event event = {.kind = WORKER_SHARED_OPENED,
-                                 .program = effect->program};
+                                 .program = effect->program,
+                                 .serial = effect->serial};
 
     if (find_stored(node, &effect->program))
         sim_fail(sim, "a shared input is opened twice");
@@ -208,6 +209,7 @@ static void write_piece(struct sim *sim, struct node *node,
     struct stored *stored = must_find(sim, node, effect);
     struct worker_event event = {.kind = WORKER_SHARED_WROTE,
                                  .program = effect->program,
+                                 .serial = effect->serial,
                                  .offset = effect->offset};
 
     if (effect->data->size != shared_piece_bytes(stored->size, (uint32_t)effect->offset))

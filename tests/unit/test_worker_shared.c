@@ -29,6 +29,7 @@ static void opened(struct fake *f, uint8_t content, int code, bool whole)
 {
     struct worker_event event = {.kind = WORKER_SHARED_OPENED,
                                  .program = content_of(content),
+                                 .serial = f->opening,
                                  .code = code,
                                  .text = "no room on node n",
                                  .whole = whole};
@@ -40,6 +41,7 @@ static void wrote(struct fake *f, uint8_t content, uint32_t piece, int code)
 {
     struct worker_event event = {.kind = WORKER_SHARED_WROTE,
                                  .program = content_of(content),
+                                 .serial = f->opening,
                                  .offset = piece,
                                  .code = code,
                                  .text = "the disk is on fire"};
@@ -375,6 +377,27 @@ static void another_coordinator_hears_of_it(void **state)
     assert_int_equal(fake_logged(f, WORKER_SHARED_CLOSE), 1);
 }
 
+/* It was unshared and shared again before the first opening was answered. */
+static void an_earlier_openings_answers_are_not_its(void **state)
+{
+    struct fake *f = *state;
+    fake_start(f, 1);
+    share_of(f, 1, 1, 9);
+    fake_settle(f);
+    const uint64_t first = f->opening;
+    unshare(f, 1);
+    share_of(f, 1, 2, 9);
+    fake_settle(f);
+    const uint64_t second = f->opening;
+    assert_true(second > first);
+    f->opening = first;
+    opened(f, 9, 0, true);
+    assert_int_equal(fake_logged(f, WORKER_SHARED_MAP), 0);
+    f->opening = second;
+    opened(f, 9, 0, true);
+    assert_int_equal(fake_logged(f, WORKER_SHARED_MAP), 1);
+}
+
 /* The at-th allocation of a short life fails; false: it has not so many. */
 static bool fails_at(struct fake *f, uint64_t at)
 {
@@ -416,6 +439,7 @@ int main(void)
         FAKE_TEST(lanes_carry_pieces_both_ways),
         FAKE_TEST(what_was_under_way_on_a_lane_is_asked_again),
         FAKE_TEST(another_coordinator_hears_of_it),
+        FAKE_TEST(an_earlier_openings_answers_are_not_its),
         FAKE_TEST(memory_fails_at_every_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

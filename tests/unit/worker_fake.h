@@ -54,6 +54,7 @@ struct fake {
     uint64_t now;
     struct fake_process processes[FAKE_PROCESSES]; /* by the core's number */
     uint64_t processes_max;                        /* highest number seen */
+    uint64_t opening;                              /* the last SHARED_OPEN's serial */
     struct message *sent[FAKE_LOG];
     uint64_t sent_on[FAKE_LOG]; /* the lane; 0: the coordinator's link */
     size_t sent_count;
@@ -130,6 +131,9 @@ FAKE void fake_apply(struct fake *f, struct worker_effect *effect)
     case WORKER_PROCESS_KILL:
         assert_false(process->killed);
         process->killed = true;
+        break;
+    case WORKER_SHARED_OPEN:
+        f->opening = effect->serial;
         break;
     default:
         break;
