@@ -393,7 +393,8 @@ static uint64_t come_back(struct script *script, struct message *job)
     script_say(script, client, job);
     script_say(script, client, tasks(1, 1, 1, 1));
     script_say_last(script, client, resumed(1));
-    script_pass(script, 2000);
+    script_pass(script, 1500);
+    script_pass(script, 500);
     return client;
 }
 
