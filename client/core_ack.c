@@ -137,7 +137,8 @@ static int send_acks(struct client_core *core, size_t first, uint32_t count,
 static bool may_wait(const struct client_core *core)
 {
     const uint64_t early_ms = core->config.ack_wait_ms / 4;
-    return core->now_ms + early_ms < core->acks_due_ms && core->acked_bytes < ACK_BYTES &&
+    return core->now_ms + early_ms < core->acks_due_ms &&
+           core->acked_bytes < smaller(ACK_BYTES, core->bytes_max / 4) &&
            core->sent_tasks > 0 && core->state == POOL_RUNNING;
 }
 

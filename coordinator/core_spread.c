@@ -274,12 +274,14 @@ static bool may_pull_from_client(const struct holding *holding)
 }
 
 /* Who is given a piece by the client: the one with the fewest of the client's under way,
- * and of equals who waits for one longest. NULL: nobody may now, or needs it. */
+ * and of equals who waits for one longest. NULL: nobody may now, or needs it. Who has it
+ * under way waits for that, though its source may have said since that it has it not. */
 static struct holding *next_for_client(const struct shared *shared, uint32_t piece)
 {
     struct holding *best = NULL, *holding;
     TAILQ_FOREACH (holding, &shared->holdings, entry) {
-        if (!may_pull_from_client(holding) || has(holding, piece))
+        if (!may_pull_from_client(holding) || has(holding, piece) ||
+            find_pull(holding, piece) < holding->pulls_count)
             continue;
         if (!best || holding->client_pulls < best->client_pulls ||
             (holding->client_pulls == best->client_pulls &&

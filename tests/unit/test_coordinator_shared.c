@@ -269,6 +269,29 @@ static void the_last_answer_holds_among_workers(void **state)
     script_end(&s);
 }
 
+/* Who waits for a piece of another is not given it a second time, by the client, when
+ * that one says that it has it no more: it is told so. */
+static void a_source_that_has_it_no_more(void **state)
+{
+    struct script s;
+    (void)state;
+    begin(&s);
+    script_say(&s, CLIENT, share(1, 1));
+    const uint64_t b = join_worker(&s, 11), a = join_worker(&s, 10);
+    script_take(&s, a, MSG_SHARE);
+    script_take(&s, b, MSG_SHARE);
+    script_say_last(&s, a, answer(1, 1, 1));
+    script_say_last(&s, b, answer(1, 1, 0));
+    assert_false(is_client(take_pull(&s, b)));
+    script_say_last(&s, a, answer(1, 1, 0));
+    assert_true(is_client(take_pull(&s, a)));
+    script_quiet(&s);
+    script_say_last(&s, a, pulled(1, 0, 0));
+    script_say_last(&s, b, pulled(1, 0, FARPOOL_EPROTOCOL));
+    assert_int_equal(take_pull(&s, b)->pull.piece, 0);
+    script_end(&s);
+}
+
 static void pieces_pass_between_workers_of_one_pool_only(void **state)
 {
     struct script s;
@@ -409,6 +432,7 @@ int main(void)
         cmocka_unit_test(the_last_answer_holds),
         cmocka_unit_test(the_last_answer_holds_among_workers),
         cmocka_unit_test(who_gives_up_is_left_alone),
+        cmocka_unit_test(a_source_that_has_it_no_more),
         cmocka_unit_test(pieces_pass_between_workers_of_one_pool_only),
         cmocka_unit_test(what_was_unshared_meanwhile_is_told),
         cmocka_unit_test(a_client_that_breaks_the_rules_is_dropped),
