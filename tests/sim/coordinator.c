@@ -127,6 +127,8 @@ static void carry_out(struct sim *sim, struct coordinator_effect *effect)
             sim_promise_given(sim, link->place, effect->message);
         if (effect->message->kind == MSG_LOST)
             sim_promise_check_lost(sim, effect->message);
+        if (effect->message->kind == MSG_POOL_CLOSE)
+            sim_outcome_given_up(sim, &effect->message->pool_close.pool);
         if (effect->message->kind == MSG_LOST && link->place < APPS_MAX)
             sim_outcome_check_lost(sim, &sim->apps[link->place], effect->message);
         if (link->place == SQUATTER_PLACE)

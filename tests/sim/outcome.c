@@ -180,13 +180,22 @@ static void check_not_running(struct sim *sim, const struct process *process,
     }
 }
 
+void sim_outcome_given_up(struct sim *sim, const struct id *pool)
+{
+    for (int i = 0; i < APPS_MAX; i++)
+        if (id_equal(&sim->apps[i].config.pool, pool))
+            sim->apps[i].given_up = sim->coordinator.starts;
+}
+
 /* What is nowhere since the coordinator was restarted is at no worker that has told: so
  * a once-job loses no more than that. (A client that comes back to the same coordinator
- * has had its processes killed by that one.) */
+ * has had its processes killed by that one; so has one that came too late: what it has
+ * running still is about to be told.) */
 void sim_outcome_check_lost(struct sim *sim, const struct app *app,
                             const struct message *message)
 {
-    if (message->lost.node[0] || app->greetings != 1)
+    if (message->lost.node[0] || app->greetings != 1 ||
+        app->given_up == sim->coordinator.starts)
         return;
     for (int i = 0; i < NODES_MAX; i++) {
         const struct node *node = &sim->nodes[i];

@@ -238,8 +238,9 @@ struct app {
     uint64_t link;      /* 0: none */
     bool dialing;
     uint64_t welcomes;
-    uint64_t greeter, greetings;   /* which start of the coordinator welcomed it last, and
-                                      how often */
+    uint64_t greeter, greetings; /* which start of the coordinator welcomed it last, and
+                                    how often */
+    uint64_t given_up; /* which start of the coordinator closed its pool at the workers */
     uint64_t tasks_max, bytes_max; /* of the last WELCOME */
     uint64_t under_way_tasks, under_way_bytes;
     bool ready, closing, terminated, gives_up, failed, pool_ended;
@@ -649,6 +650,8 @@ void sim_job_begin(struct sim *sim, struct job *job, uint64_t index, uint32_t at
 void sim_job_take_done(struct sim *sim, struct app *app,
                        const struct client_effect *effect);
 /* A LOST on its way to an app. */
+/* The coordinator closes that pool at a worker. */
+void sim_outcome_given_up(struct sim *sim, const struct id *pool);
 void sim_outcome_check_lost(struct sim *sim, const struct app *app,
                             const struct message *message);
 void sim_job_take_failed(struct sim *sim, struct app *app,
