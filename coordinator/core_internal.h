@@ -879,7 +879,7 @@ int kreturned(struct coordinator_core *core, struct worker *worker,
 int klost_end_maybe(struct coordinator_core *core, struct job *job);
 /* LOST for what a worker has of a job. */
 int klost_tell(struct coordinator_core *core, const struct placement *placement,
-                     const char *text);
+               const char *text);
 
 /* core_watch.c */
 int kbegin(struct coordinator_core *core, struct worker *worker,
