@@ -72,6 +72,18 @@ static int lost_add(struct coordinator_core *core, struct lost *lost,
     return 0;
 }
 
+/* The last message, or none of all since `mark`. */
+static int lost_end(struct coordinator_core *core, struct lost *lost, size_t mark,
+                    int error)
+{
+    if (!error)
+        error = lost_send(core, lost);
+    message_free(&lost->message);
+    if (error)
+        keffects_truncate(core->effects, mark);
+    return error;
+}
+
 /* What is known of a task whose worker is gone: enum held tells. */
 enum fate { FATE_BEGUN, FATE_NOT_BEGUN, FATE_UNSURE, FATES };
 
@@ -129,12 +141,7 @@ static int tell_maybe(struct coordinator_core *core, const struct job *job)
     int error = 0;
     for (; item && !error; item = span_set_next(job->waiting, item))
         error = item->tag2 == HELD_MAYBE ? lost_add(core, &lost, &item->span) : 0;
-    if (!error)
-        error = lost_send(core, &lost);
-    message_free(&lost.message);
-    if (error)
-        keffects_truncate(core->effects, mark);
-    return error;
+    return lost_end(core, &lost, mark, error);
 }
 
 int klost_end_maybe(struct coordinator_core *core, struct job *job)
@@ -259,12 +266,7 @@ static int tell_returned(struct coordinator_core *core, const struct worker *wor
     int error = 0;
     for (uint32_t i = 0; i < message->returned.ranges_count && !error; i++)
         error = tell_not_begun(core, &lost, job, &message->returned.ranges[i]);
-    if (!error)
-        error = lost_send(core, &lost);
-    message_free(&lost.message);
-    if (error)
-        keffects_truncate(core->effects, mark);
-    return error;
+    return lost_end(core, &lost, mark, error);
 }
 
 int kreturned(struct coordinator_core *core, struct worker *worker,

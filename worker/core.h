@@ -30,7 +30,7 @@ struct worker_config {
     uint64_t bytes_max;        /* input bytes held; default 256 MiB */
     uint64_t result_bytes_max; /* results not yet ACKed, until WELCOME tells another */
     uint64_t given_bytes_max;  /* input bytes given to one process ahead; default 1 MiB */
-    uint32_t given_ahead_us;   /* work given ahead to one process; default 200000 */
+    uint32_t given_ahead_us;   /* work given ahead to one process; default 600000 */
     uint32_t results_wait_ms;  /* for others to go with, while enough is queued; 200 */
     uint32_t start_timeout_ms; /* a process that is not ready by then is killed; 30000 */
     uint32_t start_failures_max; /* in a row, before the pool fails here; default 3 */
