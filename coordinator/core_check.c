@@ -86,7 +86,7 @@ static void check_assigned(const struct job *job, uint64_t *ret_held)
         assert(placement_of(item)->job == job);
         assert(item->tag2 == HELD_NOT || item->tag2 == HELD_INPUTLESS ||
                item->tag2 == HELD_LANE ||
-               (item->tag2 >= HELD_ALONE && item->tag2 <= HELD_BEGUN_ONE));
+               (item->tag2 >= HELD_BACK && item->tag2 <= HELD_BEGUN_ONE));
         assert(item->tag2 <= HELD_ALONE || item->span.watch || kwatch_is_begun(item));
         const struct span_item *other =
             span_set_at_or_after(job->waiting, item->span.first);

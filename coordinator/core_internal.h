@@ -493,6 +493,7 @@ enum held {
     HELD_INPUTLESS, /* a worker has the task, and its input has not come here (yet) */
     HELD_LANE,      /* assigned: its client has sent it there itself */
     HELD_NEW,       /* the same, while the step that adds it may still fail */
+    HELD_BACK,      /* assigned: its second holder was taken back; one more may follow */
     HELD_ALONE,     /* assigned: it had a second holder, and one of them has failed or
                        was lost */
     HELD_WATCHED,   /* assigned: its worker does not begin it before GO */

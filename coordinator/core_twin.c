@@ -13,7 +13,8 @@
  * worker with an idle slot; only when as many of its tasks have ended as are left, so
  * that what is usual is known; and not once more when either of two has failed, or was
  * lost with its worker, as the task may be what ends workers. It takes no slot from
- * others: where something comes to wait behind a twin, that is taken back.
+ * others: where something comes to wait behind a twin, that is taken back; one more may
+ * follow, and then none in that attempt.
  *
  * A task's beginning is not told. It is taken for when its worker was first known to run,
  * or to have slots for, all that it has of the job (steady_ms), or to have nothing to
@@ -64,13 +65,32 @@ bool ktwin_promote(struct coordinator_core *core, struct job *job,
     return true;
 }
 
+static bool may_have_twin(const struct span_item *item)
+{
+    return item->tag2 == HELD_NOT || item->tag2 == HELD_BACK;
+}
+
+static void hold_as(struct job *job, uint64_t index, enum held held)
+{
+    const struct span_item *item = span_set_find(job->assigned, index);
+    if (may_have_twin(item))
+        span_set_move(job->assigned, item->span.first, job->assigned, item->span.attempt,
+                      item->tag, held);
+}
+
 /* Whoever has it is the last one of this attempt. */
 static void leave_alone(struct job *job, uint64_t index)
 {
-    const struct span_item *item = span_set_find(job->assigned, index);
-    if (item->tag2 == HELD_NOT)
-        span_set_move(job->assigned, item->span.first, job->assigned, item->span.attempt,
-                      item->tag, HELD_ALONE);
+    hold_as(job, index, HELD_ALONE);
+}
+
+/* A second holder has to give it back. It may have met its end by it and be no longer
+ * there to tell, as may the first: so that happens once in an attempt, not for each idle
+ * node in turn. */
+static void leave_back(struct job *job, uint64_t index)
+{
+    const bool again = span_set_find(job->assigned, index)->tag2 == HELD_BACK;
+    hold_as(job, index, again ? HELD_ALONE : HELD_BACK);
 }
 
 bool ktwin_outlive(struct coordinator_core *core, struct job *job,
@@ -251,9 +271,11 @@ static int take_back(struct coordinator_core *core, const struct worker *worker)
     TAILQ_FOREACH (placement, &worker->placements, worker_entry) {
         const struct span_item *twin;
         while (is_behind(placement) && (twin = first_twin(placement))) {
+            const uint64_t index = twin->span.first;
             if (send_cancel(core, placement, &twin->span))
                 return FARPOOL_ENOMEM;
             ktwin_drop(core, placement->job, twin);
+            leave_back(placement->job, index);
         }
     }
     return 0;
@@ -359,7 +381,7 @@ static int speculate_from(struct coordinator_core *core, struct job *job,
     struct worker *worker = RB_MIN(kload_tree, &core->load);
     while (item && worker && !worker->full && span_set_tasks(job->twins) < TWINS_MAX) {
         const uint64_t first = item->span.first;
-        if (placement_of(item) != placement || item->tag2 != HELD_NOT ||
+        if (placement_of(item) != placement || !may_have_twin(item) ||
             ktwin_of(job, item)) {
             item = span_set_next(job->assigned, item);
             continue;

@@ -375,6 +375,32 @@ static void test_twin_gives_way(void **state)
     script_take(script, client, MSG_DONE);
 }
 
+/* Another job comes to wait behind the twin, and goes again. */
+static void give_way(struct script *script, uint64_t client, uint64_t worker,
+                     uint64_t job)
+{
+    script_say(script, client, job_open(1, job, 0, 0));
+    script_say_last(script, client, tasks(1, job, 0, 4));
+    assert_true(script_given(script, worker) > 0);
+    script_flush(script);
+    assert_killed(script, worker);
+    script_say_last(script, client, cancel(1, job, 0, 4));
+    script_forget(script);
+}
+
+static void test_gives_way_twice(void **state)
+{
+    struct script *script = *state;
+    uint64_t client, first;
+    const uint64_t second = begin_twin(script, &client, &first);
+    give_way(script, client, second, 2);
+    look(script);
+    script_pass(script, 50);
+    assert_int_equal(script_given(script, second), 1);
+    give_way(script, client, second, 3);
+    assert_never(script, second);
+}
+
 /* ------------------------------------------- a coordinator started empty */
 
 static struct message *resuming(uint64_t ended, uint64_t task_ns)
@@ -477,6 +503,7 @@ int main(void)
         SCRIPT_TEST(test_second_gives_it_back),
         SCRIPT_TEST(test_first_gives_it_back),
         SCRIPT_TEST(test_twin_gives_way),
+        SCRIPT_TEST(test_gives_way_twice),
         SCRIPT_TEST(test_both_tell_a_new_coordinator),
         SCRIPT_TEST(test_new_coordinator_speculates),
         SCRIPT_TEST(test_memory),
