@@ -2,7 +2,8 @@
  *
  * core_ack.c: the results that are in hand and not yet ACKed, as ranges of each worker's
  * numbers, in order and merged, so that a batch of results is answered by one short
- * message a worker.
+ * message a worker. They wait for others to go with them, but not for long, not while the
+ * worker waits for them (hurry), and not for so many that its memory grows.
  *
  * An ACK goes the way its result came, on that lane or by the coordinator: a worker sends
  * again what was not ACKed when a way has ended, but not what came by another. What is
@@ -90,6 +91,11 @@ void client_ack_add(struct client_core *core, const struct id *worker, uint64_t 
     }
 }
 
+void client_ack_hurry(struct client_core *core)
+{
+    core->acks_due_ms = core->now_ms;
+}
+
 void client_ack_forget(struct client_core *core, uint64_t lane)
 {
     size_t kept = 0;
@@ -137,8 +143,7 @@ static int send_acks(struct client_core *core, size_t first, uint32_t count,
 static bool may_wait(const struct client_core *core)
 {
     const uint64_t early_ms = core->config.ack_wait_ms / 4;
-    return core->now_ms + early_ms < core->acks_due_ms &&
-           core->acked_bytes < smaller(ACK_BYTES, core->bytes_max / 4) &&
+    return core->now_ms + early_ms < core->acks_due_ms && core->acked_bytes < ACK_BYTES &&
            core->sent_tasks > 0 && core->state == POOL_RUNNING;
 }
 

@@ -298,6 +298,7 @@ bool client_ack_reserve(struct client_core *core, size_t more);
 /* A result of so many bytes, which the worker keeps until it is ACKed. */
 void client_ack_add(struct client_core *core, const struct id *worker, uint64_t seq,
                     uint64_t bytes);
+void client_ack_hurry(struct client_core *core); /* what was added is to go at once */
 uint64_t client_ack_deadline(const struct client_core *core); /* reserved */
 int client_ack_flush(struct client_core *core, struct client_effects *effects);
 /* Of a way that has ended. */

@@ -233,6 +233,8 @@ int client_results_handle_done(struct client_core *core, const struct message *m
         if (job)
             client_average_add(&job->elapsed_ns, results[i].count, results[i].elapsed_ns);
     }
+    if (message->done.hurry)
+        client_ack_hurry(core);
     if (job) {
         count_lanes(core, job, true, elapsed_ns);
         commit(core, job, effects, mark);
@@ -330,6 +332,8 @@ int client_results_handle_failed(struct client_core *core, const struct message 
         if (job)
             try_failed_again(core, job, &results[i]);
     }
+    if (message->failed.hurry)
+        client_ack_hurry(core);
     if (job)
         commit(core, job, effects, mark);
     return 0;

@@ -72,7 +72,11 @@ void kmatch_withdraw(struct member *member)
 void kmatch_offer(struct coordinator_core *core, struct member *member)
 {
     struct pool *pool = member->pool;
-    if (RB_EMPTY(&pool->ready) || !kpool_usable(pool, member->worker, member))
+    if (RB_EMPTY(&pool->ready)) { /* what comes next is not known to find no room */
+        pool->scan = true;
+        return;
+    }
+    if (!kpool_usable(pool, member->worker, member))
         return;
     kmatch_withdraw(member);
     add_candidate(member);

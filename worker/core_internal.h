@@ -487,6 +487,7 @@ struct worker_core {
 
     struct outbox outbox;
     uint64_t sent_bytes, unacked_bytes, unacked;
+    uint64_t result_largest; /* bytes of the largest one, ever */
 
     uint64_t output_bytes;  /* held, of all pools */
     uint64_t output_due_ms; /* not later than the earliest of them; UINT64_MAX: none */

@@ -118,6 +118,8 @@ void worker_result_keep(struct worker_core *core, struct pool *pool,
     if (core->next_seq < pool->next_seq)
         core->next_seq = pool->next_seq;
     result->bytes = size_of(result);
+    if (core->result_largest < result->bytes)
+        core->result_largest = result->bytes;
     result->since_ms = core->now_ms;
     RB_INSERT(worker_results, &pool->results, result);
     RB_INSERT(worker_done_tasks, &pool->done_tasks, result);
@@ -294,6 +296,16 @@ static void collect(const struct worker_core *core, const struct outbox *outbox,
     }
 }
 
+/* Little room is left, or perhaps none for the next one. */
+static bool is_in_a_hurry(const struct worker_core *core, const struct batch *batch)
+{
+    uint64_t sent = core->sent_bytes;
+    for (uint32_t i = 0; i < batch->count; i++)
+        sent += batch->results[i]->bytes;
+    return core->unacked_bytes >= core->result_window / 4 ||
+           sent + core->result_largest > core->result_window;
+}
+
 static struct message *write_done(struct worker_core *core, const struct batch *batch)
 {
     struct message *message = worker_message(core, MSG_DONE);
@@ -317,6 +329,7 @@ static struct message *write_done(struct worker_core *core, const struct batch *
     message->done.pool = batch->results[0]->pool->id;
     message->done.job = batch->results[0]->job;
     message->done.worker = core->config.worker;
+    message->done.hurry = is_in_a_hurry(core, batch);
     message->done.results = records;
     message->done.results_count = batch->count;
     return message;
@@ -350,6 +363,7 @@ static struct message *write_failed(struct worker_core *core, const struct batch
     message->failed.pool = batch->results[0]->pool->id;
     message->failed.job = batch->results[0]->job;
     message->failed.worker = core->config.worker;
+    message->failed.hurry = is_in_a_hurry(core, batch);
     message->failed.results = records;
     for (uint32_t i = 0; i < batch->count; i++) {
         message->failed.results_count = i + 1;

@@ -61,21 +61,38 @@ static void go_at_once_for_many_bytes(void **state)
     script_done(&script);
 }
 
-/* ... which may be smaller than that: as small as this client's own window. */
-static void go_at_once_for_a_quarter_of_the_window(void **state)
+/* ... which may be reached already: it tells. */
+static void go_at_once_when_the_worker_waits(void **state)
 {
     (void)state;
     struct script script;
-    script_open_with(&script, 1000, 4000);
+    script_open(&script);
     const uint64_t job = script_map(&script, 10);
-    script_message(&script, script_make_done(&script, job, 0, 1, 1, 500));
+    script_result(&script, job, 0, 1, 1);
     script_took(&script, job, 0, 1);
     script_flush(&script);
     script_quiet(&script);
-    script_message(&script, script_make_done(&script, job, 1, 1, 1, 500));
+    struct message *last = script_make_done(&script, job, 1, 1, 1, 4);
+    last->done.hurry = true;
+    script_message(&script, last);
     script_took(&script, job, 1, 1);
     script_flush(&script);
     script_acked(&script, 1, 2);
+    script_done(&script);
+}
+
+static void failures_too(void **state)
+{
+    (void)state;
+    struct script script;
+    script_open(&script);
+    const uint64_t job = script_map(&script, 10);
+    struct message *failed = script_make_failed(&script, job, 0, 1, FARPOOL_EFUNCTION);
+    failed->failed.hurry = true;
+    script_message(&script, failed);
+    script_take(&script, CLIENT_FAILED);
+    script_flush(&script);
+    script_acked(&script, 1, 1);
     script_done(&script);
 }
 
@@ -103,7 +120,8 @@ int main(void)
         cmocka_unit_test(wait_for_others_while_tasks_are_under_way),
         cmocka_unit_test(go_at_once_behind_the_last_result),
         cmocka_unit_test(go_at_once_for_many_bytes),
-        cmocka_unit_test(go_at_once_for_a_quarter_of_the_window),
+        cmocka_unit_test(go_at_once_when_the_worker_waits),
+        cmocka_unit_test(failures_too),
         cmocka_unit_test(are_forgotten_with_the_link),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -414,6 +414,25 @@ static void test_tasks_window(void **state)
     assert_int_equal(script_given(script, worker), 2);
 }
 
+/* What waited for room is given up, room is made, and the next job comes, all at once: it
+ * is not taken for one that finds none. */
+static void test_room_while_nothing_is_ready(void **state)
+{
+    struct script *script = *state;
+    script->worker_tasks = 1;
+    const uint64_t worker = add_worker(script, 10, 4);
+    const uint64_t first = add_pool(script, 1, 1), second = add_pool(script, 2, 1);
+    script_say_last(script, first, tasks(1, 1, 0, 1));
+    assert_int_equal(script_given(script, worker), 1);
+    script_say_last(script, second, tasks(2, 1, 0, 1));
+    assert_int_equal(script_given(script, worker), 0);
+    script_say(script, second, job_close(2, 1));
+    script_say(script, worker, done(script, 10, 1, 1, 0, 1, MS));
+    script_say(script, second, job_open(2, 2, 0, 0));
+    script_say_last(script, second, tasks(2, 2, 0, 1));
+    assert_int_equal(script_given(script, worker), 1);
+}
+
 /* -------------------------------------------------------------------- batches */
 
 static void test_one_message(void **state)
@@ -467,6 +486,7 @@ int main(void)
         SCRIPT_TEST(test_worker_window),
         SCRIPT_TEST(test_oversize),
         SCRIPT_TEST(test_tasks_window),
+        SCRIPT_TEST(test_room_while_nothing_is_ready),
         SCRIPT_TEST(test_one_message),
         SCRIPT_TEST(test_message_bytes),
         SCRIPT_TEST(test_small_jobs_everywhere),

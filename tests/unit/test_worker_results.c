@@ -100,6 +100,39 @@ static void go_at_once_when_half_the_window_is_full(void **state)
     assert_int_equal(fake_sent(f, MSG_DONE), 1);
 }
 
+static bool hurries(struct fake *f)
+{
+    const bool hurry = fake_nth(f, MSG_DONE, 0)->done.hurry;
+    fake_forget(f);
+    return hurry;
+}
+
+/* The client is told when there is no room for many more, or none for one as large as
+ * has been. */
+static void hurry_when_the_window_is_nearly_full(void **state)
+{
+    struct fake *f = *state;
+    fake_start(f, 1);
+    fake_message(f, fake_job_open(1, 2));
+    fake_welcome(f, 2, 1 << 20);
+    fake_tasks(f, 1, 2, 0, 4);
+    fake_settle(f);
+    fake_forget(f);
+    fake_done(f, 1, 1, 1000000, 1 << 10);
+    fake_settle(f);
+    assert_false(hurries(f));
+    fake_done(f, 1, 1, 1000000, 3 << 18);
+    fake_settle(f);
+    assert_true(hurries(f));
+    fake_ack(f, 1, 1, 2);
+    fake_done(f, 1, 1, 1000000, 1 << 10);
+    fake_settle(f);
+    assert_false(hurries(f));
+    fake_done(f, 1, 1, 1000000, 1 << 18);
+    fake_settle(f);
+    assert_true(hurries(f));
+}
+
 static void go_at_once_when_they_fill_a_message(void **state)
 {
     struct fake *f = *state;
@@ -131,6 +164,7 @@ int main(void)
         FAKE_TEST(wait_longer_for_a_whole),
         FAKE_TEST(go_at_once_when_little_is_queued),
         FAKE_TEST(go_at_once_when_half_the_window_is_full),
+        FAKE_TEST(hurry_when_the_window_is_nearly_full),
         FAKE_TEST(go_at_once_when_they_fill_a_message),
         FAKE_TEST(go_at_once_in_a_drain),
     };
