@@ -60,11 +60,11 @@ static int flush_parts(struct client_core *core, struct client_effects *effects)
     if (!error && core->link == LINK_WELCOMED && core->resume)
         error = client_send_flush_resume(core, effects);
     if (!error)
-        error = client_deal_flush(core, effects);
+        error = client_send_flush(core, effects);
+    if (!error)
+        client_part_flush(core);
     if (!error && core->link == LINK_WELCOMED)
         error = client_deal_flush_accounts(core, effects);
-    if (!error && core->link == LINK_WELCOMED)
-        error = client_send_flush(core, effects);
     if (!error)
         error = client_job_flush_over(core, effects);
     if (!error)

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * core_deal.c: tasks that go straight to workers, and the account of them for the
- * coordinator. A lane takes a task for each slot that is granted there; and as many again
- * that wait for one, of a job whose tasks are known to be short. If that is not all that
- * a job has to send, all of it goes by the coordinator, which knows more and deals it
- * out.
+ * coordinator. A lane takes a task for each slot that is granted there and idle; and as
+ * many again that wait for one, of a job whose tasks are known to be short. If that is
+ * not all that a job has to send, it is a long one: dealt over all lanes if they are for
+ * all of the pool's slots (core_part.c), and what does not fit waits here; else it goes
+ * by the coordinator, all of it, which knows more.
  *
- * Not on lanes: jobs whose tasks must run once, may be speculated on, or are run in
- * chunks; tasks that were at a lost node, for which the coordinator is asked before they
- * begin; and any of a pool that has shared inputs, as SHARE goes by the coordinator and a
- * task must not overtake it. What stands behind such tasks goes the same way as they.
+ * Not on lanes: jobs whose tasks must run once or may be speculated on; tasks that were
+ * at a lost node, for which the coordinator is asked before they begin, or were given
+ * back; and any of a pool that has shared inputs, as SHARE goes by the coordinator and a
+ * task must not overtake it. What stands behind such a job goes the same way as it.
  *
  * A job that has been on lanes alone is not told to the coordinator before the account
  * is due (ACCOUNT_MS after what it tells has changed): one that ends sooner costs it
@@ -19,8 +20,14 @@
 static bool is_dealt(const struct client_core *core, const struct job *job)
 {
     const struct client_job_options *options = &job->options;
-    return !core->config.attach && options->losses_max > 1 && !options->speculate &&
-           options->chunk <= 1;
+    const bool deals = core->state == POOL_RUNNING || core->state == POOL_CLOSING;
+    return deals && !core->resume && !core->shared_count && !core->config.attach &&
+           options->losses_max > 1 && !options->speculate;
+}
+
+bool client_deal_is_marked(const struct span_item *item)
+{
+    return lane_of(item) == LANE_NONE || doubts_of(item);
 }
 
 /* Whether its tasks, as far as it is known, may wait for others to end. */
@@ -38,7 +45,8 @@ static uint64_t room_of(const struct client_core *core, const struct lane *lane,
     if (lane->state != LANE_UP ||
         (ahead && core->now_ms >= lane->moved_ms + SHORT_MS && lane->tasks))
         return 0;
-    return subtract_saturated(ahead ? lane->granted : lane->slots, lane->tasks);
+    const uint64_t slots = subtract_saturated(lane->slots, lane->busy);
+    return subtract_saturated(ahead ? AHEAD_TASKS * slots : slots, lane->tasks);
 }
 
 /* The lane with most room; NULL: all together have less than that many tasks want. */
@@ -56,22 +64,38 @@ static struct lane *roomiest(const struct client_core *core, bool ahead, uint64_
     return all < wanted ? NULL : best;
 }
 
-/* How many of a span's first tasks the lane takes: half its room, as other lanes may have
- * some too; 0: none now. What is on lanes counts for the coordinator's window: it may
- * have to be sent there. */
-static uint32_t fit(const struct client_core *core, const struct lane *lane,
-                    uint64_t room, const struct msg_span *span)
+/* Whom to give some of a job that has a slot for each task, or soon will, and how many:
+ * half the room, as other lanes may have some too. */
+static struct lane *find_soon(const struct client_core *core, const struct job *job,
+                              uint64_t *ret_tasks)
 {
-    const uint64_t window = subtract_saturated(core->tasks_max, core->sent_tasks);
-    const uint64_t most = smaller((room + 1) / 2, window);
-    const uint64_t left = smaller(subtract_saturated(lane->granted_bytes, lane->bytes),
+    const uint64_t wanted = span_set_tasks(job->waiting);
+    struct lane *lane = roomiest(core, false, wanted);
+    const bool ahead = !lane && is_short(job);
+    if (job->options.chunk > 1)
+        return NULL;
+    if (ahead)
+        lane = roomiest(core, true, wanted);
+    *ret_tasks = lane ? (room_of(core, lane, ahead) + 1) / 2 : 0;
+    return lane;
+}
+
+/* How many of a span's first tasks the lane takes, of so many that it is to have; 0: none
+ * now. What is on lanes counts for the coordinator's window: it may have to be sent
+ * there. */
+static uint32_t fit(const struct client_core *core, const struct job *job,
+                    const struct lane *lane, uint64_t tasks, const struct msg_span *span)
+{
+    const uint64_t window =
+        smaller(subtract_saturated(lane->tasks_max, lane->tasks),
+                subtract_saturated(core->tasks_max, core->sent_tasks));
+    const uint64_t left = smaller(subtract_saturated(lane->bytes_max, lane->bytes),
                                   subtract_saturated(core->bytes_max, core->sent_bytes));
-    const uint64_t size = span_task_size(span, 0);
+    const uint64_t most = smaller(tasks, window), size = span_task_size(span, 0);
     if (size > core->body_bytes_max || ((!most || size > left) && core->sent_tasks))
         return 0;
-    uint64_t count = smaller(smaller(most, span->count), span_fit(span, left));
-    count = smaller(count, span_fit(span, MESSAGE_BYTES));
-    return count ? (uint32_t)count : 1;
+    const uint32_t unit = job->options.chunk ? job->options.chunk : 1;
+    return part_cut(span, unit, larger(most, 1), smaller(left, MESSAGE_BYTES));
 }
 
 static int open_on(struct client_core *core, struct job *job, struct lane *lane,
@@ -112,34 +136,36 @@ static int send_first(struct client_core *core, struct job *job, struct lane *la
     return 0;
 }
 
-/* The first of a job's tasks; *ret_stop: it is not for a lane, or there is no room for
- * all of the job's. */
-static int deal_first(struct client_core *core, struct job *job, bool *ret_stop,
+static bool is_any_carrying(const struct client_core *core)
+{
+    for (uint32_t i = 0; i < LANES_MAX; i++)
+        if (core->lanes[i] && core->lanes[i]->tasks)
+            return true;
+    return false;
+}
+
+int client_deal_first(struct client_core *core, struct job *job, enum way *ret_way,
                       struct client_effects *effects)
 {
     const struct span_item *item = span_set_first(job->waiting);
-    const uint64_t wanted = span_set_tasks(job->waiting);
-    const bool fits =
-        is_dealt(core, job) && lane_of(item) != LANE_NONE && !doubts_of(item);
-    struct lane *lane = fits ? roomiest(core, false, wanted) : NULL;
-    const bool ahead = fits && !lane && is_short(job);
-    if (ahead)
-        lane = roomiest(core, true, wanted);
-    const uint32_t count =
-        lane ? fit(core, lane, room_of(core, lane, ahead), &item->span) : 0;
-    *ret_stop = !count;
+    uint64_t tasks = 0;
+    *ret_way = WAY_RELAY;
+    if (!is_dealt(core, job))
+        return 0;
+    const bool is_long = client_part_is_long(core);
+    if (client_deal_is_marked(item)) {
+        *ret_way = is_long ? WAY_MARKED : WAY_RELAY;
+        return 0;
+    }
+    struct lane *lane = find_soon(core, job, &tasks);
+    if (!lane && is_long)
+        lane = client_part_find(core, job, &tasks);
+    const uint32_t count = lane ? fit(core, job, lane, tasks, &item->span) : 0;
+    if (count)
+        *ret_way = WAY_DEALT;
+    else if (is_long && is_any_carrying(core))
+        *ret_way = WAY_WAIT;
     return count ? send_first(core, job, lane, count, effects) : 0;
-}
-
-int client_deal_flush(struct client_core *core, struct client_effects *effects)
-{
-    const bool deals = core->state == POOL_RUNNING || core->state == POOL_CLOSING;
-    bool stop = !deals || core->resume || core->shared_count;
-    struct job *job;
-    while (!stop && (job = client_job_first_ready(core)))
-        if (deal_first(core, job, &stop, effects))
-            return FARPOOL_ENOMEM;
-    return 0;
 }
 
 /* ------------------------------------------------------------------- ACCOUNT */
@@ -148,8 +174,8 @@ static struct message *write_account(const struct client_core *core,
                                      const struct job *job, const struct lane *lane)
 {
     struct message *message = message_create(MSG_ACCOUNT);
-    if (!message || !(message->account.ranges =
-                          client_lane_list(job, lane, &message->account.ranges_count))) {
+    if (!message || !(message->account.ranges = client_lane_list(
+                          job, lane, 0, &message->account.ranges_count))) {
         message_free(&message);
         return NULL;
     }
@@ -206,6 +232,7 @@ int client_deal_flush_accounts(struct client_core *core, struct client_effects *
                 client_deal_account(core, job, lane, effects))
                 return FARPOOL_ENOMEM;
         lane->account_ms = UINT64_MAX;
+        lane->told_ms = core->now_ms;
     }
     return 0;
 }

@@ -12,6 +12,7 @@
  *   core_ack.c      which results were taken, and the ACKs for them
  *   core_lane.c     lanes: links to workers, and what of `sent` is on them
  *   core_deal.c     sending on lanes, and the account of it for the coordinator
+ *   core_part.c     how much of a long job each lane is dealt
  *   core_input.c    how much input a lazy job pulls
  *   core_shared.c   shared inputs
  *   core_check.c    every invariant
@@ -25,6 +26,7 @@
 
 #include "client/core.h"
 #include "common/base/mem.h"
+#include "common/base/part.h"
 #include "common/base/span.h"
 
 #define HASH_NONFATAL_OOM 1
@@ -50,8 +52,10 @@
 #define LANES_MAX 64             /* at a time; bits of a u64 */
 #define LANE_NONE 0xffu          /* place of what is to go by the coordinator */
 #define ACCOUNT_MS 100           /* between a change on a lane and the word of it */
+#define UNEVEN_MS 5              /* the same while one worker idles beside others */
 #define SHORT_MS 10              /* tasks that may wait for a slot behind others */
-#define RETRY_MS 10              /* after a FLUSH that ran out of memory */
+#define RECENT_FUNCTIONS 8 /* of which it is known what their last jobs have shown */
+#define RETRY_MS 10        /* after a FLUSH that ran out of memory */
 
 /*                 CLOSE                    no jobs left            POOL_CLOSED
  *   POOL_RUNNING ---------> POOL_CLOSING ---------------> POOL_ENDING -----> POOL_ENDED
@@ -112,14 +116,15 @@ struct lane {
     char node[NODE_NAME_MAX + 1];
     uint64_t until_ms; /* then it has to be up */
     uint64_t heard_ms, spoke_ms, heartbeats, heartbeat_ms, silence_ms;
-    uint64_t slots, granted, granted_bytes; /* what runs, tasks and bytes under way, at
-                                               most */
-    uint64_t moved_ms;                      /* since when nothing of it has ended */
-    uint64_t tasks, bytes;                  /* that are */
-    uint64_t account_ms; /* when to tell of them; UINT64_MAX: nothing new */
-    bool withdrawn;      /* OVER: the worker is gone */
-    bool cut;            /* OVER: its connection has ended */
-    char text[256];      /* OVER: why */
+    uint64_t slots, busy;          /* granted; of these have work by the coordinator */
+    uint64_t tasks_max, bytes_max; /* that may be under way */
+    uint64_t tasks, bytes;         /* that are */
+    uint64_t moved_ms;             /* since when nothing of it has ended */
+    uint64_t account_ms;           /* when to tell of them; UINT64_MAX: nothing new */
+    uint64_t told_ms;              /* when that was done last */
+    bool withdrawn;                /* OVER: the worker is gone */
+    bool cut;                      /* OVER: its connection has ended */
+    char text[256];                /* OVER: why */
 };
 
 struct job {
@@ -141,6 +146,8 @@ struct job {
     uint64_t wanted, wanted_bytes; /* asked for and not answered */
     uint64_t allowance;            /* tasks that may be under way, growing with results */
     struct average input_size, output_size, elapsed_ns;
+    uint64_t usual_ns; /* what a task of its function took before; 0: not known */
+    uint32_t ramp;     /* chunks a slot on lanes */
     enum stop stop;
     bool stopped; /* an operator ended it, while it was not over */
     bool ready;   /* in core->ready: something waits */
@@ -151,6 +158,13 @@ struct job {
 
 RB_HEAD(job_tree, job);
 TAILQ_HEAD(job_list, job);
+
+/* A function, as its last jobs have shown it. */
+struct recent {
+    char function[FUNCTION_NAME_MAX + 1];
+    uint64_t task_ns; /* 0: not known */
+    uint32_t ramp;
+};
 
 struct ack {
     struct id worker;
@@ -185,6 +199,8 @@ struct client_core {
     uint64_t jobs_opened;  /* ever */
     struct job_tree ready; /* priority, then age */
     struct job_list over, lazy;
+    struct recent recents[RECENT_FUNCTIONS];
+    uint32_t recent_next;
     bool stopping;                   /* jobs are to be stopped by the next FLUSH */
     uint64_t sent_tasks, sent_bytes; /* of all jobs */
 
@@ -307,9 +323,10 @@ void client_ack_forget(struct client_core *core, uint64_t lane);
 /* core_lane.c */
 struct lane *client_lane_find(const struct client_core *core,
                               uint64_t number); /* NULL: none */
-/* What of a job's `sent` is on a lane; allocated, the caller frees it. NULL: ENOMEM. */
+/* What of a job's `sent` is on a lane, from the task `first` on, up to LIST_MAX ranges;
+ * allocated, the caller frees it. NULL: ENOMEM. */
 struct msg_range *client_lane_list(const struct job *job, const struct lane *lane,
-                                   uint32_t *ret_count);
+                                   uint64_t first, uint32_t *ret_count);
 bool client_lane_is_about(enum message_kind kind); /* the coordinator's messages */
 int client_lane_told(struct client_core *core, const struct message *message,
                      struct client_effects *effects);
@@ -329,7 +346,15 @@ int client_lanes_flush(struct client_core *core, struct client_effects *effects)
 uint64_t client_lanes_deadline(const struct client_core *core);
 
 /* core_deal.c */
-int client_deal_flush(struct client_core *core, struct client_effects *effects);
+enum way {
+    WAY_RELAY,  /* what waits of it is for the coordinator, */
+    WAY_MARKED, /* or just its first tasks are */
+    WAY_DEALT,  /* some of it has been sent on a lane */
+    WAY_WAIT,   /* it waits for what is on lanes */
+};
+bool client_deal_is_marked(const struct span_item *item); /* not for lanes */
+int client_deal_first(struct client_core *core, struct job *job, enum way *ret_way,
+                      struct client_effects *effects);
 /* Of a job on one lane; on all that the coordinator was told of; what is due. */
 int client_deal_account(struct client_core *core, struct job *job,
                         const struct lane *lane, struct client_effects *effects);
@@ -339,6 +364,16 @@ int client_deal_flush_accounts(struct client_core *core, struct client_effects *
 /* A copy on each lane that has heard of the job. */
 int client_deal_tell(struct client_core *core, const struct job *job,
                      const struct message *message, struct client_effects *effects);
+
+/* core_part.c */
+void client_part_borrow(struct client_core *core, struct job *job);
+void client_part_measure(struct client_core *core, struct job *job);
+/* Whether the pool's lanes are for all that it has. */
+bool client_part_is_long(const struct client_core *core);
+/* Whom to give some of a job, and how many tasks at most; NULL: nobody now. */
+struct lane *client_part_find(const struct client_core *core, const struct job *job,
+                              uint64_t *ret_tasks);
+void client_part_flush(struct client_core *core);
 
 /* core_input.c */
 void client_average_add(struct average *average, uint64_t count, uint64_t sum);
@@ -392,6 +427,11 @@ static inline uint64_t subtract_saturated(uint64_t a, uint64_t b)
 static inline uint64_t smaller(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
+}
+
+static inline uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
 }
 
 #endif

@@ -70,6 +70,7 @@ int client_job_open(struct client_core *core, struct client_event *event)
     job->options = *event->options;
     job->resend_next = UINT64_MAX;
     job->allowance = LAZY_FIRST;
+    client_part_borrow(core, job);
     if (job->options.lazy)
         TAILQ_INSERT_TAIL(&core->lazy, job, lazy_entry);
     event->job = job->number;

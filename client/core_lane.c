@@ -150,8 +150,9 @@ static void granted(struct client_core *core, const struct message *message)
     if (!lane)
         return;
     lane->slots = message->grant.slots;
-    lane->granted = message->grant.tasks;
-    lane->granted_bytes = message->grant.bytes;
+    lane->busy = message->grant.busy;
+    lane->tasks_max = message->grant.tasks;
+    lane->bytes_max = message->grant.bytes;
 }
 
 static void withdrawn(struct client_core *core, const struct message *message)
@@ -286,24 +287,25 @@ static const struct span_item *next_on(const struct job *job, const struct lane 
 }
 
 struct msg_range *client_lane_list(const struct job *job, const struct lane *lane,
-                                   uint32_t *ret_count)
+                                   uint64_t first, uint32_t *ret_count)
 {
     struct msg_range *ranges = mem_alloc(LIST_MAX * sizeof *ranges);
-    const struct span_item *item = ranges ? next_on(job, lane, 0) : NULL;
+    const struct span_item *item = ranges ? next_on(job, lane, first) : NULL;
     *ret_count = 0;
-    for (; item; item = next_on(job, lane, item->span.first + item->span.count))
+    for (; item && *ret_count < LIST_MAX;
+         item = next_on(job, lane, item->span.first + item->span.count))
         ranges[(*ret_count)++] =
             (struct msg_range){item->span.first, item->span.count, item->span.attempt};
     return ranges;
 }
 
 /* As LOST of what was at the worker. */
-static int lose(struct client_core *core, const struct lane *lane, const struct job *job,
-                struct client_effects *effects)
+static int lose_some(struct client_core *core, const struct lane *lane,
+                     const struct job *job, struct client_effects *effects)
 {
     struct message *message = message_create(MSG_LOST);
     if (!message || !(message->lost.ranges =
-                          client_lane_list(job, lane, &message->lost.ranges_count))) {
+                          client_lane_list(job, lane, 0, &message->lost.ranges_count))) {
         message_free(&message);
         return FARPOOL_ENOMEM;
     }
@@ -313,11 +315,38 @@ static int lose(struct client_core *core, const struct lane *lane, const struct 
     memcpy(message->lost.node, lane->node, sizeof lane->node);
     snprintf(message->lost.text, sizeof message->lost.text, "node %s: %.128s", lane->node,
              lane->text);
-    const int error = message->lost.ranges_count
-                          ? client_results_handle_lost(core, message, effects)
-                          : 0;
+    const int error = client_results_handle_lost(core, message, effects);
     message_free(&message);
     return error;
+}
+
+static int lose(struct client_core *core, const struct lane *lane, const struct job *job,
+                struct client_effects *effects)
+{
+    int error = 0;
+    while (!error && next_on(job, lane, 0))
+        error = lose_some(core, lane, job, effects);
+    return error;
+}
+
+static int cancel_some(struct client_core *core, const struct lane *lane,
+                       const struct job *job, uint64_t *at,
+                       struct client_effects *effects)
+{
+    struct message *message = message_create(MSG_CANCEL);
+    uint32_t count = 0;
+    if (!message ||
+        !(message->cancel.ranges = client_lane_list(job, lane, *at, &count))) {
+        message_free(&message);
+        return FARPOOL_ENOMEM;
+    }
+    message->cancel.pool = core->config.pool;
+    message->cancel.job = job->number;
+    message->cancel.kill = true;
+    message->cancel.ranges_count = count;
+    *at =
+        message->cancel.ranges[count - 1].first + message->cancel.ranges[count - 1].count;
+    return client_send_message(effects, &message);
 }
 
 /* What is left at the worker is for nobody: the coordinator is told of it, and has it
@@ -325,21 +354,11 @@ static int lose(struct client_core *core, const struct lane *lane, const struct 
 static int cancel(struct client_core *core, const struct lane *lane, struct job *job,
                   struct client_effects *effects)
 {
-    if (client_deal_account(core, job, lane, effects))
-        return FARPOOL_ENOMEM;
-    struct message *message = message_create(MSG_CANCEL);
-    if (!message || !(message->cancel.ranges =
-                          client_lane_list(job, lane, &message->cancel.ranges_count))) {
-        message_free(&message);
-        return FARPOOL_ENOMEM;
-    }
-    message->cancel.pool = core->config.pool;
-    message->cancel.job = job->number;
-    message->cancel.kill = true;
-    if (message->cancel.ranges_count)
-        return client_send_message(effects, &message);
-    message_free(&message);
-    return 0;
+    uint64_t at = 0;
+    int error = client_deal_account(core, job, lane, effects);
+    while (!error && next_on(job, lane, at))
+        error = cancel_some(core, lane, job, &at, effects);
+    return error;
 }
 
 /* To another coordinator it is sent again as all that was under way. To the same one as

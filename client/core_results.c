@@ -236,6 +236,7 @@ int client_results_handle_done(struct client_core *core, const struct message *m
     if (message->done.hurry)
         client_ack_hurry(core);
     if (job) {
+        client_part_measure(core, job);
         count_lanes(core, job, true, elapsed_ns);
         commit(core, job, effects, mark);
     }

@@ -152,14 +152,16 @@ static bool is_oversize(const struct client_core *core, const struct msg_span *s
     return span_task_size(span, 0) > core->body_bytes_max;
 }
 
-/* Collects whole spans from the start of `waiting`, cutting the last. */
-static int gather(const struct client_core *core, const struct job *job,
+/* Collects whole spans from the start of `waiting`, cutting the last; or those that are
+ * not for lanes, up to others. */
+static int gather(const struct client_core *core, const struct job *job, enum way way,
                   struct batch *batch)
 {
     uint64_t at = 0;
     while (batch->spans < SPANS_MAX) {
         const struct span_item *item = span_set_at_or_after(job->waiting, at);
-        if (!item || is_oversize(core, &item->span))
+        if (!item || is_oversize(core, &item->span) ||
+            (way == WAY_MARKED && !client_deal_is_marked(item)))
             break;
         const uint32_t count = fit(core, job, &item->span, batch);
         if (!count)
@@ -185,14 +187,14 @@ static int end_oversize(struct client_core *core, struct job *job, uint64_t inde
 }
 
 /* One message of a job; *ret_stop: the window is full. */
-static int send_some(struct client_core *core, struct job *job, bool *ret_stop,
-                     struct client_effects *effects)
+static int send_some(struct client_core *core, struct job *job, enum way way,
+                     bool *ret_stop, struct client_effects *effects)
 {
     const struct msg_span *span = &span_set_first(job->waiting)->span;
     if (is_oversize(core, span))
         return end_oversize(core, job, span->first, span_task_size(span, 0), effects);
     struct batch batch = {.spans = 0};
-    int error = gather(core, job, &batch);
+    int error = gather(core, job, way, &batch);
     if (!error && !batch.spans) {
         *ret_stop = true;
         return 0;
@@ -214,13 +216,26 @@ static int send_some(struct client_core *core, struct job *job, bool *ret_stop,
     return 0;
 }
 
+/* On a lane, unless something before it went by the coordinator, or to that. *ret_stop:
+ * nothing of the job, nor of those behind it, can be sent now. */
+static int send_next(struct client_core *core, struct job *job, enum way *way,
+                     bool *ret_stop, struct client_effects *effects)
+{
+    const int error = *way == WAY_RELAY ? 0 : client_deal_first(core, job, way, effects);
+    if (error || *way == WAY_DEALT)
+        return error;
+    *ret_stop = *way == WAY_WAIT || core->link != LINK_WELCOMED;
+    return *ret_stop ? 0 : send_some(core, job, *way, ret_stop, effects);
+}
+
 int client_send_flush(struct client_core *core, struct client_effects *effects)
 {
+    enum way way = WAY_DEALT;
     bool stop = false;
     int error = 0;
     struct job *job;
     while (!stop && !error && (job = client_job_first_ready(core)))
-        error = send_some(core, job, &stop, effects);
+        error = send_next(core, job, &way, &stop, effects);
     return error;
 }
 

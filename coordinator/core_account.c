@@ -5,9 +5,10 @@
  * tells now and then (ACCOUNT) what of a job is there: all of it, so that the next one
  * replaces it, and nobody is woken for a task. Those tasks are assigned here (HELD_LANE)
  * without their inputs: so the worker's load, recalls and its end count them as any
- * other. A lane is for slots that nobody else has work for: what is granted goes down
+ * other. A lane is for slots that no other pool has work for: what is granted goes down
  * within GRANT_EVERY_MS of a worker being given other tasks, and up again when it has had
- * none for a while.
+ * none for a while. How many of these slots are busy with what the pool's client has sent
+ * by here is told with it: short work goes past those, a long job counts them.
  *
  * What a worker gives back of them, its client is told to send again (LOST, EDRAINED),
  * also what was not told of yet: the client knows by the attempt whether it is meant. */
@@ -30,43 +31,51 @@ static uint64_t free_slots(const struct worker *worker, uint64_t others)
     return others <= worker->slots / 2 ? worker->slots / 2 : 0;
 }
 
-static uint32_t slots_of(const struct lane *lane)
+struct grant {
+    uint32_t slots, busy;
+};
+
+static struct grant grant_of(const struct lane *lane)
 {
     const struct pool *pool = lane->pool;
     const struct worker *host = lane->host;
     const struct member *member = kmember_find(pool, host);
-    if (pool->state != POOL_RUNNING || !pool->owner ||
+    if (lane->state != LANE_UP || pool->state != POOL_RUNNING || !pool->owner ||
         pool->owner->link != lane->dialer || !member || member->state != MEMBER_OPEN ||
         !kpool_usable(pool, host, member))
-        return 0;
+        return (struct grant){.slots = 0};
     const uint64_t most =
         smaller(host->tasks_max / part_of(host), LIST_MAX / AHEAD_TASKS);
-    const uint64_t slots = smaller(kmember_slots(pool, host, member),
-                                   free_slots(host, host->tasks - member->lane_tasks));
-    return (uint32_t)smaller(slots, most);
+    const uint64_t share = smaller(kmember_slots(pool, host, member), most);
+    const uint64_t slots = smaller(share, free_slots(host, host->tasks - member->tasks));
+    const uint64_t idle = free_slots(host, host->tasks - member->lane_tasks);
+    return (struct grant){.slots = (uint32_t)slots,
+                          .busy = (uint32_t)subtract_saturated(slots, idle)};
 }
 
 /* *ret_later: more may be granted, if it still may a while later. */
 static int grant(struct coordinator_core *core, struct lane *lane, bool *ret_later)
 {
-    const uint32_t slots = slots_of(lane);
-    if (lane->state != LANE_UP || slots == lane->granted)
+    const struct grant grant = grant_of(lane);
+    const bool more = grant.slots > lane->granted || grant.busy < lane->busy;
+    if (grant.slots == lane->granted && grant.busy == lane->busy)
         return 0;
-    *ret_later = slots > lane->granted && lane->granted_ms &&
-                 core->now_ms < lane->granted_ms + GRANT_QUIET_MS;
+    *ret_later =
+        more && lane->granted_ms && core->now_ms < lane->granted_ms + GRANT_QUIET_MS;
     if (*ret_later)
         return 0;
     struct message *message = message_create(MSG_GRANT);
     if (message) {
-        const uint64_t most = lane->host->tasks_max / part_of(lane->host);
         message->grant.ticket = lane->ticket;
-        message->grant.slots = slots;
-        message->grant.tasks = (uint32_t)smaller(AHEAD_TASKS * slots, most);
+        message->grant.slots = grant.slots;
+        message->grant.busy = grant.busy;
+        message->grant.tasks = (uint32_t)(lane->host->tasks_max / part_of(lane->host));
         message->grant.bytes = lane->host->bytes_max / part_of(lane->host);
     }
     if (ksend(core, lane->dialer, &message))
         return FARPOOL_ENOMEM;
-    lane->granted = slots;
+    lane->granted = grant.slots;
+    lane->busy = grant.busy;
     lane->granted_ms = core->now_ms;
     return 0;
 }
@@ -113,11 +122,16 @@ void kgrant_touch_pool(struct coordinator_core *core, const struct pool *pool)
         kgrant_touch(core, lane);
 }
 
-void kgrant_loaded(struct coordinator_core *core, const struct worker *worker,
+/* Whose tasks they are decides for whom there are more of others; in which steps, tells
+ * free_slots. */
+void kgrant_loaded(struct coordinator_core *core, const struct member *member,
                    uint64_t before)
 {
+    const struct worker *worker = member->worker;
+    const uint64_t others = worker->tasks - member->tasks;
     struct lane *lane;
-    if (free_slots(worker, before) == free_slots(worker, worker->tasks))
+    if (free_slots(worker, others + before) == free_slots(worker, worker->tasks) &&
+        free_slots(worker, before) == free_slots(worker, member->tasks))
         return;
     TAILQ_FOREACH (lane, &worker->hosted, host_entry)
         kgrant_touch(core, lane);
@@ -127,39 +141,45 @@ void kgrant_loaded(struct coordinator_core *core, const struct worker *worker,
 
 static const char *check(const struct message *message)
 {
-    uint64_t room = LIST_MAX;
+    uint64_t end = 0;
     for (uint32_t i = 0; i < message->account.ranges_count; i++) {
         const struct msg_range *range = &message->account.ranges[i];
-        if (!range->attempt || range->count > room)
-            return "ACCOUNT of more tasks than a lane carries";
-        room -= range->count;
+        if (!range->attempt || !range->count || range->count > WORKER_TASKS_MAX ||
+            range->first < end || range->first > UINT64_MAX - range->count)
+            return "ACCOUNT with a bad range";
+        end = range->first + range->count;
     }
     return NULL;
 }
 
-static bool is_told(const struct message *message, const struct span_item *item)
-{
-    for (uint32_t i = 0; i < message->account.ranges_count; i++) {
-        const struct msg_range *range = &message->account.ranges[i];
-        if (item->span.attempt == range->attempt && item->span.first >= range->first &&
-            item->span.first - range->first < range->count)
-            return true;
-    }
-    return false;
-}
-
+/* Both are in order, and no range has only a part of an item. */
 static void end_untold(struct coordinator_core *core, const struct placement *placement,
-                       const struct message *message)
+                       const struct msg_range *ranges, uint32_t count)
 {
     struct job *job = placement->job;
     const struct span_item *item = span_set_first(job->assigned);
+    uint32_t at = 0;
     while (item) {
-        const uint64_t next = item->span.first + item->span.count;
-        if (item->tag2 == HELD_LANE && placement_of(item) == placement &&
-            !is_told(message, item))
+        const uint64_t first = item->span.first, next = first + item->span.count;
+        while (at < count && ranges[at].first + ranges[at].count <= first)
+            at++;
+        const bool told = at < count && first >= ranges[at].first &&
+                          item->span.attempt == ranges[at].attempt;
+        if (item->tag2 == HELD_LANE && placement_of(item) == placement && !told)
             kjob_end_span(core, job, job->assigned, item);
         item = span_set_at_or_after(job->assigned, next);
     }
+}
+
+/* How many ranges to believe: beyond a window no lane carries anything. */
+static uint32_t believed(const struct worker *worker, const struct message *message)
+{
+    uint64_t room = worker->tasks_max;
+    uint32_t count = 0;
+    while (count < message->account.ranges_count &&
+           message->account.ranges[count].count <= room)
+        room -= message->account.ranges[count++].count;
+    return count;
 }
 
 static int take(struct coordinator_core *core, struct placement *placement,
@@ -167,7 +187,7 @@ static int take(struct coordinator_core *core, struct placement *placement,
 {
     struct job *job = placement->job;
     const struct msg_range *ranges = message->account.ranges;
-    const uint32_t count = message->account.ranges_count;
+    const uint32_t count = believed(placement->worker, message);
     int error = 0;
     for (uint32_t i = 0; i < count && !error; i++) {
         error =
@@ -181,7 +201,7 @@ static int take(struct coordinator_core *core, struct placement *placement,
     }
     for (uint32_t i = 0; i < count; i++)
         kgaps_commit(core, placement, &ranges[i], HELD_LANE);
-    end_untold(core, placement, message);
+    end_untold(core, placement, ranges, count);
     if (placement->state == PLACEMENT_NEW)
         placement->state = PLACEMENT_HELD;
     return 0;

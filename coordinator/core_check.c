@@ -185,10 +185,13 @@ static void check_member(struct member *member)
     const struct pool *pool = member->pool;
     const struct worker *worker = member->worker;
     const struct placement *placement;
-    uint64_t units = 0;
-    TAILQ_FOREACH (placement, &worker->placements, worker_entry)
+    uint64_t tasks = 0, units = 0;
+    TAILQ_FOREACH (placement, &worker->placements, worker_entry) {
+        tasks += placement->member == member ? placement->tasks : 0;
         units += placement->member == member ? placement->units : 0;
-    assert(member->units == units);
+    }
+    assert(member->tasks == tasks && member->units == units);
+    assert(member->lane_tasks <= tasks);
     check_levels(member);
     assert(kmember_find(pool, worker) == member);
     assert(member->place == PLACE_AWAY || kpool_usable(pool, worker, member));

@@ -2,12 +2,8 @@
  *
  * core_give.c: how many tasks of a job a worker is given, and the TASKS message.
  *
- * Counted in chunks (single tasks where the job has none). A worker may have of a pool,
- * counting only what ranks at least as high, chunks worth HORIZON_NS a slot, and
- * AHEAD_TASKS a slot in any case; of a job no more than its ramp allows, which begins
- * with 2 a slot and doubles with each result that shows them short, and no more than its
- * fair part of what is left, so that the workers end evenly. Chunks of some length first
- * fill idle slots everywhere before any worker has one waiting.
+ * As part.h has it, of a pool counting only what ranks at least as high. Chunks of some
+ * length first fill idle slots everywhere before any worker has one waiting.
  *
  * All spans that a worker is given of a job in one FLUSH go into one message, up to
  * SPANS_MAX spans and BATCH_BYTES. */
@@ -41,10 +37,7 @@ static uint64_t pool_room(const struct job *job, const struct member *member,
     uint64_t units, ns;
     count_ahead(member, job->rank, &units, &ns);
     const uint64_t least = subtract_saturated((uint64_t)AHEAD_TASKS * slots, units);
-    const uint64_t horizon_ns = (uint64_t)HORIZON_NS * slots;
-    /* Topped up when half of it is gone: some large messages rather than many small ones.
-     */
-    const uint64_t most_ns = ns > horizon_ns / 2 ? 0 : horizon_ns - ns;
+    const uint64_t most_ns = part_room((uint64_t)HORIZON_NS * slots, ns);
     return larger(least, most_ns / kjob_unit_ns(job));
 }
 
@@ -63,22 +56,14 @@ static uint64_t even_room(const struct coordinator_core *core, const struct job 
     return subtract_saturated(part, member ? member->units : 0);
 }
 
-/* Chunks of the job that the worker may have in all; UINT64_MAX: no limit. What others
- * have ended by now and not told is not left: or who tells first would get their part. */
+/* Chunks of the job that the worker may have in all. */
 static uint64_t fair_part(const struct coordinator_core *core, const struct job *job,
                           uint32_t slots)
 {
-    const uint64_t all = kpool_slots(core, job->pool);
-    if (all <= slots)
-        return UINT64_MAX;
-    const uint64_t unit_ns = kjob_unit_ns(job);
     const uint64_t tasks = span_set_tasks(job->waiting) + span_set_tasks(job->assigned);
     const uint64_t units =
         tasks / job->unit + (tasks % job->unit != 0) - kplacement_unheard(core, job);
-    const bool little = units <= HORIZON_NS / unit_ns * all;
-    const uint64_t part = units * slots / (little ? all : 2 * all);
-    const uint64_t least = unit_ns < BUBBLE_NS ? AHEAD_TASKS : 1;
-    return larger(least * slots, part);
+    return part_fair(units, kjob_unit_ns(job), slots, kpool_slots(core, job->pool));
 }
 
 static uint64_t job_room(const struct coordinator_core *core, const struct job *job,
@@ -86,8 +71,7 @@ static uint64_t job_room(const struct coordinator_core *core, const struct job *
 {
     const uint64_t ramp = (uint64_t)job->ramp * slots;
     const uint64_t most = smaller(ramp, fair_part(core, job, slots));
-    const uint64_t units = placement ? placement->units : 0;
-    return units > most / 2 ? 0 : most - units; /* topped up by halves, as above */
+    return part_room(most, placement ? placement->units : 0);
 }
 
 /* One helping: not beyond the idle slots, while there are any and the chunks are long. */
@@ -220,20 +204,6 @@ static int open_job(struct coordinator_core *core, struct placement *placement)
 
 /* --------------------------------------------------------------------- giving */
 
-/* How many of a span's first tasks to take, for `tasks` and `bytes` at most, between two
- * chunks if that can be. */
-static uint32_t cut_at(const struct job *job, const struct msg_span *span, uint64_t tasks,
-                       uint64_t bytes)
-{
-    const uint32_t fit = span_fit(span, bytes);
-    uint64_t count = smaller(smaller(tasks, span->count), fit);
-    const uint64_t end = span->first + count;
-    const uint64_t boundary = end - end % job->unit;
-    if (count < span->count && boundary > span->first)
-        count = boundary - span->first;
-    return (uint32_t)count;
-}
-
 static int give_span(struct coordinator_core *core, struct placement *placement,
                      uint64_t tasks, uint64_t bytes, uint64_t *ret_tasks)
 {
@@ -249,7 +219,7 @@ static int give_span(struct coordinator_core *core, struct placement *placement,
         close_batch(core, placement);
     const uint64_t most = smaller(bytes, batch_full ? BATCH_BYTES : batch_left);
     const uint64_t first = item->span.first;
-    const uint32_t count = cut_at(job, &item->span, tasks, larger(most, 1));
+    const uint32_t count = part_cut(&item->span, job->unit, tasks, larger(most, 1));
     if (span_set_cut(job->waiting, first + count) || open_batch(core, placement))
         return FARPOOL_ENOMEM;
     item = span_set_first(job->waiting);

@@ -46,6 +46,7 @@
 #define FARPOOL_COORDINATOR_CORE_INTERNAL_H
 
 #include "common/base/mem.h"
+#include "common/base/part.h"
 #include "common/base/shared.h"
 #include "common/base/span.h"
 #include "coordinator/core.h"
@@ -61,16 +62,8 @@
 #include <bsd/sys/tree.h>
 #include <uthash.h>
 
-#define HORIZON_NS                                                                       \
-    1000000000        /* work that a slot is given ahead; less is dealt out at once */
-#define AHEAD_TASKS 2 /* tasks a slot at least, the running one among them */
-#define UNMEASURED_NS 5000000 /* what a chunk is taken for until one has ended */
 #define TASK_NS_MAX (UINT64_C(1) << 42)
-#define RAMP_FIRST 2 /* chunks a slot, until results show how short they are */
-#define RAMP_MAX (UINT32_C(1) << 24)
 #define FADE_TASKS 1024     /* tasks in the fading average of a task's time */
-#define SPREAD_NS 1000000   /* chunks as long as this fill idle slots everywhere first */
-#define BUBBLE_NS 5000000   /* shorter ones are given ahead even at a job's end */
 #define RECALL_NS 1000000   /* less work a slot than this is not called back */
 #define RECALL_WAIT_MS 5    /* but for where nothing has moved for so long */
 #define AWAY_MS 500         /* who is late by so much was stopped */
@@ -87,14 +80,13 @@
 #define STATE_PERIOD_MS 100 /* between two JOB_STATE of a job */
 #define RETRY_MS 10         /* after a FLUSH that ran out of memory */
 #define RECENT_FUNCTIONS 8  /* of a pool: what their last jobs have shown */
-#define WORKER_TASKS_MAX (UINT64_C(1) << 24) /* whatever a worker says it takes */
-#define CLOSED_MAX 8       /* closed pools whose late HELD is known as such */
-#define RESUMED_WINDOWS 4  /* windows that a resumed client may fill at first */
-#define KEPT_MAX 65536     /* results of one worker kept while settling */
-#define NESTED_RANK 4096   /* above every priority */
-#define BLOCKED_PER_SLOT 8 /* tasks that wait for nested jobs and do not count */
-#define HEARTBEAT_WAVES 8  /* times a period in which links are told that it is here */
-#define WISHES_MAX 1024    /* of workers and jobs that are not here */
+#define CLOSED_MAX 8        /* closed pools whose late HELD is known as such */
+#define RESUMED_WINDOWS 4   /* windows that a resumed client may fill at first */
+#define KEPT_MAX 65536      /* results of one worker kept while settling */
+#define NESTED_RANK 4096    /* above every priority */
+#define BLOCKED_PER_SLOT 8  /* tasks that wait for nested jobs and do not count */
+#define HEARTBEAT_WAVES 8   /* times a period in which links are told that it is here */
+#define WISHES_MAX 1024     /* of workers and jobs that are not here */
 #define WISH_MS 600000
 #define FRESH_LINKS_MAX 4096  /* links beyond those that clients and workers may have */
 #define LANES_HOSTED_MAX 1024 /* of one worker */
@@ -335,7 +327,7 @@ struct member {
     enum member_state state;
     enum member_place place;
     uint32_t share, told_share; /* processes, of a pool that has a limit */
-    uint64_t units;             /* sum over its placements */
+    uint64_t tasks, units;      /* sums over its placements */
     uint64_t given;             /* core->next_given, when it was given something last */
     uint64_t idle, surplus;     /* of a pool with a limit: share less units, or more */
     uint64_t lane_tasks;        /* assigned that its client has sent there itself */
@@ -555,9 +547,9 @@ struct lane {
     struct link *dialer; /* of its own to the coordinator */
     struct worker *host;
     struct pool *pool;
-    uint32_t granted;    /* slots, as told last, */
-    uint64_t granted_ms; /* and when */
-    bool regrant;        /* in core->regrants */
+    uint32_t granted, busy; /* as told last, */
+    uint64_t granted_ms;    /* and when */
+    bool regrant;           /* in core->regrants */
     TAILQ_ENTRY(lane) dialer_entry, host_entry, pool_entry, wanted_entry, regrant_entry;
     UT_hash_handle hh;
 };
@@ -1087,7 +1079,7 @@ void klane_check(const struct coordinator_core *core);
 void kgrant_touch(struct coordinator_core *core, struct lane *lane);
 void kgrant_touch_pool(struct coordinator_core *core, const struct pool *pool);
 /* The worker had so many tasks before. */
-void kgrant_loaded(struct coordinator_core *core, const struct worker *worker,
+void kgrant_loaded(struct coordinator_core *core, const struct member *member,
                    uint64_t before);
 void kgrant_forget(struct coordinator_core *core, struct lane *lane);
 int kgrant_flush(struct coordinator_core *core);

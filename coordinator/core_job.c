@@ -97,8 +97,7 @@ void kjob_measure(struct job *job, uint64_t tasks, uint64_t elapsed_ns)
     struct recent *recent = recent_of(job) ? job->recent : NULL;
     elapsed_ns = smaller(elapsed_ns, tasks * TASK_NS_MAX);
     measure_add(&job->measure, tasks, elapsed_ns);
-    if (kjob_unit_ns(job) < HORIZON_NS / job->ramp && job->ramp < RAMP_MAX)
-        job->ramp *= 2;
+    job->ramp = part_ramp(job->ramp, kjob_unit_ns(job));
     if (recent) {
         measure_add(&recent->measure, tasks, elapsed_ns);
         recent->ramp = job->ramp;

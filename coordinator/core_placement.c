@@ -128,9 +128,10 @@ void kplacement_add(struct coordinator_core *core, struct placement *placement,
 {
     struct worker *worker = placement->worker;
     const uint64_t units = placement->units, work_ns = placement->work_ns;
-    const uint64_t before = worker->tasks;
+    const uint64_t before = placement->member->tasks;
     placement->tasks += tasks;
     placement->bytes += bytes;
+    placement->member->tasks += tasks;
     worker->tasks += tasks;
     worker->bytes += bytes;
     if (placement->job->owner)
@@ -146,7 +147,7 @@ void kplacement_add(struct coordinator_core *core, struct placement *placement,
     }
     if (placement->recall == RECALL_FRUITLESS)
         kplacement_recall(core, placement, RECALL_NONE, 0);
-    kgrant_loaded(core, worker, before);
+    kgrant_loaded(core, placement->member, before);
 }
 
 void kplacement_remove(struct coordinator_core *core, struct placement *placement,
@@ -154,10 +155,11 @@ void kplacement_remove(struct coordinator_core *core, struct placement *placemen
 {
     struct worker *worker = placement->worker;
     const uint64_t units = placement->units, work_ns = placement->work_ns;
-    const uint64_t before = worker->tasks;
+    const uint64_t before = placement->member->tasks;
     assert(placement->tasks >= tasks && placement->bytes >= bytes);
     placement->tasks -= tasks;
     placement->bytes -= bytes;
+    placement->member->tasks -= tasks;
     worker->tasks -= tasks;
     worker->bytes -= bytes;
     if (placement->job->owner)
@@ -170,7 +172,7 @@ void kplacement_remove(struct coordinator_core *core, struct placement *placemen
         kplacement_recall(core, placement, RECALL_NONE, 0);
     kmatch_offer(core, placement->member);
     kworker_freed(core, worker);
-    kgrant_loaded(core, worker, before);
+    kgrant_loaded(core, placement->member, before);
 }
 
 void kplacement_recall(struct coordinator_core *core, struct placement *placement,

@@ -3,113 +3,14 @@
  * test_client_lane.c: tasks that a client sends straight to a worker: which ones, how
  * many, what the coordinator is told of them, and what becomes of them when their lane,
  * their worker or the coordinator goes. */
-#define SCRIPT_LANES true
-#include "tests/unit/client_script.h"
+#include "tests/unit/client_lane_script.h"
 
 #define LANE_NUMBER 1
 
-static struct id ticket(void)
-{
-    return script_id(0x7e);
-}
-
-static struct message *introduced(void)
-{
-    struct message *message = script_make(MSG_INTRODUCED);
-    message->introduced.ticket = ticket();
-    message->introduced.pool = SCRIPT_POOL;
-    message->introduced.worker = script_id(3);
-    message->introduced.key.bytes[0] = 0x4b;
-    message->introduced.wait_ms = 900;
-    snprintf(message->introduced.node, sizeof message->introduced.node, "n3");
-    snprintf(message->introduced.address, sizeof message->introduced.address,
-             "tcp://10.0.0.3:41000");
-    return message;
-}
-
-static void grant(struct script *script, uint32_t slots)
-{
-    struct message *message = script_make(MSG_GRANT);
-    message->grant.ticket = ticket();
-    message->grant.slots = slots;
-    message->grant.tasks = 2 * slots;
-    message->grant.bytes = 1 << 20;
-    script_message(script, message);
-}
-
-static void hear(struct script *script, struct message *message)
-{
-    script_event(script, (struct client_event){.kind = CLIENT_MESSAGE,
-                                               .message = message,
-                                               .lane = LANE_NUMBER});
-}
-
-static struct message *welcome_lane(void)
-{
-    struct message *message = script_make(MSG_WELCOME_LANE);
-    message->welcome_lane.worker = script_id(3);
-    message->welcome_lane.heartbeat_ms = 1000;
-    message->welcome_lane.silence_ms = 5000;
-    return message;
-}
-
-static void dialled(struct script *script)
-{
-    script_message(script, introduced());
-    const struct client_effect *dial = script_take(script, CLIENT_DIAL);
-    assert_int_equal(dial->lane, LANE_NUMBER);
-    assert_string_equal(dial->text, "tcp://10.0.0.3:41000");
-    assert_int_equal(dial->content.bytes[0], 0x4b);
-}
-
-/* The worker was dialled, and HELLO_LANE said to it. */
-static void greeted(struct script *script)
-{
-    script_open(script);
-    dialled(script);
-    script_event(script,
-                 (struct client_event){.kind = CLIENT_LINK_UP, .lane = LANE_NUMBER});
-    const struct id said = ticket();
-    assert_int_equal(script_peek(script)->lane, LANE_NUMBER);
-    assert_true(id_equal(&script_sent(script, MSG_HELLO_LANE)->hello_lane.ticket, &said));
-}
-
 static void bring_up(struct script *script, uint32_t slots)
 {
-    greeted(script);
-    hear(script, welcome_lane());
-    assert_int_equal(script_peek(script)->lane, 0);
-    assert_true(script_sent(script, MSG_LANE)->lane.up);
-    grant(script, slots);
-    script_flush(script);
-    script_quiet(script);
-}
-
-/* The next message goes there, and is of that kind. */
-static const struct message *sent_on(struct script *script, uint64_t lane,
-                                     enum message_kind kind)
-{
-    assert_non_null(script_peek(script));
-    assert_int_equal(script_peek(script)->lane, lane);
-    return script_sent(script, kind);
-}
-
-static void sent_tasks(struct script *script, uint64_t lane, uint64_t first,
-                       uint32_t count, uint32_t attempt)
-{
-    const struct message *message = sent_on(script, lane, MSG_TASKS);
-    assert_int_equal(message->tasks.spans_count, 1);
-    assert_int_equal(message->tasks.spans[0].first, first);
-    assert_int_equal(message->tasks.spans[0].count, count);
-    assert_int_equal(message->tasks.spans[0].attempt, attempt);
-}
-
-static uint64_t fill(struct script *script, uint32_t count)
-{
-    const uint64_t job = script_job(script);
-    script_input(script, job, 0, count, 4);
-    script_flush(script);
-    return job;
+    script_open(script);
+    lane_bring_up(script, LANE_NUMBER, slots);
 }
 
 /* One task, on the lane. */
@@ -133,7 +34,7 @@ static void test_who_asked_for_none_is_not_introduced(void **state)
     script_message(&script, script_make_welcome(100, 1 << 20));
     script_sent(&script, MSG_POOL_OPEN);
     script_take(&script, CLIENT_READY);
-    script_message(&script, introduced());
+    script_message(&script, lane_introduced(LANE_NUMBER));
     assert_int_equal(script_take(&script, CLIENT_RELINK)->code, FARPOOL_EPROTOCOL);
     script_done(&script);
 }
@@ -151,7 +52,7 @@ static void test_nobody_answers(void **state)
     (void)state;
     struct script script;
     script_open(&script);
-    dialled(&script);
+    lane_dialled(&script, LANE_NUMBER);
     script_flush(&script);
     script.now_ms += 900;
     script_flush(&script);
@@ -163,10 +64,11 @@ static void test_it_is_refused(void **state)
 {
     (void)state;
     struct script script;
-    greeted(&script);
+    script_open(&script);
+    lane_greeted(&script, LANE_NUMBER);
     struct message *refused = script_make(MSG_REFUSED);
     snprintf(refused->refused.text, sizeof refused->refused.text, "no such ticket");
-    hear(&script, refused);
+    lane_hear(&script, LANE_NUMBER, refused);
     script_flush(&script);
     hung_up(&script, "no such ticket");
     script_done(&script);
@@ -176,10 +78,11 @@ static void test_another_worker_answers(void **state)
 {
     (void)state;
     struct script script;
-    greeted(&script);
-    struct message *welcome = welcome_lane();
+    script_open(&script);
+    lane_greeted(&script, LANE_NUMBER);
+    struct message *welcome = lane_welcome(LANE_NUMBER);
     welcome->welcome_lane.worker = script_id(4);
-    hear(&script, welcome);
+    lane_hear(&script, LANE_NUMBER, welcome);
     script_flush(&script);
     hung_up(&script, "another worker answers there");
     script_done(&script);
@@ -207,7 +110,7 @@ static void test_what_is_not_for_a_lane(void **state)
     (void)state;
     struct script script;
     bring_up(&script, 1);
-    hear(&script, script_make_lost(1, 0, 1, 1, FARPOOL_ENODELOST));
+    lane_hear(&script, LANE_NUMBER, script_make_lost(1, 0, 1, 1, FARPOOL_ENODELOST));
     script_flush(&script);
     hung_up(&script, "LOST is not for this lane");
     script_done(&script);
@@ -222,7 +125,7 @@ static void test_a_call_costs_the_coordinator_nothing(void **state)
     bring_up(&script, 1);
     const uint64_t job = dealt(&script);
     script_input_end(&script, job);
-    hear(&script, script_make_done(&script, job, 0, 1, 1, 4));
+    lane_hear(&script, LANE_NUMBER, script_make_done(&script, job, 0, 1, 1, 4));
     script_took(&script, job, 0, 1);
     script_flush(&script);
     const struct message *ack = sent_on(&script, LANE_NUMBER, MSG_ACK);
@@ -246,7 +149,7 @@ static void test_an_ack_goes_the_way_of_its_result(void **state)
     sent_on(&script, 0, MSG_ACCOUNT);
     sent_tasks(&script, 0, 1, 1, 1);
     script_message(&script, script_make_done(&script, job, 1, 1, 1, 4));
-    hear(&script, script_make_done(&script, job, 0, 1, 1, 4));
+    lane_hear(&script, LANE_NUMBER, script_make_done(&script, job, 0, 1, 1, 4));
     script_took(&script, job, 1, 1);
     script_took(&script, job, 0, 1);
     script_flush(&script);
@@ -294,7 +197,7 @@ static void test_short_tasks_may_wait_there(void **state)
     struct script script;
     bring_up(&script, 1);
     const uint64_t job = dealt(&script);
-    hear(&script, script_make_done(&script, job, 0, 1, 1, 4));
+    lane_hear(&script, LANE_NUMBER, script_make_done(&script, job, 0, 1, 1, 4));
     script_took(&script, job, 0, 1);
     script_input(&script, job, 1, 2, 4);
     script_flush(&script);
@@ -311,7 +214,7 @@ static void test_nothing_waits_behind_a_long_one(void **state)
     struct script script;
     bring_up(&script, 1);
     const uint64_t job = dealt(&script);
-    hear(&script, script_make_done(&script, job, 0, 1, 1, 4));
+    lane_hear(&script, LANE_NUMBER, script_make_done(&script, job, 0, 1, 1, 4));
     script_took(&script, job, 0, 1);
     script_input(&script, job, 1, 1, 4);
     script_flush(&script);
@@ -348,7 +251,7 @@ static void test_what_is_not_dealt(void **state)
     script.options.chunk = 2;
     goes_by_the_coordinator(&script);
     bring_up(&script, 1);
-    grant(&script, 0);
+    script_message(&script, lane_grant(LANE_NUMBER, 0));
     goes_by_the_coordinator(&script);
 }
 
@@ -419,7 +322,7 @@ static void test_what_takes_long_is_told(void **state)
     assert_int_equal(account->account.job, job);
     assert_int_equal(account->account.ranges_count, 1);
     assert_int_equal(account->account.ranges[0].attempt, 1);
-    hear(&script, script_make_done(&script, job, 0, 1, 1, 4));
+    lane_hear(&script, LANE_NUMBER, script_make_done(&script, job, 0, 1, 1, 4));
     script_took(&script, job, 0, 1);
     script_flush(&script);
     sent_on(&script, LANE_NUMBER, MSG_ACK);
@@ -462,7 +365,7 @@ static void test_its_connection_ends(void **state)
 static void withdraw(struct script *script)
 {
     struct message *message = script_make(MSG_WITHDRAW);
-    message->withdraw.ticket = ticket();
+    message->withdraw.ticket = lane_ticket(LANE_NUMBER);
     snprintf(message->withdraw.text, sizeof message->withdraw.text,
              "the worker has gone");
     script_message(script, message);

@@ -41,11 +41,12 @@ static uint64_t assigned(const struct bed *bed)
     return counts.assigned;
 }
 
-static void told(const struct bed *bed, uint32_t slots)
+static void told(const struct bed *bed, uint32_t slots, uint32_t busy)
 {
     const struct message *grant = script_take(bed->script, bed->client, MSG_GRANT);
     assert_true(id_equal(&grant->grant.ticket, &bed->ticket));
     assert_int_equal(grant->grant.slots, slots);
+    assert_int_equal(grant->grant.busy, busy);
     script_quiet(bed->script);
 }
 
@@ -103,11 +104,43 @@ static void test_what_cannot_be(void **state)
     script_dropped(bed.script, bed.client, FARPOOL_EPROTOCOL);
 }
 
-static void test_more_than_a_lane_carries(void **state)
+static void test_more_than_a_worker_may_have(void **state)
 {
     struct bed bed = make_bed(*state);
-    script_say_last(bed.script, bed.client, account(0, LIST_MAX + 1, 1));
+    script_say_last(bed.script, bed.client, account(0, WORKER_TASKS_MAX + 1, 1));
     script_dropped(bed.script, bed.client, FARPOOL_EPROTOCOL);
+}
+
+static struct message *two_ranges(uint64_t first, uint64_t second)
+{
+    struct message *message = account(first, 2, 1);
+    struct msg_range *ranges = mem_alloc(2 * sizeof *ranges);
+    assert_non_null(ranges);
+    ranges[0] = message->account.ranges[0];
+    ranges[1] = (struct msg_range){second, 2, 1};
+    mem_free(message->account.ranges);
+    message->account.ranges = ranges;
+    message->account.ranges_count = 2;
+    return message;
+}
+
+static void test_ranges_out_of_order(void **state)
+{
+    struct bed bed = make_bed(*state);
+    script_say_last(bed.script, bed.client, two_ranges(0, 2));
+    assert_int_equal(assigned(&bed), 4);
+    script_say_last(bed.script, bed.client, two_ranges(2, 3));
+    script_dropped(bed.script, bed.client, FARPOOL_EPROTOCOL);
+}
+
+/* Nobody's word makes a worker look full. */
+static void test_more_than_the_window_is_not_believed(void **state)
+{
+    struct bed bed = make_bed(*state);
+    struct message *message = two_ranges(0, 5);
+    message->account.ranges[1].count = bed.script->worker_tasks;
+    script_say_last(bed.script, bed.client, message);
+    assert_int_equal(assigned(&bed), 2);
 }
 
 static void test_of_a_job_that_is_closed(void **state)
@@ -160,36 +193,63 @@ static void test_what_its_client_cancels(void **state)
 
 /* --------------------------------------------------------------------- GRANT */
 
-/* Of tasks that others have for it: less at once, more again after a while. */
+/* Of tasks that other pools have for it: less at once, more again after a while. */
 static void test_a_busy_worker_is_granted_less(void **state)
 {
     const struct bed bed = make_bed(*state);
     struct script *script = bed.script;
+    const uint64_t other = add_pool(script, 2, 1);
+    script_flush(script);
+    script_forget(script);
     script_pass(script, 10);
-    script_say_last(script, bed.client, tasks(1, 1, 0, 1));
+    script_say_last(script, other, tasks(2, 1, 0, 1));
     assert_int_equal(script_given(script, bed.worker), 1);
-    told(&bed, 1);
-    script_say_last(script, bed.client, tasks(1, 1, 1, 1));
+    told(&bed, 1, 0);
+    script_say_last(script, other, tasks(2, 1, 1, 1));
     assert_int_equal(script_given(script, bed.worker), 1);
     script_quiet(script); /* not at each task */
     script_pass(script, 10);
-    told(&bed, 0);
+    told(&bed, 0, 0);
+    script_say_last(script, bed.worker, done(script, 10, 2, 1, 0, 2, MS));
+    script_take(script, other, MSG_DONE);
+    script_pass(script, 10);
+    script_quiet(script);
+    script_pass(script, 90);
+    told(&bed, 2, 0);
 }
 
-static void test_it_is_granted_again(void **state)
+/* Also when the pool itself has so much there that more changes nothing. */
+static void test_others_are_seen_behind_its_own(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    struct script *script = bed.script;
+    const uint64_t other = add_pool(script, 2, 1);
+    script_flush(script);
+    script_forget(script);
+    script_say_last(script, bed.client, account(0, 100, 1));
+    script_pass(script, 10);
+    script_quiet(script);
+    script_say_last(script, other, tasks(2, 1, 0, 2));
+    assert_int_equal(script_given(script, bed.worker), 2);
+    script_pass(script, 10);
+    told(&bed, 0, 0);
+}
+
+/* What its client has sent by the coordinator is told, and leaves it the slots. */
+static void test_slots_that_its_own_keep_busy(void **state)
 {
     const struct bed bed = make_bed(*state);
     struct script *script = bed.script;
     script_pass(script, 10);
     script_say_last(script, bed.client, tasks(1, 1, 0, 2));
     assert_int_equal(script_given(script, bed.worker), 2);
-    told(&bed, 0);
+    told(&bed, 2, 2);
     script_say_last(script, bed.worker, done(script, 10, 1, 1, 0, 2, MS));
     script_take(script, bed.client, MSG_DONE);
     script_pass(script, 10);
     script_quiet(script);
     script_pass(script, 90);
-    told(&bed, 2);
+    told(&bed, 2, 0);
 }
 
 /* Its own are not those of others. */
@@ -211,13 +271,16 @@ int main(void)
         TEST(test_it_is_the_workers_load),
         TEST(test_the_worker_counts_what_ended),
         TEST(test_what_cannot_be),
-        TEST(test_more_than_a_lane_carries),
+        TEST(test_more_than_a_worker_may_have),
+        TEST(test_ranges_out_of_order),
+        TEST(test_more_than_the_window_is_not_believed),
         TEST(test_of_a_job_that_is_closed),
         TEST(test_the_worker_goes),
         TEST(test_what_is_given_back),
         TEST(test_what_its_client_cancels),
         TEST(test_a_busy_worker_is_granted_less),
-        TEST(test_it_is_granted_again),
+        TEST(test_others_are_seen_behind_its_own),
+        TEST(test_slots_that_its_own_keep_busy),
         TEST(test_what_it_has_sent_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
