@@ -62,7 +62,7 @@ static int flush_parts(struct client_core *core, struct client_effects *effects)
     if (!error)
         error = client_send_flush(core, effects);
     if (!error)
-        client_part_flush(core);
+        error = client_part_flush(core, effects);
     if (!error && core->link == LINK_WELCOMED)
         error = client_deal_flush_accounts(core, effects);
     if (!error)

@@ -52,7 +52,8 @@
 #define LANES_MAX 64             /* at a time; bits of a u64 */
 #define LANE_NONE 0xffu          /* place of what is to go by the coordinator */
 #define ACCOUNT_MS 100           /* between a change on a lane and the word of it */
-#define UNEVEN_MS 5              /* the same while one worker idles beside others */
+#define ACCOUNT_EVERY_MS 1000    /* between two of those */
+#define UNEVEN_MS 5              /* the same while the coordinator has to know more */
 #define SHORT_MS 10              /* tasks that may wait for a slot behind others */
 #define RECENT_FUNCTIONS 8 /* of which it is known what their last jobs have shown */
 #define RETRY_MS 10        /* after a FLUSH that ran out of memory */
@@ -122,9 +123,12 @@ struct lane {
     uint64_t moved_ms;             /* since when nothing of it has ended */
     uint64_t account_ms;           /* when to tell of them; UINT64_MAX: nothing new */
     uint64_t told_ms;              /* when that was done last */
-    bool withdrawn;                /* OVER: the worker is gone */
-    bool cut;                      /* OVER: its connection has ended */
-    char text[256];                /* OVER: why */
+    uint64_t dealt;                /* the job that was dealt there last */
+    uint64_t recalled;             /* chunks that a RECALL under way is for */
+    bool fruitless; /* the last one brought nothing, and nothing has changed since */
+    bool withdrawn; /* OVER: the worker is gone */
+    bool cut;       /* OVER: its connection has ended */
+    char text[256]; /* OVER: why */
 };
 
 struct job {
@@ -207,6 +211,7 @@ struct client_core {
     struct lane *lanes[LANES_MAX]; /* NULL: free */
     uint64_t last_lane;
     bool lanes_over;      /* some are */
+    uint64_t recall_ms;   /* when one may be worth a RECALL; UINT64_MAX */
     struct lane *speaker; /* whose message is being taken; NULL: the coordinator's */
 
     struct ack *acks; /* by worker, lane and first, merged */
@@ -373,7 +378,9 @@ bool client_part_is_long(const struct client_core *core);
 /* Whom to give some of a job, and how many tasks at most; NULL: nobody now. */
 struct lane *client_part_find(const struct client_core *core, const struct job *job,
                               uint64_t *ret_tasks);
-void client_part_flush(struct client_core *core);
+int client_part_returned(struct client_core *core, struct lane *lane,
+                         const struct message *message);
+int client_part_flush(struct client_core *core, struct client_effects *effects);
 
 /* core_input.c */
 void client_average_add(struct average *average, uint64_t count, uint64_t sum);

@@ -93,10 +93,12 @@ void client_lane_count(struct client_core *core, const struct span_item *item, i
     const uint64_t tasks = item->span.count, bytes = span_bytes(&item->span);
     if (sign < 0 || !lane->tasks)
         lane->moved_ms = core->now_ms;
+    lane->fruitless = false;
     lane->tasks += sign > 0 ? tasks : -tasks;
     lane->bytes += sign > 0 ? bytes : -bytes;
     if (lane->account_ms == UINT64_MAX)
-        lane->account_ms = core->now_ms + ACCOUNT_MS;
+        lane->account_ms =
+            larger(core->now_ms + ACCOUNT_MS, lane->told_ms + ACCOUNT_EVERY_MS);
 }
 
 /* -------------------------------------------------- what the coordinator says */
@@ -247,6 +249,10 @@ static int take(struct client_core *core, struct lane *lane,
     case MSG_FAILED:
         if (id_equal(&message->failed.pool, &core->config.pool))
             return client_results_handle_failed(core, message, effects);
+        break;
+    case MSG_RETURNED:
+        if (id_equal(&message->returned.pool, &core->config.pool))
+            return client_part_returned(core, lane, message);
         break;
     case MSG_OUTPUT:
         if (id_equal(&message->output.pool, &core->config.pool))
@@ -480,7 +486,7 @@ static uint64_t due_ms(const struct client_core *core, const struct lane *lane)
 
 uint64_t client_lanes_deadline(const struct client_core *core)
 {
-    uint64_t deadline = UINT64_MAX;
+    uint64_t deadline = core->recall_ms;
     for (uint32_t i = 0; i < LANES_MAX; i++)
         if (core->lanes[i])
             deadline = smaller(deadline, due_ms(core, core->lanes[i]));

@@ -3,7 +3,8 @@
  * core_part.c: long jobs on lanes. What has more tasks than there are slots for is dealt
  * as the coordinator deals it (part.h), to all lanes alike, while the client has lanes to
  * every node of its pool and no other pool has work there: then nobody else needs to know
- * before the account tells.
+ * before the account tells. At its end the client calls back (RECALL) what waits behind
+ * slots while others idle, and deals it again.
  *
  * What a job's tasks take, and how far it may go, the next job of the same function
  * begins with. */
@@ -151,26 +152,134 @@ struct lane *client_part_find(const struct client_core *core, const struct job *
 
 /* ---------------------------------------------------------------- at the end */
 
-static bool has_idle(const struct client_core *core)
+static uint64_t surplus_of(const struct job *job, const struct lane *lane)
 {
-    for (uint32_t i = 0; i < LANES_MAX; i++)
-        if (core->lanes[i] && core->lanes[i]->tasks < core->lanes[i]->slots)
-            return true;
-    return false;
+    return subtract_saturated(units_at(job, lane), lane->slots);
 }
 
-/* Nothing waits here, one worker has idle slots and another more than slots: the
- * coordinator hears of it soon, which calls back. */
-void client_part_flush(struct client_core *core)
+/* Slots that have nothing to do, and nothing on its way to them. */
+static uint64_t idle_slots(const struct client_core *core)
 {
-    if (client_job_first_ready(core) || !has_idle(core))
-        return;
-    bool any = false;
-    for (uint32_t i = 0; i < LANES_MAX && !any; i++)
-        any = core->lanes[i] && core->lanes[i]->tasks > core->lanes[i]->slots;
-    for (uint32_t i = 0; i < LANES_MAX && any; i++) {
+    uint64_t idle = 0, recalled = 0;
+    for (uint32_t i = 0; i < LANES_MAX; i++) {
+        const struct lane *lane = core->lanes[i];
+        if (!lane)
+            continue;
+        idle += subtract_saturated(lane->slots, lane->tasks + lane->busy);
+        recalled += lane->recalled;
+    }
+    return subtract_saturated(idle, recalled);
+}
+
+/* The job that is called back from a lane: the one that was dealt there last, whose tasks
+ * are the least likely to have begun. NULL: it is not worth it now. */
+static struct job *job_behind(struct client_core *core, const struct lane *lane)
+{
+    struct job *job = lane->recalled || lane->fruitless || !lane->tasks
+                          ? NULL
+                          : client_job_find(core, lane->dealt);
+    if (!job || !surplus_of(job, lane))
+        return NULL;
+    const uint64_t due_ms = lane->moved_ms + RECALL_WAIT_MS;
+    const uint64_t each = RECALL_NS * lane->slots / unit_ns(job);
+    if (surplus_of(job, lane) > each || core->now_ms >= due_ms)
+        return job;
+    core->recall_ms = smaller(core->recall_ms, due_ms);
+    return NULL;
+}
+
+static int recall(struct client_core *core, struct lane *lane, const struct job *job,
+                  uint64_t idle, struct client_effects *effects)
+{
+    const uint64_t units = part_recall(surplus_of(job, lane), idle, unit_ns(job));
+    struct message *message = message_create(MSG_RECALL);
+    if (message) {
+        message->recall.pool = core->config.pool;
+        message->recall.job = job->number;
+        message->recall.tasks = units * unit_of(job);
+    }
+    if (client_lane_send(core, lane, &message, effects))
+        return FARPOOL_ENOMEM;
+    lane->recalled = smaller(units, idle);
+    return 0;
+}
+
+static uint64_t by_the_coordinator(const struct client_core *core)
+{
+    uint64_t tasks = core->sent_tasks;
+    for (uint32_t i = 0; i < LANES_MAX; i++)
+        tasks -= core->lanes[i] ? core->lanes[i]->tasks : 0;
+    return tasks;
+}
+
+/* It has tasks to place, and there is room that it may not know of. */
+static void tell_soon(struct client_core *core)
+{
+    for (uint32_t i = 0; i < LANES_MAX; i++) {
         struct lane *lane = core->lanes[i];
         if (lane && lane->account_ms != UINT64_MAX)
             lane->account_ms = smaller(lane->account_ms, lane->told_ms + UNEVEN_MS);
     }
+}
+
+/* Nothing waits here, some slots are idle, and on others' lanes something waits. */
+int client_part_flush(struct client_core *core, struct client_effects *effects)
+{
+    uint64_t idle = idle_slots(core);
+    core->recall_ms = UINT64_MAX;
+    if (idle && by_the_coordinator(core))
+        tell_soon(core);
+    if (client_job_first_ready(core) || !slots_of_all(core))
+        return 0;
+    for (uint32_t i = 0; i < LANES_MAX && idle; i++) {
+        struct lane *lane = core->lanes[i];
+        const struct job *job =
+            lane && lane->state == LANE_UP ? job_behind(core, lane) : NULL;
+        if (!job)
+            continue;
+        if (recall(core, lane, job, idle, effects))
+            return FARPOOL_ENOMEM;
+        idle = idle_slots(core);
+    }
+    return 0;
+}
+
+static int cut(struct job *job, const struct msg_range *range)
+{
+    const int error = span_set_cut(job->sent, range->first);
+    return error ? error
+                 : span_set_cut(job->sent, add_saturated(range->first, range->count));
+}
+
+/* To be dealt again, in the same attempt, which has not begun. */
+static void take_back(struct client_core *core, const struct lane *lane, struct job *job,
+                      const struct msg_range *range)
+{
+    const uint64_t end = add_saturated(range->first, range->count);
+    const struct span_item *item = span_set_at_or_after(job->sent, range->first);
+    while (item && item->span.first < end) {
+        const uint64_t first = item->span.first, next = first + item->span.count;
+        if (lane_of(item) == lane->place && item->span.attempt == range->attempt)
+            client_job_move(core, job->sent, first, job->waiting, item->span.attempt,
+                            item->tag, failures_of(item), job);
+        item = span_set_at_or_after(job->sent, next);
+    }
+}
+
+int client_part_returned(struct client_core *core, struct lane *lane,
+                         const struct message *message)
+{
+    struct job *job = client_job_find(core, message->returned.job);
+    const struct msg_range *ranges = message->returned.ranges;
+    const uint32_t count = message->returned.ranges_count;
+    for (uint32_t i = 0; job && i < count; i++)
+        if (cut(job, &ranges[i]))
+            return FARPOOL_ENOMEM;
+    for (uint32_t i = 0; job && i < count; i++)
+        take_back(core, lane, job, &ranges[i]);
+    lane->recalled = 0;
+    lane->fruitless = !count;
+    if (job)
+        client_job_settle(core, job);
+    return 0;
 }

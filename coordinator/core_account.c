@@ -74,6 +74,7 @@ static int grant(struct coordinator_core *core, struct lane *lane, bool *ret_lat
     }
     if (ksend(core, lane->dialer, &message))
         return FARPOOL_ENOMEM;
+    lane->pool->granted += grant.slots - (uint64_t)lane->granted;
     lane->granted = grant.slots;
     lane->busy = grant.busy;
     lane->granted_ms = core->now_ms;
@@ -106,6 +107,13 @@ void kgrant_touch(struct coordinator_core *core, struct lane *lane)
     if (!lane->regrant)
         TAILQ_INSERT_TAIL(&core->regrants, lane, regrant_entry);
     lane->regrant = true;
+}
+
+bool kgrant_is_all(const struct coordinator_core *core, const struct member *member)
+{
+    const struct pool *pool = member->pool;
+    return member->lane_tasks && member->lane_tasks == member->tasks &&
+           pool->granted == kpool_slots(core, pool);
 }
 
 void kgrant_forget(struct coordinator_core *core, struct lane *lane)

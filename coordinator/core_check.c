@@ -246,6 +246,15 @@ static void check_shared(const struct pool *pool)
     assert(!count || pool->state == POOL_RUNNING);
 }
 
+static uint64_t granted(const struct pool *pool)
+{
+    const struct lane *lane;
+    uint64_t slots = 0;
+    TAILQ_FOREACH (lane, &pool->lanes, pool_entry)
+        slots += lane->granted;
+    return slots;
+}
+
 static void check_pool(struct pool *pool)
 {
     struct job *job;
@@ -265,6 +274,7 @@ static void check_pool(struct pool *pool)
     }
     check_members(pool);
     check_shared(pool);
+    assert(granted(pool) == pool->granted);
     assert(jobs == pool->jobs_count && ready == in_ready);
     assert(sums.units == pool->units && sums.work_ns == pool->work_ns);
     assert((pool->state == POOL_EXPECTED) == (pool->owner == NULL));

@@ -64,8 +64,6 @@
 
 #define TASK_NS_MAX (UINT64_C(1) << 42)
 #define FADE_TASKS 1024     /* tasks in the fading average of a task's time */
-#define RECALL_NS 1000000   /* less work a slot than this is not called back */
-#define RECALL_WAIT_MS 5    /* but for where nothing has moved for so long */
 #define AWAY_MS 500         /* who is late by so much was stopped */
 #define TWIN_TIMES 2        /* a task that takes so many times the usual is slow */
 #define TWIN_LEAST_MS 50    /* and at least so long */
@@ -375,6 +373,7 @@ struct pool {
     struct hash key;             /* the owner's, once it has one */
     struct kclient_list clients; /* attached */
     struct klane_list lanes;
+    uint64_t granted;     /* slots, to its lanes */
     struct message *open; /* its POOL_OPEN */
     uint32_t processes;   /* at most so many; 0: every slot */
     uint64_t expires_ms;  /* EXPECTED */
@@ -1081,6 +1080,9 @@ void kgrant_touch_pool(struct coordinator_core *core, const struct pool *pool);
 /* The worker had so many tasks before. */
 void kgrant_loaded(struct coordinator_core *core, const struct member *member,
                    uint64_t before);
+/* Its client has all slots of the pool on lanes, and nothing there by here: so it evens
+ * out what it has sent. */
+bool kgrant_is_all(const struct coordinator_core *core, const struct member *member);
 void kgrant_forget(struct coordinator_core *core, struct lane *lane);
 int kgrant_flush(struct coordinator_core *core);
 uint64_t kgrant_deadline(const struct coordinator_core *core);

@@ -53,6 +53,7 @@ static void destroy(struct coordinator_core *core, struct lane *lane)
     lane->host->hosted_count--;
     lane->dialer->dialled_count--;
     kgrant_forget(core, lane);
+    lane->pool->granted -= lane->granted;
     /* The table is there as long as a lane is. NOLINTNEXTLINE(*-core.NullDereference) */
     HASH_DEL(core->lanes, lane);
     mem_free(lane);

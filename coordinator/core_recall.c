@@ -34,12 +34,13 @@ static uint64_t queued(const struct placement *placement, uint64_t most)
     return smaller(tasks / unit + (tasks % unit != 0), most);
 }
 
-static bool may_recall(const struct placement *placement)
+static bool may_recall(const struct coordinator_core *core,
+                       const struct placement *placement)
 {
     const struct job *job = placement->job;
     return placement->recall == RECALL_NONE && job->state == JOB_RUNNING &&
            job->pool->state == POOL_RUNNING && RB_EMPTY(&job->pool->ready) &&
-           queued(placement, UINT64_MAX);
+           !kgrant_is_all(core, placement->member) && queued(placement, UINT64_MAX);
 }
 
 /* By the estimate, the wait is worth a round trip; or what runs there has been at it for
@@ -59,14 +60,12 @@ uint64_t krecall_deadline(const struct coordinator_core *core)
     return core->recall_ms;
 }
 
-/* Half of `surplus`, and no more than so many idle slots can take: or it would only come
- * back here. */
 static int recall(struct coordinator_core *core, struct placement *placement,
                   uint64_t surplus, uint64_t idle)
 {
     const struct job *job = placement->job;
-    const uint64_t room = idle * larger(1, HORIZON_NS / kjob_unit_ns(job));
-    const uint64_t units = smaller((queued(placement, surplus) + 1) / 2, room);
+    const uint64_t units =
+        part_recall(queued(placement, surplus), idle, kjob_unit_ns(job));
     struct message *message = message_create(MSG_RECALL);
     if (message) {
         message->recall.pool = job->pool->id;
@@ -92,7 +91,8 @@ static int recall_from(struct coordinator_core *core, struct worker *worker)
         const struct pool *pool = placement->job->pool;
         if (looked++ == RECALL_JOBS)
             return 0;
-        if (!pool->processes && may_recall(placement) && has_idle_worker(core, pool) &&
+        if (!pool->processes && may_recall(core, placement) &&
+            has_idle_worker(core, pool) &&
             is_worth(core, placement, worker->slot_ns >= RECALL_NS))
             return recall(core, placement, worker->units - worker->slots, idle);
     }
@@ -123,7 +123,7 @@ static int recall_from_member(struct coordinator_core *core, struct member *memb
     TAILQ_FOREACH_REVERSE(placement, &member->worker->placements, kplacement_list,
                           worker_entry)
     {
-        if (placement->member == member && may_recall(placement) &&
+        if (placement->member == member && may_recall(core, placement) &&
             is_worth(core, placement, kjob_unit_ns(placement->job) >= least_ns))
             return recall(core, placement, member->surplus, pool->idle);
     }

@@ -43,6 +43,8 @@ void worker_carry_end(struct worker_core *core, struct lane *lane)
     struct job *job;
     LIST_REMOVE(lane, carrier_entry);
     RB_FOREACH (job, worker_jobs, &lane->pool->jobs) {
+        if (job->recall_lane == lane)
+            worker_recall_move(job, RECALL_NONE);
         unload_tree(&job->queued, lane);
         unload_tree(&job->given, lane);
     }
@@ -63,6 +65,8 @@ static const struct id *pool_of(const struct message *message)
         return &message->tasks.pool;
     case MSG_CANCEL:
         return &message->cancel.pool;
+    case MSG_RECALL:
+        return &message->recall.pool;
     case MSG_ACK:
         return &message->ack.pool;
     default:
@@ -82,6 +86,8 @@ static int take_work(struct worker_core *core, const struct message *message)
         return worker_tasks(core, message);
     case MSG_CANCEL:
         return worker_cancel(core, message);
+    case MSG_RECALL:
+        return worker_recall(core, message);
     default:
         worker_ack(core, message);
         return 0;

@@ -152,6 +152,7 @@ struct job {
     uint64_t ended;           /* tasks since it last doubled */
     enum recall_state recall; /* not NONE: one answer is due */
     uint64_t recall_tasks;
+    struct lane *recall_lane;             /* on which it came; NULL: by the coordinator */
     bool announce;                        /* HELD is due */
     uint64_t running, blocked, share_ppm; /* counted for each LOAD */
     uint64_t told_running, told_blocked, told_share_ppm;
@@ -645,6 +646,7 @@ void worker_cancel_job(struct worker_core *core, struct job *job);
 /* core_return.c */
 void worker_recall_move(struct job *job, enum recall_state state);
 int worker_recall(struct worker_core *core, const struct message *message);
+int worker_recall_end(struct worker_core *core, const struct job *job);
 int worker_flush_returns(struct worker_core *core);
 
 /* core_process.c */

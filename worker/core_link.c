@@ -67,7 +67,8 @@ void worker_link_down(struct worker_core *core)
         struct job *job;
         pool->announce = false;
         RB_FOREACH (job, worker_jobs, &pool->jobs) {
-            worker_recall_move(job, RECALL_NONE);
+            if (job->recall_lane == NULL)
+                worker_recall_move(job, RECALL_NONE);
             job->announce = false;
         }
     }

@@ -288,15 +288,8 @@ int worker_job_close(struct worker_core *core, const struct message *message)
     struct job *job = pool ? worker_job_find(pool, message->job_close.job) : NULL;
     if (job == NULL)
         return 0;
-    /* Every RECALL has its answer, also of a job that ends before. */
-    if (job->recall != RECALL_NONE) {
-        struct message *answer = worker_message(core, MSG_RETURNED);
-        if (answer == NULL)
-            return FARPOOL_ENOMEM;
-        answer->returned.pool = pool->id;
-        answer->returned.job = job->number;
-        worker_send(core, answer);
-    }
+    if (worker_recall_end(core, job) != 0)
+        return FARPOOL_ENOMEM;
     worker_cancel_job(core, job);
     worker_results_drop_job(core, pool, job->number);
     close_job(core, job);

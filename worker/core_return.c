@@ -3,7 +3,7 @@
  * core_return.c: giving tasks back (RETURNED): what a RECALL asks for, the last ones
  * first and never a part of a chunk, once the processes have given back what they have
  * not begun; and everything that a failed pool or a drained worker holds. Nothing is
- * given back while the link is down: HELD tells it to the next coordinator. */
+ * given back to the coordinator while its link is down: HELD tells it to the next one. */
 #include "worker/core_internal.h"
 
 void worker_recall_move(struct job *job, enum recall_state state)
@@ -11,16 +11,28 @@ void worker_recall_move(struct job *job, enum recall_state state)
     job->pool->recalls += state != RECALL_NONE;
     job->pool->recalls -= job->recall != RECALL_NONE;
     job->recall = state;
+    if (state == RECALL_NONE)
+        job->recall_lane = NULL;
 }
 
-static int return_none(struct worker_core *core, const struct id *pool, uint64_t job)
+/* Whoever asked is answered where he did. */
+static void answer(struct worker_core *core, struct lane *lane, struct message *message)
+{
+    if (lane != NULL)
+        worker_lane_send(core, lane, message);
+    else
+        worker_send(core, message);
+}
+
+static int return_none(struct worker_core *core, const struct id *pool, uint64_t job,
+                       struct lane *lane)
 {
     struct message *message = worker_message(core, MSG_RETURNED);
     if (message == NULL)
         return FARPOOL_ENOMEM;
     message->returned.pool = *pool;
     message->returned.job = job;
-    worker_send(core, message);
+    answer(core, lane, message);
     return 0;
 }
 
@@ -51,10 +63,26 @@ int worker_recall(struct worker_core *core, const struct message *message)
     struct pool *pool = worker_pool_find(core, &message->recall.pool);
     struct job *job = pool ? worker_job_find(pool, message->recall.job) : NULL;
     if (job == NULL || job->recall != RECALL_NONE)
-        return return_none(core, &message->recall.pool, message->recall.job);
+        return return_none(core, &message->recall.pool, message->recall.job,
+                           core->speaker);
     worker_recall_move(job, RECALL_WANTED);
     job->recall_tasks = message->recall.tasks;
+    job->recall_lane = core->speaker;
     return 0;
+}
+
+static bool may_answer(const struct worker_core *core, const struct job *job)
+{
+    return job->recall_lane != NULL ? job->recall_lane->state == LANE_UP
+                                    : core->link == LINK_UP;
+}
+
+/* Every RECALL has its answer, also of a job that ends before. */
+int worker_recall_end(struct worker_core *core, const struct job *job)
+{
+    if (job->recall == RECALL_NONE || !may_answer(core, job))
+        return 0;
+    return return_none(core, &job->pool->id, job->number, job->recall_lane);
 }
 
 /* Where a piece may be cut so that at most `tasks` of its last ones come off: at a
@@ -74,8 +102,10 @@ static bool extends(const struct msg_range *range, const struct piece *piece)
     return range->first == piece_last(piece) + 1 && range->attempt == piece->attempt;
 }
 
-/* Up to `tasks` queued tasks of a job in one RETURNED, the last ones first. */
-static int return_queued(struct worker_core *core, struct job *job, uint64_t tasks)
+/* Up to `tasks` queued tasks of a job in one RETURNED, the last ones first; on a lane,
+ * those that came there, up to others. */
+static int return_queued(struct worker_core *core, struct job *job, uint64_t tasks,
+                         struct lane *lane)
 {
     struct message *message = worker_message(core, MSG_RETURNED);
     struct msg_range *ranges = message ? mem_alloc(LIST_MAX * sizeof *ranges) : NULL;
@@ -92,7 +122,7 @@ static int return_queued(struct worker_core *core, struct job *job, uint64_t tas
     for (; piece != NULL && tasks > 0;
          piece = RB_PREV(worker_pieces, &job->queued, piece)) {
         const uint32_t part = cut_last(piece, tasks);
-        if (part == 0)
+        if (part == 0 || (lane != NULL && piece->lane != lane))
             break;
         if (part < piece->count &&
             (piece = worker_piece_split(piece, piece->count - part)) == NULL) {
@@ -114,7 +144,7 @@ static int return_queued(struct worker_core *core, struct job *job, uint64_t tas
     message->returned.ranges_count = count;
     for (; pieces > 0; pieces--)
         worker_piece_drop(core, RB_MAX(worker_pieces, &job->queued));
-    worker_send(core, message);
+    answer(core, lane, message);
     return 0;
 }
 
@@ -174,6 +204,8 @@ static bool is_asked(const struct job *job)
 
 static int recall(struct worker_core *core, struct job *job)
 {
+    if (!may_answer(core, job))
+        return 0;
     if (job->recall == RECALL_WANTED) {
         const uint64_t half = half_unbegun(job);
         job->recall_tasks = half < job->recall_tasks ? half : job->recall_tasks;
@@ -182,9 +214,10 @@ static int recall(struct worker_core *core, struct job *job)
     }
     if (job->recall != RECALL_ASKED || is_asked(job))
         return 0;
-    const int result = job->queued_tasks > 0
-                           ? return_queued(core, job, job->recall_tasks)
-                           : return_none(core, &job->pool->id, job->number);
+    const int result =
+        job->queued_tasks > 0
+            ? return_queued(core, job, job->recall_tasks, job->recall_lane)
+            : return_none(core, &job->pool->id, job->number, job->recall_lane);
     if (result == 0)
         worker_recall_move(job, RECALL_NONE);
     return result;
@@ -203,8 +236,9 @@ static int pool_returns(struct worker_core *core, struct pool *pool)
         RB_FOREACH (job, worker_jobs, &pool->jobs)
             if (recall(core, job) != 0)
                 return FARPOOL_ENOMEM;
-    while (gives_back(core, pool) && (job = RB_MIN(worker_turns, &pool->waiting)) != NULL)
-        if (return_queued(core, job, UINT64_MAX) != 0)
+    while (core->link == LINK_UP && gives_back(core, pool) &&
+           (job = RB_MIN(worker_turns, &pool->waiting)) != NULL)
+        if (return_queued(core, job, UINT64_MAX, NULL) != 0)
             return FARPOOL_ENOMEM;
     return 0;
 }
@@ -212,8 +246,6 @@ static int pool_returns(struct worker_core *core, struct pool *pool)
 int worker_flush_returns(struct worker_core *core)
 {
     struct pool *pool;
-    if (core->link != LINK_UP)
-        return 0;
     TAILQ_FOREACH (pool, &core->pools, link)
         if (pool_returns(core, pool) != 0)
             return FARPOOL_ENOMEM;

@@ -23,6 +23,8 @@
 #define RAMP_MAX (UINT32_C(1) << 24)
 #define SPREAD_NS 1000000 /* chunks as long as this fill idle slots everywhere first */
 #define BUBBLE_NS 5000000 /* shorter ones are given ahead even at a job's end */
+#define RECALL_NS 1000000 /* less work a slot than this is not called back */
+#define RECALL_WAIT_MS 5  /* but for where nothing has moved for so long */
 
 /* The ramp after a result, a chunk taking so long. */
 static inline uint32_t part_ramp(uint32_t ramp, uint64_t unit_ns)
@@ -49,6 +51,15 @@ static inline uint64_t part_fair(uint64_t left, uint64_t unit_ns, uint64_t slots
 static inline uint64_t part_room(uint64_t most, uint64_t units)
 {
     return units > most / 2 ? 0 : most - units;
+}
+
+/* How many of `surplus` chunks, that wait behind slots, are called back for `idle` slots:
+ * half, and no more than these can take, or they would only come back here. */
+static inline uint64_t part_recall(uint64_t surplus, uint64_t idle, uint64_t unit_ns)
+{
+    const uint64_t each = HORIZON_NS / unit_ns;
+    const uint64_t room = idle * (each > 1 ? each : 1), half = (surplus + 1) / 2;
+    return half < room ? half : room;
 }
 
 /* How many of a span's first tasks make up to `tasks` and `bytes`, between two chunks if

@@ -326,8 +326,12 @@ static void test_what_takes_long_is_told(void **state)
     script_took(&script, job, 0, 1);
     script_flush(&script);
     sent_on(&script, LANE_NUMBER, MSG_ACK);
-    script.now_ms += 100;
+    script.now_ms += 999; /* once a second, when more has changed */
     script_flush(&script);
+    script_quiet(&script);
+    script.now_ms += 1;
+    script_flush(&script);
+    sent_on(&script, LANE_NUMBER, MSG_HEARTBEAT);
     account = sent_on(&script, 0, MSG_ACCOUNT);
     assert_int_equal(account->account.ranges_count, 0);
     assert_int_equal(account->account.done, 1);

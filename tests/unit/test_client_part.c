@@ -246,24 +246,127 @@ static void test_what_is_given_back(void **state)
     script_done(&bed.script);
 }
 
-/* One worker has nothing and the other too much: the coordinator hears of it at once. */
-static void test_unevenness_is_told(void **state)
+/* It places them among what it knows of, and hears soon what that is. */
+static void test_it_hears_of_room(void **state)
 {
     (void)state;
     struct bed bed;
-    bed_open(&bed, 1, 2);
-    const uint64_t job = submit(&bed, 4);
-    assert_given(&bed, 0, 2, 2);
-    bed.script.now_ms += 10;
-    finish_all(&bed, 1, job, MS);
+    bed_open(&bed, 2, 4);
+    const uint64_t job = submit(&bed, 8);
+    bed.script.now_ms += 100;
+    flush(&bed); /* told of */
+    struct message *back = script_make_lost(job, 0, 1, 1, FARPOOL_EDRAINED);
+    back->lost.lane = true;
+    script_message(&bed.script, back);
+    flush(&bed);
+    bed.script.now_ms += 5;
     script_flush(&bed.script);
-    sent_on(&bed.script, 1, MSG_ACK);
-    sent_on(&bed.script, 0, MSG_JOB_OPEN);
-    const struct message *account = sent_on(&bed.script, 0, MSG_ACCOUNT);
+    script_quiet(&bed.script); /* all slots are in use */
+    finish_all(&bed, 2, job, US);
+    script_flush(&bed.script);
+    sent_on(&bed.script, 2, MSG_ACK);
     const struct id worker = lane_worker(2);
-    assert_true(id_equal(&account->account.worker, &worker));
-    assert_int_equal(account->account.ranges_count, 2);
+    bool told = false;
+    for (size_t i = 0; i < bed.script.effects.count; i++) {
+        const struct client_effect *effect = &bed.script.effects.items[i];
+        told |= effect->kind == CLIENT_SEND && !effect->lane &&
+                effect->message->kind == MSG_ACCOUNT &&
+                id_equal(&effect->message->account.worker, &worker);
+    }
+    assert_true(told);
+    script_forget(&bed.script);
+    script_done(&bed.script);
+}
+
+/* ------------------------------------------------------------------ calling back */
+
+static struct message *returned(uint64_t job, uint64_t first, uint64_t count)
+{
+    struct message *message = script_make(MSG_RETURNED);
+    message->returned.pool = SCRIPT_POOL;
+    message->returned.job = job;
+    if (!count)
+        return message;
+    message->returned.ranges = script_list(sizeof *message->returned.ranges);
+    message->returned.ranges_count = 1;
+    message->returned.ranges[0] = (struct msg_range){first, count, 1};
+    return message;
+}
+
+/* One worker has nothing, and at the other one task waits behind another. */
+static uint64_t make_uneven(struct bed *bed, uint64_t task_ns)
+{
+    bed_open(bed, 1, 2);
+    const uint64_t job = submit(bed, 4);
+    assert_given(bed, 0, 2, 2);
+    finish_all(bed, 1, job, task_ns);
+    script_flush(&bed->script);
+    sent_on(&bed->script, 1, MSG_ACK);
+    return job;
+}
+
+static void test_what_waits_is_called_back(void **state)
+{
+    (void)state;
+    struct bed bed;
+    const uint64_t job = make_uneven(&bed, 10 * MS);
+    const struct message *recall = sent_on(&bed.script, 2, MSG_RECALL);
+    assert_int_equal(recall->recall.job, job);
+    assert_int_equal(recall->recall.tasks, 1);
+    script_flush(&bed.script);
+    script_quiet(&bed.script); /* one at a time */
+    lane_hear(&bed.script, 2, returned(job, 3, 1));
+    script_flush(&bed.script);
+    sent_tasks(&bed.script, 1, 3, 1, 1);
     script_quiet(&bed.script);
+    script_done(&bed.script);
+}
+
+static void test_not_again_when_it_brought_nothing(void **state)
+{
+    (void)state;
+    struct bed bed;
+    const uint64_t job = make_uneven(&bed, 10 * MS);
+    sent_on(&bed.script, 2, MSG_RECALL);
+    lane_hear(&bed.script, 2, returned(job, 0, 0));
+    bed.script.now_ms += 50;
+    script_flush(&bed.script);
+    script_quiet(&bed.script);
+    script_done(&bed.script);
+}
+
+/* Unless one of them takes long after all. */
+static void test_trifles_are_not_called_back(void **state)
+{
+    (void)state;
+    struct bed bed;
+    make_uneven(&bed, US);
+    script_quiet(&bed.script);
+    assert_int_equal(client_core_deadline(bed.script.core), bed.script.now_ms + 5);
+    bed.script.now_ms += 5;
+    script_flush(&bed.script);
+    sent_on(&bed.script, 2, MSG_RECALL);
+    script_done(&bed.script);
+}
+
+/* What is not known there any more changes nothing. */
+static void test_returned_of_what_is_not_there(void **state)
+{
+    (void)state;
+    struct bed bed;
+    const uint64_t job = make_uneven(&bed, 10 * MS);
+    sent_on(&bed.script, 2, MSG_RECALL);
+    struct message *old = returned(job, 3, 1);
+    old->returned.ranges[0].attempt = 7;
+    lane_hear(&bed.script, 2, old);
+    lane_hear(&bed.script, 1, returned(job, 3, 1)); /* another lane's */
+    lane_hear(&bed.script, 1, returned(99, 0, UINT64_MAX));
+    lane_hear(&bed.script, 1, returned(job, 0, UINT64_MAX));
+    bed.script.now_ms += 1;
+    script_flush(&bed.script);
+    for (size_t i = 0; i < bed.script.effects.count; i++)
+        assert_int_not_equal(bed.script.effects.items[i].message->kind, MSG_TASKS);
+    script_forget(&bed.script);
     script_done(&bed.script);
 }
 
@@ -358,7 +461,11 @@ int main(void)
         cmocka_unit_test(test_not_without_lanes_to_all),
         cmocka_unit_test(test_not_beside_others),
         cmocka_unit_test(test_what_is_given_back),
-        cmocka_unit_test(test_unevenness_is_told),
+        cmocka_unit_test(test_it_hears_of_room),
+        cmocka_unit_test(test_what_waits_is_called_back),
+        cmocka_unit_test(test_not_again_when_it_brought_nothing),
+        cmocka_unit_test(test_trifles_are_not_called_back),
+        cmocka_unit_test(test_returned_of_what_is_not_there),
         cmocka_unit_test(test_the_first_of_many_ranges_are_told),
         cmocka_unit_test(test_all_of_many_ranges_are_cancelled),
         cmocka_unit_test(test_all_of_many_ranges_are_lost),

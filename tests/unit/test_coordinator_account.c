@@ -262,6 +262,28 @@ static void test_what_it_has_sent_itself(void **state)
     script_quiet(bed.script);
 }
 
+/* ------------------------------------------------------------------ calling back */
+
+/* Its client evens out what it has sent, where all slots of the pool are on its lanes. */
+static void test_who_calls_back(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    struct script *script = bed.script;
+    script_say_last(script, bed.client, account(0, 100, 1));
+    const uint64_t second = join_host(script, 6, 11);
+    script_flush(script);
+    assert_int_equal(script_take(script, bed.worker, MSG_RECALL)->recall.job, 1);
+    script_say_last(script, bed.worker, returned(1, 1, 0, 0));
+    const struct id ticket = expect(script, second);
+    script_take(script, bed.client, MSG_INTRODUCED);
+    script_say_last(script, bed.client, lane(&ticket, true));
+    script_pass(script, 100);
+    script_forget(script);
+    script_say_last(script, bed.client, account(0, 99, 1));
+    script_pass(script, 500);
+    script_quiet(script);
+}
+
 int main(void)
 {
 #define TEST(name)                                                                       \
@@ -282,6 +304,7 @@ int main(void)
         TEST(test_others_are_seen_behind_its_own),
         TEST(test_slots_that_its_own_keep_busy),
         TEST(test_what_it_has_sent_itself),
+        TEST(test_who_calls_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -473,6 +473,76 @@ static void what_is_cancelled_on_it_is_dropped(void **state)
     assert_true(fake_counts(f).held <= 2);
 }
 
+static struct message *recall(uint64_t tasks)
+{
+    struct message *message = message_create(MSG_RECALL);
+    message->recall.pool = fake_id(1);
+    message->recall.job = 2;
+    message->recall.tasks = tasks;
+    return message;
+}
+
+/* Of what came there, and it is told there; whatever the coordinator's link does. */
+static void what_is_called_back_on_it_goes_back(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    give(f, 0, 100);
+    fake_event(f, WORKER_LINK_DOWN);
+    say(f, LINK, &peer_key, recall(10));
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_RETURNED), 1);
+    assert_int_equal(fake_lane_of(f, MSG_RETURNED, 0), LINK);
+    const struct message *back = fake_nth(f, MSG_RETURNED, 0);
+    assert_int_equal(back->returned.ranges_count, 1);
+    assert_int_equal(back->returned.ranges[0].first, 90);
+    assert_int_equal(back->returned.ranges[0].count, 10);
+}
+
+static void what_came_another_way_is_not_called_back(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    give(f, 0, 4);
+    fake_tasks(f, 1, 2, 50, 50); /* of the same job, by the coordinator */
+    fake_settle(f);
+    fake_forget(f);
+    say(f, LINK, &peer_key, recall(10));
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_RETURNED), 1);
+    assert_int_equal(fake_lane_of(f, MSG_RETURNED, 0), LINK);
+    assert_int_equal(fake_nth(f, MSG_RETURNED, 0)->returned.ranges_count, 0);
+}
+
+static void a_job_that_ends_answers(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    give(f, 0, 100);
+    say(f, LINK, &peer_key, recall(10));
+    struct message *close = message_create(MSG_JOB_CLOSE);
+    close->job_close.pool = fake_id(1);
+    close->job_close.job = 2;
+    say(f, LINK, &peer_key, close);
+    assert_int_equal(fake_lane_of(f, MSG_RETURNED, 0), LINK);
+}
+
+/* Nobody is left to be answered. */
+static void a_lane_that_ends_calls_nothing_back(void **state)
+{
+    struct fake *f = *state;
+    start_up(f, false);
+    give(f, 0, 100);
+    say(f, LINK, &peer_key, recall(10));
+    link_event(f, WORKER_LINK_DOWN, LINK);
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_RETURNED), 0);
+    fake_recall(f, 1, 2, 10);
+    fake_settle(f);
+    assert_int_equal(fake_sent(f, MSG_RETURNED), 1);
+    assert_int_equal(fake_lane_of(f, MSG_RETURNED, 0), 0);
+}
+
 /* It may fill half as much again as the window, and then the coordinator still has its
  * own. */
 static void who_sends_too_much_loses_the_lane_alone(void **state)
@@ -767,6 +837,10 @@ int main(void)
         FAKE_TEST(what_it_took_is_counted),
         FAKE_TEST(a_lane_that_ends_leaves_its_work),
         FAKE_TEST(what_is_cancelled_on_it_is_dropped),
+        FAKE_TEST(what_is_called_back_on_it_goes_back),
+        FAKE_TEST(what_came_another_way_is_not_called_back),
+        FAKE_TEST(a_job_that_ends_answers),
+        FAKE_TEST(a_lane_that_ends_calls_nothing_back),
         FAKE_TEST(who_sends_too_much_loses_the_lane_alone),
         FAKE_TEST(another_pools_tasks_break_it),
         FAKE_TEST(wrong_tasks_break_the_lane_and_not_the_link),
