@@ -130,7 +130,6 @@ static int send_first(struct client_core *core, struct job *job, struct lane *la
         return FARPOOL_ENOMEM;
     }
     job->lanes_told |= UINT64_C(1) << (lane->place - 1);
-    lane->dealt = job->number;
     client_job_move(core, job->waiting, first, job->sent, item->span.attempt, item->tag,
                     failures_of(item) | (uint64_t)lane->place << 32, job);
     client_job_settle(core, job);

@@ -55,6 +55,7 @@
 #define ACCOUNT_EVERY_MS 1000    /* between two of those */
 #define UNEVEN_MS 5              /* the same while the coordinator has to know more */
 #define SHORT_MS 10              /* tasks that may wait for a slot behind others */
+#define RECALL_JOBS 32           /* looked at for what to call back from a lane */
 #define RECENT_FUNCTIONS 8 /* of which it is known what their last jobs have shown */
 #define RETRY_MS 10        /* after a FLUSH that ran out of memory */
 
@@ -123,9 +124,9 @@ struct lane {
     uint64_t moved_ms;             /* since when nothing of it has ended */
     uint64_t account_ms;           /* when to tell of them; UINT64_MAX: nothing new */
     uint64_t told_ms;              /* when that was done last */
-    uint64_t dealt;                /* the job that was dealt there last */
     uint64_t recalled;             /* chunks that a RECALL under way is for */
-    bool fruitless; /* the last one brought nothing, and nothing has changed since */
+    uint64_t fruitless; /* jobs from here on have brought nothing, and nothing has changed
+                           since; UINT64_MAX: none */
     bool withdrawn; /* OVER: the worker is gone */
     bool cut;       /* OVER: its connection has ended */
     char text[256]; /* OVER: why */
@@ -340,6 +341,7 @@ int client_lane_up(struct client_core *core, uint64_t number,
 void client_lane_down(struct client_core *core, uint64_t number, const char *text);
 int client_lane_heard(struct client_core *core, uint64_t number,
                       const struct message *message, struct client_effects *effects);
+bool client_lane_has(const struct job *job, const struct lane *lane);
 /* Takes the message over if it returns 0. */
 int client_lane_send(struct client_core *core, struct lane *lane,
                      struct message **message, struct client_effects *effects);

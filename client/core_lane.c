@@ -93,7 +93,7 @@ void client_lane_count(struct client_core *core, const struct span_item *item, i
     const uint64_t tasks = item->span.count, bytes = span_bytes(&item->span);
     if (sign < 0 || !lane->tasks)
         lane->moved_ms = core->now_ms;
-    lane->fruitless = false;
+    lane->fruitless = UINT64_MAX;
     lane->tasks += sign > 0 ? tasks : -tasks;
     lane->bytes += sign > 0 ? bytes : -bytes;
     if (lane->account_ms == UINT64_MAX)
@@ -138,7 +138,7 @@ static int introduced(struct client_core *core, const struct message *message,
     lane->worker = message->introduced.worker;
     memcpy(lane->node, message->introduced.node, sizeof lane->node);
     lane->until_ms = core->now_ms + message->introduced.wait_ms;
-    lane->account_ms = UINT64_MAX;
+    lane->account_ms = lane->fruitless = UINT64_MAX;
     core->lanes[place] = lane;
     effect->lane = lane->number;
     effect->content = message->introduced.key;
@@ -290,6 +290,11 @@ static const struct span_item *next_on(const struct job *job, const struct lane 
     while (item && lane_of(item) != lane->place)
         item = span_set_next(job->sent, item);
     return item;
+}
+
+bool client_lane_has(const struct job *job, const struct lane *lane)
+{
+    return job->lanes_told & UINT64_C(1) << (lane->place - 1) && next_on(job, lane, 0);
 }
 
 struct msg_range *client_lane_list(const struct job *job, const struct lane *lane,

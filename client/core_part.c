@@ -171,13 +171,22 @@ static uint64_t idle_slots(const struct client_core *core)
     return subtract_saturated(idle, recalled);
 }
 
-/* The job that is called back from a lane: the one that was dealt there last, whose tasks
- * are the least likely to have begun. NULL: it is not worth it now. */
+/* The youngest job that has something there, for its tasks are the least likely to have
+ * begun; but for those that have just brought nothing. */
+static struct job *youngest_on(const struct client_core *core, const struct lane *lane)
+{
+    struct job *job =
+        core->jobs ? ELMT_FROM_HH(core->jobs->hh.tbl, core->jobs->hh.tbl->tail) : NULL;
+    for (int i = 0; job && i < RECALL_JOBS; i++, job = job->hh.prev)
+        if (job->number < lane->fruitless && client_lane_has(job, lane))
+            return job;
+    return NULL;
+}
+
+/* What is called back from a lane; NULL: nothing that is worth it now. */
 static struct job *job_behind(struct client_core *core, const struct lane *lane)
 {
-    struct job *job = lane->recalled || lane->fruitless || !lane->tasks
-                          ? NULL
-                          : client_job_find(core, lane->dealt);
+    struct job *job = lane->recalled || !lane->tasks ? NULL : youngest_on(core, lane);
     if (!job || !surplus_of(job, lane))
         return NULL;
     const uint64_t due_ms = lane->moved_ms + RECALL_WAIT_MS;
@@ -278,7 +287,7 @@ int client_part_returned(struct client_core *core, struct lane *lane,
     for (uint32_t i = 0; job && i < count; i++)
         take_back(core, lane, job, &ranges[i]);
     lane->recalled = 0;
-    lane->fruitless = !count;
+    lane->fruitless = count ? UINT64_MAX : message->returned.job;
     if (job)
         client_job_settle(core, job);
     return 0;

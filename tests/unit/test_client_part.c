@@ -335,6 +335,32 @@ static void test_not_again_when_it_brought_nothing(void **state)
     script_done(&bed.script);
 }
 
+/* But of an older job that waits behind it. */
+static void test_then_of_the_job_before(void **state)
+{
+    (void)state;
+    struct bed bed;
+    const uint64_t first = make_uneven(&bed, 10 * MS);
+    const uint64_t second = script_job(&bed.script);
+    script_forget(&bed.script);
+    lane_hear(&bed.script, 2, returned(first, 0, 0));
+    script_message(&bed.script, lane_grant(1, 0));
+    script_message(&bed.script, lane_grant(2, 2));
+    pool_state(&bed.script, 2);
+    script_input(&bed.script, second, 0, 1, 4);
+    flush(&bed);
+    assert_given(&bed, 0, 0, 3);
+    script_message(&bed.script, lane_grant(1, 2));
+    pool_state(&bed.script, 4);
+    bed.script.now_ms += 5;
+    script_flush(&bed.script);
+    assert_int_equal(sent_on(&bed.script, 2, MSG_RECALL)->recall.job, second);
+    lane_hear(&bed.script, 2, returned(second, 0, 0));
+    script_flush(&bed.script);
+    assert_int_equal(sent_on(&bed.script, 2, MSG_RECALL)->recall.job, first);
+    script_done(&bed.script);
+}
+
 /* Unless one of them takes long after all. */
 static void test_trifles_are_not_called_back(void **state)
 {
@@ -464,6 +490,7 @@ int main(void)
         cmocka_unit_test(test_it_hears_of_room),
         cmocka_unit_test(test_what_waits_is_called_back),
         cmocka_unit_test(test_not_again_when_it_brought_nothing),
+        cmocka_unit_test(test_then_of_the_job_before),
         cmocka_unit_test(test_trifles_are_not_called_back),
         cmocka_unit_test(test_returned_of_what_is_not_there),
         cmocka_unit_test(test_the_first_of_many_ranges_are_told),
