@@ -136,14 +136,6 @@ static int send_first(struct client_core *core, struct job *job, struct lane *la
     return 0;
 }
 
-static bool is_any_carrying(const struct client_core *core)
-{
-    for (uint32_t i = 0; i < LANES_MAX; i++)
-        if (core->lanes[i] && core->lanes[i]->tasks)
-            return true;
-    return false;
-}
-
 int client_deal_first(struct client_core *core, struct job *job, enum way *ret_way,
                       struct client_effects *effects)
 {
@@ -163,7 +155,7 @@ int client_deal_first(struct client_core *core, struct job *job, enum way *ret_w
     const uint32_t count = lane ? fit(core, job, lane, tasks, &item->span) : 0;
     if (count)
         *ret_way = WAY_DEALT;
-    else if (is_long && is_any_carrying(core))
+    else if (is_long && client_lanes_carry(core))
         *ret_way = WAY_WAIT;
     return count ? send_first(core, job, lane, count, effects) : 0;
 }

@@ -54,6 +54,7 @@
 #define ACCOUNT_MS 100           /* between a change on a lane and the word of it */
 #define ACCOUNT_EVERY_MS 1000    /* between two of those */
 #define UNEVEN_MS 5              /* the same while the coordinator has to know more */
+#define GRACE_MS 200             /* that lanes which carry may not be for all slots */
 #define SHORT_MS 10              /* tasks that may wait for a slot behind others */
 #define RECALL_JOBS 32           /* looked at for what to call back from a lane */
 #define RECENT_FUNCTIONS 8 /* of which it is known what their last jobs have shown */
@@ -127,9 +128,9 @@ struct lane {
     uint64_t recalled;             /* chunks that a RECALL under way is for */
     uint64_t fruitless; /* jobs from here on have brought nothing, and nothing has changed
                            since; UINT64_MAX: none */
-    bool withdrawn; /* OVER: the worker is gone */
-    bool cut;       /* OVER: its connection has ended */
-    char text[256]; /* OVER: why */
+    bool withdrawn;     /* OVER: the worker is gone */
+    bool cut;           /* OVER: its connection has ended */
+    char text[256];     /* OVER: why */
 };
 
 struct job {
@@ -213,6 +214,7 @@ struct client_core {
     uint64_t last_lane;
     bool lanes_over;      /* some are */
     uint64_t recall_ms;   /* when one may be worth a RECALL; UINT64_MAX */
+    uint64_t long_ms;     /* until then long jobs wait for lanes to be for all slots */
     struct lane *speaker; /* whose message is being taken; NULL: the coordinator's */
 
     struct ack *acks; /* by worker, lane and first, merged */
@@ -347,6 +349,7 @@ int client_lane_send(struct client_core *core, struct lane *lane,
                      struct message **message, struct client_effects *effects);
 /* A span has come into `sent` (1), or leaves it (-1). */
 void client_lane_count(struct client_core *core, const struct span_item *item, int sign);
+bool client_lanes_carry(const struct client_core *core); /* any task */
 void client_lanes_end(struct client_core *core, const char *text);
 void client_lanes_free(struct client_core *core);
 int client_lanes_flush(struct client_core *core, struct client_effects *effects);
@@ -375,8 +378,9 @@ int client_deal_tell(struct client_core *core, const struct job *job,
 /* core_part.c */
 void client_part_borrow(struct client_core *core, struct job *job);
 void client_part_measure(struct client_core *core, struct job *job);
-/* Whether the pool's lanes are for all that it has. */
-bool client_part_is_long(const struct client_core *core);
+/* Whether the pool's lanes are for all that it has, or just were: a worker that joins is
+ * told of before it has one. */
+bool client_part_is_long(struct client_core *core);
 /* Whom to give some of a job, and how many tasks at most; NULL: nobody now. */
 struct lane *client_part_find(const struct client_core *core, const struct job *job,
                               uint64_t *ret_tasks);

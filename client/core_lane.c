@@ -64,6 +64,14 @@ void client_lanes_end(struct client_core *core, const char *text)
             end(core, core->lanes[i], text);
 }
 
+bool client_lanes_carry(const struct client_core *core)
+{
+    for (uint32_t i = 0; i < LANES_MAX; i++)
+        if (core->lanes[i] && core->lanes[i]->tasks)
+            return true;
+    return false;
+}
+
 void client_lanes_free(struct client_core *core)
 {
     for (uint32_t i = 0; i < LANES_MAX; i++) {

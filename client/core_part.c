@@ -125,9 +125,12 @@ static bool is_less_loaded(const struct job *job, const struct lane *a,
     return units_at(job, a) * b->slots < units_at(job, b) * a->slots;
 }
 
-bool client_part_is_long(const struct client_core *core)
+bool client_part_is_long(struct client_core *core)
 {
-    return slots_of_all(core) > 0;
+    if (slots_of_all(core))
+        core->long_ms = core->now_ms + GRACE_MS;
+    return client_lanes_carry(core) ? core->now_ms < core->long_ms
+                                    : slots_of_all(core) > 0;
 }
 
 struct lane *client_part_find(const struct client_core *core, const struct job *job,
@@ -238,6 +241,8 @@ int client_part_flush(struct client_core *core, struct client_effects *effects)
     core->recall_ms = UINT64_MAX;
     if (idle && by_the_coordinator(core))
         tell_soon(core);
+    if (client_job_first_ready(core) && core->now_ms < core->long_ms)
+        core->recall_ms = core->long_ms;
     if (client_job_first_ready(core) || !slots_of_all(core))
         return 0;
     for (uint32_t i = 0; i < LANES_MAX && idle; i++) {

@@ -212,7 +212,8 @@ static void test_not_without_lanes_to_all(void **state)
     script_done(&bed.script);
 }
 
-/* Others have come: it knows what they have. */
+/* Others have come: it knows what they have. For a moment it may just be a worker that
+ * has joined and has no lane yet. */
 static void test_not_beside_others(void **state)
 {
     (void)state;
@@ -220,6 +221,13 @@ static void test_not_beside_others(void **state)
     bed_open(&bed, 2, 4);
     const uint64_t job = submit(&bed, 1000);
     script_message(&bed.script, lane_grant(2, 1));
+    flush(&bed);
+    assert_given(&bed, 0, 4, 4);
+    bed.script.now_ms += 100;
+    flush(&bed);
+    assert_given(&bed, 0, 4, 4);
+    assert_int_equal(client_core_deadline(bed.script.core), bed.script.now_ms + 100);
+    bed.script.now_ms += 100;
     flush(&bed);
     assert_given(&bed, 992, 4, 4);
     finish_all(&bed, 1, job, US);
