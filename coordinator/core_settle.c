@@ -235,10 +235,28 @@ static int expire_pools(struct coordinator_core *core)
     return 0;
 }
 
+/* The owner of its pool is here, and may have more to say of what it had under way. */
+static bool is_coming(const struct job *job)
+{
+    return job->pool->owner && !job->pool->owner->resumed && !job->late;
+}
+
+static void wait_once_more(struct coordinator_core *core, struct job *job)
+{
+    job->late = true;
+    job->expires_ms = add_saturated(core->now_ms, core->config.settle_ms);
+    TAILQ_REMOVE(&core->expected_jobs, job, wait_entry);
+    TAILQ_INSERT_TAIL(&core->expected_jobs, job, wait_entry);
+}
+
 static int expire_jobs(struct coordinator_core *core)
 {
     struct job *job;
     while ((job = TAILQ_FIRST(&core->expected_jobs)) && core->now_ms >= job->expires_ms) {
+        if (is_coming(job)) {
+            wait_once_more(core, job);
+            continue;
+        }
         const size_t mark = core->effects->count;
         if (kjob_tell_abandon(core, job)) {
             keffects_truncate(core->effects, mark);

@@ -11,9 +11,8 @@
 #ifndef FARPOOL_BASE_PART_H
 #define FARPOOL_BASE_PART_H
 
+#include "common/base/count.h"
 #include "common/base/span.h"
-
-#include <stdint.h>
 
 #define HORIZON_NS                                                                       \
     1000000000        /* work that a slot is given ahead; less is dealt out at once */
@@ -43,7 +42,7 @@ static inline uint64_t part_fair(uint64_t left, uint64_t unit_ns, uint64_t slots
     const bool little = left <= HORIZON_NS / unit_ns * all;
     const uint64_t part = left * slots / (little ? all : 2 * all);
     const uint64_t least = (unit_ns < BUBBLE_NS ? AHEAD_TASKS : 1) * slots;
-    return part > least ? part : least;
+    return larger(part, least);
 }
 
 /* What of `most` a worker may be given that has so many: it is topped up when half of it
@@ -58,8 +57,7 @@ static inline uint64_t part_room(uint64_t most, uint64_t units)
 static inline uint64_t part_recall(uint64_t surplus, uint64_t idle, uint64_t unit_ns)
 {
     const uint64_t each = HORIZON_NS / unit_ns;
-    const uint64_t room = idle * (each > 1 ? each : 1), half = (surplus + 1) / 2;
-    return half < room ? half : room;
+    return smaller((surplus + 1) / 2, idle * larger(each, 1));
 }
 
 /* How many of a span's first tasks make up to `tasks` and `bytes`, between two chunks if
@@ -67,9 +65,7 @@ static inline uint64_t part_recall(uint64_t surplus, uint64_t idle, uint64_t uni
 static inline uint32_t part_cut(const struct msg_span *span, uint32_t unit,
                                 uint64_t tasks, uint64_t bytes)
 {
-    const uint32_t fit = span_fit(span, bytes);
-    uint64_t count = tasks < fit ? tasks : fit;
-    count = count < span->count ? count : span->count;
+    uint64_t count = smaller(smaller(tasks, span->count), span_fit(span, bytes));
     const uint64_t end = span->first + count, boundary = end - end % unit;
     if (count < span->count && boundary > span->first)
         count = boundary - span->first;

@@ -358,6 +358,27 @@ static void test_late_results(void **state)
     assert_int_equal(script_take(script, client, MSG_DONE)->done.results[0].count, 2);
 }
 
+/* The pool's client is here and about to tell of its jobs: what a worker has of one is
+ * waited for once more. */
+static void test_job_of_who_has_just_come(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = worker_returns(script, 10, 0, 5);
+    script_pass(script, 2999);
+    script_say(script, worker, message_create(MSG_HEARTBEAT));
+    const uint64_t client = add_client(script, 1);
+    script_say_last(script, client, pool_open(1, 0));
+    script_forget(script);
+    script_pass(script, 1);
+    script_quiet(script);
+    assert_int_equal(script_counts(script).assigned, 5);
+    script_pass(script, 1499);
+    script_forget(script);
+    script_pass(script, 1); /* it does not tell */
+    assert_true(script_take(script, worker, MSG_CANCEL)->cancel.kill);
+    assert_int_equal(script_counts(script).jobs, 0);
+}
+
 /* A HELD that was said before its worker read POOL_CLOSE: it has dropped those tasks. */
 static void test_late_held(void **state)
 {
@@ -497,6 +518,7 @@ int main(void)
         SCRIPT_TEST(test_held_twice),
         SCRIPT_TEST(test_kept_results),
         SCRIPT_TEST(test_late_results),
+        SCRIPT_TEST(test_job_of_who_has_just_come),
         SCRIPT_TEST(test_late_held),
         SCRIPT_TEST(test_unwanted_pool),
         SCRIPT_TEST(test_unwanted_pool_later),
