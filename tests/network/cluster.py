@@ -87,8 +87,10 @@ class Cluster:
                           "--cache", f"{self.scratch}/cache-{node}",
                           "--scratch", f"{self.scratch}/run-{node}", *options)
 
-    def start_client(self, node, address, *arguments, key=None):
+    def start_client(self, node, address, *arguments, key=None, lanes=True):
         environment = {"FARPOOL_COORDINATOR": address}
+        if not lanes:
+            environment["FARPOOL_LANES"] = "none"
         if key:
             environment["FARPOOL_KEY"] = f"{self.scratch}/{key}"
         return Client(self.start(node, "client", self.program, *arguments, environment=environment,
