@@ -94,8 +94,7 @@ static uint32_t fit(const struct client_core *core, const struct job *job,
     const uint64_t most = smaller(tasks, window), size = span_task_size(span, 0);
     if (size > core->body_bytes_max || ((!most || size > left) && core->sent_tasks))
         return 0;
-    const uint32_t unit = job->options.chunk ? job->options.chunk : 1;
-    return part_cut(span, unit, larger(most, 1), smaller(left, MESSAGE_BYTES));
+    return part_cut(span, unit_of(job), larger(most, 1), smaller(left, MESSAGE_BYTES));
 }
 
 static int open_on(struct client_core *core, struct job *job, struct lane *lane,

@@ -12,6 +12,7 @@
  *   core_results.c  DONE, FAILED and LOST: what is taken, tried again, given up
  *   core_ack.c      which results were taken, and the ACKs for them
  *   core_lane.c     lanes: links to workers, and what of `sent` is on them
+ *   core_leave.c    what becomes of it when its lane ends
  *   core_deal.c     sending on lanes, and the account of it for the coordinator
  *   core_part.c     how much of a long job each lane is dealt
  *   core_input.c    how much input a lazy job pulls
@@ -133,11 +134,9 @@ void client_ack_forget(struct client_core *core, uint64_t lane);
 /* core_lane.c */
 struct lane *client_lane_find(const struct client_core *core,
                               uint64_t number); /* NULL: none */
-/* What of a job's `sent` is on a lane, from the task `first` on, up to LIST_MAX ranges;
- * allocated, the caller frees it. NULL: ENOMEM. */
-struct msg_range *client_lane_list(const struct job *job, const struct lane *lane,
-                                   uint64_t first, uint32_t *ret_count);
-bool client_lane_is_about(enum message_kind kind); /* the coordinator's messages */
+int client_lane_say(const struct id *ticket, bool up, const char *text,
+                    struct client_effects *effects); /* LANE */
+bool client_lane_is_about(enum message_kind kind);   /* the coordinator's messages */
 int client_lane_told(struct client_core *core, const struct message *message,
                      struct client_effects *effects);
 int client_lane_up(struct client_core *core, uint64_t number,
@@ -145,7 +144,6 @@ int client_lane_up(struct client_core *core, uint64_t number,
 void client_lane_down(struct client_core *core, uint64_t number, const char *text);
 int client_lane_heard(struct client_core *core, uint64_t number,
                       const struct message *message, struct client_effects *effects);
-bool client_lane_has(const struct job *job, const struct lane *lane);
 /* Takes the message over if it returns 0. */
 int client_lane_send(struct client_core *core, struct lane *lane,
                      struct message **message, struct client_effects *effects);
@@ -156,6 +154,16 @@ void client_lanes_end(struct client_core *core, const char *text);
 void client_lanes_free(struct client_core *core);
 int client_lanes_flush(struct client_core *core, struct client_effects *effects);
 uint64_t client_lanes_deadline(const struct client_core *core);
+
+/* core_leave.c */
+/* An OVER one is gone then, and what was on it is elsewhere. */
+int client_lane_finish(struct client_core *core, struct lane *lane,
+                       struct client_effects *effects);
+/* What of a job's `sent` is on a lane, from the task `first` on, up to LIST_MAX ranges;
+ * allocated, the caller frees it. NULL: ENOMEM. */
+struct msg_range *client_lane_list(const struct job *job, const struct lane *lane,
+                                   uint64_t first, uint32_t *ret_count);
+bool client_lane_has(const struct job *job, const struct lane *lane);
 
 /* core_deal.c */
 enum way {

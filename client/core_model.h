@@ -210,6 +210,11 @@ struct client_core {
 #define DOUBT (UINT64_C(1) << 32)
 #define DOUBTS_MAX 8 /* from then on such an end counts as a loss */
 
+static inline uint32_t unit_of(const struct job *job)
+{
+    return job->options.chunk ? job->options.chunk : 1;
+}
+
 static inline uint32_t losses_of(const struct span_item *item)
 {
     return (uint32_t)item->tag;

@@ -35,11 +35,6 @@ void client_part_borrow(struct client_core *core, struct job *job)
     job->ramp = recent->ramp;
 }
 
-static uint32_t unit_of(const struct job *job)
-{
-    return job->options.chunk ? job->options.chunk : 1;
-}
-
 /* What a chunk takes, as far as it is known; at least 1. */
 static uint64_t unit_ns(const struct job *job)
 {

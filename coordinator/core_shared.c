@@ -224,10 +224,13 @@ static int answer(struct coordinator_core *core, struct holding *holding,
 
 /* What a worker has from an earlier coordinator's time: it tells of it until it hears
  * SHARE, also where it is not opened the pool again (it may have tasks of it all the
- * same), or UNSHARE: the client has told all that it shares once it has RESUMED. */
+ * same), or UNSHARE: the client has told all that it shares once it has RESUMED. What it
+ * said before it read POOL_CLOSE is of a life of the pool that is over. */
 static int claim(struct coordinator_core *core, struct member *member, uint64_t number)
 {
     struct pool *pool = member->pool;
+    if (!member->worker->resumed || kpool_was_closed(member->worker, &pool->id))
+        return 0;
     struct shared *shared = find(pool, number);
     if (shared && (member->state == MEMBER_HELD || member->state == MEMBER_OPEN))
         return tell_member(core, shared, member);

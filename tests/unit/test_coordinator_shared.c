@@ -331,12 +331,44 @@ static void what_was_unshared_meanwhile_is_told(void **state)
     (void)state;
     begin(&s);
     script_say(&s, CLIENT, share(3, 1));
+    s.previous = make_id(0x77);
     const uint64_t a = join_worker(&s, 10);
     script_take(&s, a, MSG_SHARE);
     script_say_last(&s, a, answer(2, 1, 1));
     assert_int_equal(script_take(&s, a, MSG_UNSHARE)->unshare.number, 2);
     script_say_last(&s, a, answer(3, 1, 1));
     script_quiet(&s);
+    script_end(&s);
+}
+
+/* A client comes back at once, and its pool has not been opened again where it is just
+ * being closed: what that worker says of it meanwhile is of the life before. */
+static void what_is_said_of_a_life_that_is_over(void **state)
+{
+    struct script s = {.now_ms = 0};
+    (void)state;
+    coordinator_config_init(&s.config);
+    script_begin(&s);
+    const uint64_t client = add_client(&s, 1), worker = add_worker(&s, 10, 2);
+    script_say(&s, client, pool_open(POOL, 0));
+    script_say(&s, client, share(1, 1));
+    script_say(&s, client, job_open(POOL, 1, 0, 0));
+    script_say_last(&s, client, tasks(POOL, 1, 0, 1));
+    script_take(&s, worker, MSG_POOL_OPEN);
+    script_take(&s, worker, MSG_SHARE);
+    assert_int_equal(script_given(&s, worker), 1);
+    script_down(&s, client);
+    script_flush(&s);
+    script_take(&s, worker, MSG_POOL_CLOSE);
+    const uint64_t again = add_client(&s, 1);
+    script_say(&s, again, pool_open(POOL, 0));
+    script_say(&s, again, share(1, 1));
+    script_say(&s, again, job_resumed(POOL, 1));
+    script_say(&s, again, resumed(POOL));
+    script_forget(&s);
+    script_say(&s, worker, done(&s, 10, POOL, 1, 0, 1, 5));
+    script_say(&s, worker, answer(1, 1, 0));
+    assert_true(script_is_quiet(&s, worker));
     script_end(&s);
 }
 
@@ -435,6 +467,7 @@ int main(void)
         cmocka_unit_test(a_source_that_has_it_no_more),
         cmocka_unit_test(pieces_pass_between_workers_of_one_pool_only),
         cmocka_unit_test(what_was_unshared_meanwhile_is_told),
+        cmocka_unit_test(what_is_said_of_a_life_that_is_over),
         cmocka_unit_test(a_client_that_breaks_the_rules_is_dropped),
         cmocka_unit_test(larger_ones_go_over_lanes),
     };
