@@ -7,13 +7,15 @@
 #include "cli/up.h"
 #include "cli/up_script.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { SSH_FAILED = 255, NOT_FOUND = 127, CLOSE_MS = 10000 };
+enum { SSH_FAILED = 255, NOT_FOUND = 127, CLOSE_MS = 10000, CLOSE_TRIES = 200 };
 
 bool up_session_open(struct up_session *session)
 {
@@ -34,8 +36,33 @@ bool up_session_save(struct up_session *session)
     return good;
 }
 
+/* Nobody listens at what is left then: its connection was killed. */
+static void sweep(const char *path)
+{
+    DIR *folder = opendir(path);
+    const struct dirent *entry;
+    while (folder && (entry = readdir(folder)))
+        unlinkat(dirfd(folder), entry->d_name, 0);
+    if (folder)
+        closedir(folder);
+}
+
+/* A connection says that it will end before its socket has gone from the folder. */
+static void remove_folder(const char *path, bool expected_to_empty)
+{
+    const struct timespec pause = {.tv_nsec = 5000000};
+    for (int i = 0; i < (expected_to_empty ? CLOSE_TRIES : 1); i++) {
+        if (rmdir(path) == 0 || errno != ENOTEMPTY)
+            return;
+        nanosleep(&pause, NULL);
+    }
+    sweep(path);
+    rmdir(path);
+}
+
 void up_session_close(struct up_session *session)
 {
+    bool any_ends = false;
     for (size_t i = 0; i < session->state->hosts_count; i++) {
         struct cli_words words = {.items = NULL};
         up_ssh_words(session, &session->state->hosts[i], true, &words);
@@ -45,11 +72,11 @@ void up_session_close(struct up_session *session)
         cli_words_add(&words, "%s", session->state->hosts[i].host);
         struct cli_run run = {
             .arguments = words.items, .timeout_ms = CLOSE_MS, .to_its_end = true};
-        cli_run(&run);
+        any_ends |= cli_run(&run) == 0;
         cli_run_fini(&run);
         cli_words_fini(&words);
     }
-    rmdir(session->folder);
+    remove_folder(session->folder, any_ends);
     pthread_mutex_destroy(&session->lock);
 }
 
