@@ -17,6 +17,12 @@ static void drop_peer(struct shell *shell, const struct coordinator_effect *effe
     shell_close_link(shell, effect->link, effect->text);
 }
 
+static void drop_for_memory(struct shell *shell, uint64_t link)
+{
+    shell_close_link(shell, link, "out of memory");
+    shell_end_peer(shell, link, "out of memory", false, FARPOOL_ENOMEM);
+}
+
 /* For the keeper of keys. Who asked may be gone by now. */
 static void ask_gate(struct shell *shell, const struct coordinator_effect *effect)
 {
@@ -24,8 +30,7 @@ static void ask_gate(struct shell *shell, const struct coordinator_effect *effec
     if (peer == NULL || gate_ask(shell->gate, effect->link, &peer->holder,
                                  effect->message, shell->now_ms) == 0)
         return;
-    shell_close_link(shell, effect->link, "out of memory");
-    shell_end_peer(shell, effect->link, "out of memory", false, FARPOOL_ENOMEM);
+    drop_for_memory(shell, effect->link);
 }
 
 /* For the keeper of detached jobs. */
@@ -43,6 +48,8 @@ static void ask_detached(struct shell *shell, struct coordinator_effect *effect)
                 : "the coordinator is shutting down");
         if (refusal != NULL)
             shell_send(shell, effect->link, &refusal);
+        else
+            drop_for_memory(shell, effect->link);
         message_free(&refusal);
     } else if (!detached_ask(shell->detached, effect->link, &peer->holder,
                              &effect->message)) {
@@ -71,10 +78,21 @@ static void on_detached_hang_up(void *user, uint64_t link)
         shell_end_peer(user, link, "a detached job's client has gone", false, 0);
 }
 
+static void on_detached_drop(void *user, uint64_t link)
+{
+    if (shell_find_peer(user, link) != NULL)
+        drop_for_memory(user, link);
+}
+
 void shell_serve_detached(struct shell *shell)
 {
-    const struct detached_calls calls = {on_detached_answer, on_detached_say,
-                                         on_detached_hang_up, shell};
+    const struct detached_calls calls = {
+        .answer = on_detached_answer,
+        .say = on_detached_say,
+        .hang_up = on_detached_hang_up,
+        .drop = on_detached_drop,
+        .user = shell,
+    };
     if (shell->detached != NULL)
         detached_serve(shell->detached, &calls);
 }
@@ -96,10 +114,8 @@ void shell_on_keys_done(void *user, uint64_t link, const struct coordinator_keys
                                       .now_ms = shell->now_ms,
                                       .link = link,
                                       .keys = keys};
-    if (coordinator_core_step(shell->core, &event, &shell->effects) == 0)
-        return;
-    shell_close_link(shell, link, "out of memory");
-    shell_end_peer(shell, link, "out of memory", false, FARPOOL_ENOMEM);
+    if (coordinator_core_step(shell->core, &event, &shell->effects) != 0)
+        drop_for_memory(shell, link);
 }
 
 /* By place, since carrying one out may add others (a relayed client that ends). */

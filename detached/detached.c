@@ -42,6 +42,7 @@ struct detached {
     bool runs;
     int in_fd, out_fd;
     struct ins taking;     /* the thread's */
+    size_t taken;          /* of these */
     struct outs serving;   /* the loop's */
     pthread_mutex_t mutex; /* over what follows */
     struct ins ins;
@@ -74,53 +75,79 @@ static int poll_timeout(const struct detached *detached)
     return due - now < POLL_MS_MAX ? (int)(due - now) : POLL_MS_MAX;
 }
 
-/* Hands what the service has done over to the loop. */
-static void give(struct detached *detached)
+/* Hands what the service has done over to the loop; false: no memory, all of it is kept.
+ */
+static bool give(struct detached *detached)
 {
     size_t count;
     struct service_out *outs = service_outs(detached->service, &count);
     if (count == 0)
-        return;
+        return true;
     pthread_mutex_lock(&detached->mutex);
-    if (mem_reserve(&detached->outs.items, &detached->outs.capacity,
-                    detached->outs.count + count, sizeof *outs)) {
+    const bool given = mem_reserve(&detached->outs.items, &detached->outs.capacity,
+                                   detached->outs.count + count, sizeof *outs);
+    if (given) {
         memcpy(detached->outs.items + detached->outs.count, outs, count * sizeof *outs);
         detached->outs.count += count;
         for (size_t i = 0; i < count; i++)
             outs[i].message = NULL;
         service_clear(detached->service);
-    } /* else they are given the next time */
+    }
     pthread_mutex_unlock(&detached->mutex);
-    ring(detached->out_fd);
+    if (given)
+        ring(detached->out_fd);
+    return given;
 }
 
-/* Takes all that came; false: to stop. */
-static bool take(struct detached *detached)
+static bool is_stopped(struct detached *detached)
+{
+    pthread_mutex_lock(&detached->mutex);
+    const bool stop = detached->stop;
+    pthread_mutex_unlock(&detached->mutex);
+    return stop;
+}
+
+static void fetch(struct detached *detached)
 {
     pthread_mutex_lock(&detached->mutex);
     const struct ins empty = detached->taking;
     detached->taking = detached->ins;
     detached->ins = empty;
     detached->asked_bytes = 0;
-    const bool stop = detached->stop;
     pthread_mutex_unlock(&detached->mutex);
-    for (size_t i = 0; i < detached->taking.count; i++) {
-        if (!stop)
-            service_take(detached->service, &detached->taking.items[i], sys_now_ms());
-        message_free(&detached->taking.items[i].message);
+}
+
+static bool take_fetched(struct detached *detached)
+{
+    struct ins *taking = &detached->taking;
+    while (detached->taken < taking->count) {
+        if (!service_take(detached->service, &taking->items[detached->taken],
+                          sys_now_ms()))
+            return false;
+        detached->taken++;
     }
-    detached->taking.count = 0;
-    return !stop;
+    detached->taken = taking->count = 0;
+    return true;
+}
+
+/* All that came; false: no memory for some of it. */
+static bool take(struct detached *detached)
+{
+    if (!take_fetched(detached))
+        return false;
+    fetch(detached);
+    return take_fetched(detached);
 }
 
 static void *run(void *arg)
 {
     struct detached *detached = arg;
-    while (take(detached)) {
+    while (!is_stopped(detached)) {
+        const bool taken = take(detached);
         service_turn(detached->service, sys_now_ms());
-        give(detached);
+        const bool given = give(detached);
         struct pollfd fd = {.fd = detached->in_fd, .events = POLLIN};
-        poll(&fd, 1, poll_timeout(detached));
+        poll(&fd, 1, taken && given ? poll_timeout(detached) : AGAIN_MS);
         hush(detached->in_fd);
     }
     return NULL;
@@ -144,7 +171,7 @@ static int start(struct detached *detached, farpool_error *error)
         return error_set(error, FARPOOL_ESYSTEM, "eventfd: %s", strerror(errno));
     if (service_create(&config, sys_now_ms(), &detached->service) != 0)
         return error_set(error, FARPOOL_ENOMEM, "out of memory");
-    give(detached);
+    (void)give(detached); /* or by the thread */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int failed = pthread_create(&detached->thread, NULL, run, detached);
@@ -285,6 +312,9 @@ static void serve_one(const struct detached_calls *calls, struct service_out *ou
         break;
     case SERVICE_HANG_UP:
         calls->hang_up(calls->user, out->link);
+        break;
+    case SERVICE_DROP:
+        calls->drop(calls->user, out->link);
         break;
     case SERVICE_LOG:
         log_event((enum log_level)out->level, out->event, "%s", out->text);

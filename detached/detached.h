@@ -45,6 +45,7 @@ struct detached_calls {
     void (*say)(void *user, uint64_t link, const struct holder *holder,
                 struct message **message); /* holder NULL: no keys */
     void (*hang_up)(void *user, uint64_t link);
+    void (*drop)(void *user, uint64_t link); /* a client's: no memory for its answer */
     void *user;
 };
 void detached_serve(struct detached *detached, const struct detached_calls *calls);

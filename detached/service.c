@@ -212,22 +212,29 @@ static void refuse_all(struct service *service, const struct service_in *in)
                    service->down_text);
 }
 
-void service_take(struct service *service, struct service_in *in, uint64_t now_ms)
+static void take_request(struct service *service, struct service_in *in)
+{
+    if (service->store == NULL)
+        refuse_all(service, in);
+    else if (service->failed)
+        service_refuse_error(service, in->link, in->message, &service->failure);
+    else if (in->message->kind >= MSG_DETACHED_GET)
+        service_ask(service, in);
+    else
+        service_submit(service, in);
+}
+
+bool service_take(struct service *service, struct service_in *in, uint64_t now_ms)
 {
     service->now_ms = now_ms;
-    if (in->kind != SERVICE_REQUEST) {
-        if (service->store != NULL && !service->failed)
-            run_take(service, in);
-    } else if (service->store == NULL) {
-        refuse_all(service, in);
-    } else if (service->failed) {
-        service_refuse_error(service, in->link, in->message, &service->failure);
-    } else if (in->message->kind >= MSG_DETACHED_GET) {
-        service_ask(service, in);
-    } else {
-        service_submit(service, in);
-    }
+    if (in->kind == SERVICE_REQUEST && !service_expect_answer(service))
+        return false;
+    if (in->kind == SERVICE_REQUEST)
+        take_request(service, in);
+    else if (service->store != NULL && !service->failed)
+        run_take(service, in);
     message_free(&in->message);
+    return true;
 }
 
 uint64_t service_deadline(const struct service *service)
@@ -235,6 +242,8 @@ uint64_t service_deadline(const struct service *service)
     uint64_t deadline = service->retry_ms;
     const struct detached_job *job;
     const struct run *run;
+    if (service->answers_due > 0)
+        return service->now_ms + AGAIN_MS;
     if (service->store == NULL)
         return deadline;
     if (service->more || (service->tick_ms < deadline && service->jobs != NULL))
@@ -280,7 +289,8 @@ void service_destroy(struct service *service)
     if (service == NULL)
         return;
     service_drop_jobs(service);
-    service_release_answers(service);
+    for (size_t i = 0; i < service->answers_count; i++)
+        message_free(&service->answers[i].message);
     service_clear(service);
     mem_free(service->answers);
     mem_free(service->outs);

@@ -43,6 +43,7 @@ enum service_out_kind {
     SERVICE_ANSWER,  /* message to the link of a client */
     SERVICE_SAY,     /* message of a client of its own, on that link: holder */
     SERVICE_HANG_UP, /* that link is over */
+    SERVICE_DROP,    /* the link of a client: no memory for its answer; it asks again */
     SERVICE_LOG,     /* level, event, text */
 };
 
@@ -62,7 +63,8 @@ int service_create(const struct service_config *config, uint64_t now_ms,
                    struct service **ret_service);
 void service_destroy(struct service *service); /* NULL allowed */
 
-void service_take(struct service *service, struct service_in *in, uint64_t now_ms);
+/* false: no memory; nothing is taken: to be tried again, before all that came later. */
+bool service_take(struct service *service, struct service_in *in, uint64_t now_ms);
 void service_turn(struct service *service, uint64_t now_ms);
 uint64_t service_deadline(const struct service *service);
 

@@ -97,7 +97,7 @@ static void tell_all(struct service *service, const struct service_in *in)
             message->detached.more = true;
             service_answer(service, in->link, in->message, &message);
             if ((message = make_list(in->message)) == NULL)
-                return;
+                break;
         }
         describe(service, job, &message->detached.jobs[message->detached.jobs_count++]);
     }

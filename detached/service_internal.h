@@ -34,6 +34,7 @@
 #define RUN_BYTES (8u << 20) /* inputs and results of one in memory */
 #define RETRY_MS 5000        /* after which what failed is tried again */
 #define LINK_MS 1000         /* the same of a link */
+#define AGAIN_MS 10          /* the same of what found no memory */
 #define TICK_MS 60000        /* jobs that have ended age by it */
 #define FILLING_S 3600       /* who submits is silent for so long: it is dropped */
 #define PIECE_BYTES 1048576  /* of a file, in one message */
@@ -103,6 +104,7 @@ struct service {
     farpool_error failure;
     struct answer *answers;
     size_t answers_count, answers_capacity;
+    size_t answers_due; /* the first ones: what they tell is on the disk */
     struct service_out *outs;
     size_t outs_count, outs_capacity;
     struct client_effects effects;
@@ -116,7 +118,8 @@ void service_fail(struct service *service, const farpool_error *error);
 struct service_out *service_add_out(struct service *service, enum service_out_kind kind);
 void service_log(struct service *service, enum log_level level, const char *event,
                  const char *format, ...) __attribute__((format(printf, 4, 5)));
-/* An answer that goes out when the transaction is on the disk; takes it over. */
+/* An answer that goes out when the transaction is on the disk; takes it over. NULL: there
+ * was no memory for it: the link is dropped. */
 void service_answer(struct service *service, uint64_t link,
                     const struct message *question, struct message **message);
 /* ANSWER, or what else answers such a question, with a code and why. */
@@ -128,6 +131,8 @@ void service_refuse_error(struct service *service, uint64_t link,
 uint32_t service_request_of(const struct message *question);
 struct message *service_make_refusal(enum message_kind question, uint32_t request,
                                      int code, const char *text);
+/* Room for the answer to one more question, so that whoever waits hears something. */
+bool service_expect_answer(struct service *service);
 void service_release_answers(struct service *service);
 void service_refuse_answers(struct service *service);
 

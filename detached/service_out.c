@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * service_out.c: what the service has done: answers, which wait for the transaction that
- * they tell of, and all else. Without memory for one the one who waits asks again. */
+ * they tell of, and all else. Who asked gets an answer, or loses the link where there is
+ * no memory for one: room to say that is made before a question is taken. */
 #include "detached/service_internal.h"
 
 #include <stdarg.h>
@@ -52,17 +53,22 @@ uint32_t service_request_of(const struct message *question)
     }
 }
 
+bool service_expect_answer(struct service *service)
+{
+    return mem_reserve(&service->answers, &service->answers_capacity,
+                       service->answers_count + 1, sizeof *service->answers);
+}
+
 void service_answer(struct service *service, uint64_t link,
                     const struct message *question, struct message **message)
 {
-    if (*message != NULL &&
-        mem_reserve(&service->answers, &service->answers_capacity,
-                    service->answers_count + 1, sizeof *service->answers)) {
-        service->answers[service->answers_count++] =
-            (struct answer){link, question->kind, service_request_of(question), *message};
-        *message = NULL;
+    if (!service_expect_answer(service)) { /* a further one to the same question */
+        message_free(&service->answers[--service->answers_count].message);
+        message_free(message);
     }
-    message_free(message);
+    service->answers[service->answers_count++] =
+        (struct answer){link, question->kind, service_request_of(question), *message};
+    *message = NULL;
 }
 
 struct message *service_make_refusal(enum message_kind question, uint32_t request,
@@ -108,25 +114,26 @@ void service_refuse_error(struct service *service, uint64_t link,
     service_refuse(service, link, question, error->code, "%s", error->text);
 }
 
+/* All of them, or none: then they are due in the next turn. */
 void service_release_answers(struct service *service)
 {
-    for (size_t i = 0; i < service->answers_count; i++) {
-        struct answer *answer = &service->answers[i];
-        struct service_out *out =
-            answer->message != NULL ? service_add_out(service, SERVICE_ANSWER) : NULL;
-        if (out != NULL) {
-            out->link = answer->link;
-            out->message = answer->message;
-        } else { /* there was no memory, perhaps for the message itself */
-            message_free(&answer->message);
-        }
+    service->answers_due = service->answers_count;
+    if (!mem_reserve(&service->outs, &service->outs_capacity,
+                     service->outs_count + service->answers_due, sizeof *service->outs))
+        return;
+    for (size_t i = 0; i < service->answers_due; i++) {
+        const struct answer *answer = &service->answers[i];
+        service->outs[service->outs_count++] =
+            (struct service_out){.kind = answer->message ? SERVICE_ANSWER : SERVICE_DROP,
+                                 .link = answer->link,
+                                 .message = answer->message};
     }
-    service->answers_count = 0;
+    service->answers_count = service->answers_due = 0;
 }
 
 void service_refuse_answers(struct service *service)
 {
-    for (size_t i = 0; i < service->answers_count; i++) {
+    for (size_t i = service->answers_due; i < service->answers_count; i++) {
         struct answer *answer = &service->answers[i];
         message_free(&answer->message);
         answer->message =

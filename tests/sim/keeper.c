@@ -22,6 +22,17 @@ static uint64_t wall_ms(void)
 
 /* ----------------------------------------------------------- what it has others do */
 
+/* Who asked there asks again. */
+static void drop(struct sim *sim, uint64_t link)
+{
+    sim_trace(sim, "K has no memory for an answer on link %llu",
+              (unsigned long long)link);
+    if (!sim_link_find(sim, link)->lanes[TO_COORDINATOR].open)
+        return;
+    sim_coordinator_push(sim, link, NULL);
+    sim_link_close(sim, link, TO_PEER);
+}
+
 static void carry_out(struct sim *sim, struct service_out *out)
 {
     switch (out->kind) {
@@ -36,6 +47,9 @@ static void carry_out(struct sim *sim, struct service_out *out)
         break;
     case SERVICE_HANG_UP:
         sim_inner_hang_up(sim, out->link);
+        break;
+    case SERVICE_DROP:
+        drop(sim, out->link);
         break;
     case SERVICE_LOG:
         sim_trace(sim, "K logs %s %s", out->event, out->text);
@@ -74,9 +88,11 @@ static void take_all(struct sim *sim, struct keeper *keeper)
 
     while (sim_queue_pop(&keeper->inbox, &in)) {
         sim_inner_note(sim, &in);
-        const bool armed = sim_step_begin(sim);
-        service_take(keeper->service, &in, sim_now_ms(sim));
-        sim_step_again(sim, armed, 0);
+        bool armed, taken;
+        do {
+            armed = sim_step_begin(sim);
+            taken = service_take(keeper->service, &in, sim_now_ms(sim));
+        } while (sim_step_again(sim, armed, taken ? 0 : FARPOOL_ENOMEM));
     }
 }
 

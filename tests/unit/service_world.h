@@ -68,6 +68,8 @@ struct world {
     /* who submits and collects */
     uint32_t request, submit_stage;
     bool answered, closed;
+    bool waits;    /* who asked has neither an answer nor lost the link */
+    unsigned late; /* turns that this has been so for */
     struct message *answer;
 };
 
@@ -312,6 +314,9 @@ static inline void world_carry_out(struct world *world, struct service_out *out)
         world->answer = out->message;
         out->message = NULL;
         world->answered = true;
+        world->waits = false;
+    } else if (out->kind == SERVICE_DROP) {
+        world->waits = false;
     }
 }
 
@@ -334,6 +339,8 @@ static inline void world_turn(struct world *world)
         world_carry_out(world, &mine[i]);
         message_free(&mine[i].message);
     }
+    world->late = world->waits ? world->late + 1 : 0;
+    assert_true(world->late < 20); /* turns that all lack memory are not so many */
 }
 
 #endif

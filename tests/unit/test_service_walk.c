@@ -41,7 +41,7 @@ static void crash(struct world *world)
         if (world->tasks[i].place == WAITING || world->tasks[i].place == MAYBE)
             world->tasks[i].place = NOWHERE;
     world->link = 0;
-    world->closed = world->answered = false;
+    world->closed = world->answered = world->waits = false;
     start(world);
 }
 
@@ -50,9 +50,11 @@ static void crash(struct world *world)
 static void ask(struct world *world, struct message *message)
 {
     struct service_in in = {.kind = SERVICE_REQUEST, .link = 7, .message = message};
+    while (world->waits)
+        world_turn(world);
     world->answered = false;
     world_arm(world);
-    service_take(world->service, &in, world->now_ms);
+    world->waits = service_take(world->service, &in, world->now_ms);
     world_disarm(world);
     message_free(&in.message);
 }
