@@ -29,6 +29,10 @@
 #define ASAN_UNPOISON_MEMORY_REGION(memory, size) ((void)(memory), (void)(size))
 #endif
 
+/* glibc keeps twice as much free memory as the largest piece that it had mapped by
+ * itself, once that was freed; 128 KiB before. */
+#define EXAMPLE_BYTES (8u << 20)
+
 #define PLACES (SPARE_KEPT_MAX / SPARE_LEAST)
 
 static struct {
@@ -120,4 +124,11 @@ void spare_empty(void)
         return; /* somebody else uses it */
     drive_out(SPARE_KEPT_MAX);
     unlock();
+}
+
+void spare_teach_malloc(void)
+{
+    static atomic_flag taught = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set_explicit(&taught, memory_order_relaxed))
+        mem_free(mem_realloc(NULL, EXAMPLE_BYTES));
 }

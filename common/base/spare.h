@@ -18,5 +18,9 @@ void *spare_take(size_t size);
 void spare_give(void *memory, size_t size);
 /* Frees all that is kept: nothing large is under way. */
 void spare_empty(void);
+/* Large memory comes from malloc too, through a library that asks it: from now on more of
+ * what is freed is kept there. Once a process; a program that has told malloc what it
+ * wants (mallopt) keeps its word. */
+void spare_teach_malloc(void);
 
 #endif

@@ -6,6 +6,7 @@
  *
  * Whatever breaks a rule (bounds, form, a kind that the peer may not send, a first
  * message that is no hello) breaks its link with a reason, and nothing else. */
+#include "common/base/spare.h"
 #include "common/net/net_internal.h"
 
 #include <string.h>
@@ -24,6 +25,7 @@ static struct payload *wrap_frame(zmq_msg_t *frame)
 {
     if (zmq_msg_size(frame) <= BODY_COPY_MAX)
         return payload_copy(zmq_msg_data(frame), zmq_msg_size(frame));
+    spare_teach_malloc(); /* which this frame's memory is of */
     zmq_msg_t *owner = mem_alloc(sizeof *owner);
     if (owner == NULL)
         return NULL;

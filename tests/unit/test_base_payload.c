@@ -6,12 +6,14 @@
 #include "common/base/payload.h"
 #include "common/base/spare.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdalign.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -270,9 +272,30 @@ static void a_part_of_what_is_lent_is_lent(void **state)
     payload_unref(&lent);
 }
 
+/* A sanitizer's malloc tells nothing of what it has mapped, and learns nothing. */
+static void malloc_is_taught_to_keep_large_pieces(void **state)
+{
+    (void)state;
+    const size_t before = mallinfo2().hblks;
+    void *first = malloc(4 * MIB);
+    assert_non_null(first);
+    const bool is_glibc = mallinfo2().hblks == before + 1;
+    spare_teach_malloc();
+    void *second = malloc(4 * MIB);
+    assert_non_null(second);
+    assert_int_equal(mallinfo2().hblks, before + (is_glibc ? 1 : 0));
+    free(first);
+    free(second);
+    mem_fail_after(0);
+    spare_teach_malloc(); /* once is enough */
+    assert_int_equal(mem_fail_after(0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(
+            malloc_is_taught_to_keep_large_pieces), /* before large ones are freed */
         cmocka_unit_test(own_bytes),
         cmocka_unit_test(one_allocation_each),
         cmocka_unit_test(empty_ones_have_no_data),
