@@ -159,6 +159,14 @@ static void outlive(int status)
         nanosleep(&pause, NULL);
 }
 
+static int fail_to_start(farpool_task *task, const char *command, int code)
+{
+    const bool is_line = code == ENOENT && strchr(command, ' ');
+    return farpool_fail(task, "cannot run '%s': %s%s", command, strerror(code),
+                        is_line ? ": give its words one by one, or all with --shell"
+                                : "");
+}
+
 static int run_command(farpool_task *task)
 {
     struct capture captures[2] = {{.fd = -1}, {.fd = -1}};
@@ -172,7 +180,7 @@ static int run_command(farpool_task *task)
 
     int code = start(arguments, captures, &pid);
     if (code) {
-        result = farpool_fail(task, "cannot run '%s': %s", arguments[0], strerror(code));
+        result = fail_to_start(task, arguments[0], code);
     } else if (!read_all(captures)) {
         kill(pid, SIGKILL);
         result = farpool_fail(task, "no memory for the output of '%s'", arguments[0]);
