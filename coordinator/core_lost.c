@@ -227,8 +227,8 @@ static int lost_add_range(struct coordinator_core *core, struct lost *lost,
     return first < end ? lost_add(core, lost, &span) : 0;
 }
 
-/* What of a range came to the worker on a lane: what is not here, or so by its client's
- * word. */
+/* What of a range came to the worker on a lane: what is not here in that attempt (another
+ * worker may have a former one), or so by its client's word. */
 static int tell_not_begun(struct coordinator_core *core, struct lost *lost,
                           const struct job *job, const struct msg_range *range)
 {
@@ -243,7 +243,7 @@ static int tell_not_begun(struct coordinator_core *core, struct lost *lost,
         if (error || behind)
             return error;
         at = smaller(end, item->span.first + item->span.count);
-        if (item->tag2 == HELD_LANE) /* if of another attempt, that one is told late */
+        if (item->tag2 == HELD_LANE || item->span.attempt != range->attempt)
             error = lost_add_range(core, lost, until, at, range->attempt);
     }
     return error;

@@ -180,6 +180,22 @@ static void test_what_is_given_back(void **state)
     script_quiet(bed.script);
 }
 
+/* A former attempt that is known here, of whatever worker, is another one. */
+static void test_what_is_given_back_of_a_later_attempt(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    script_say_last(bed.script, bed.client, tasks(1, 1, 0, 1));
+    assert_int_equal(script_given(bed.script, bed.worker), 1);
+    struct message *later = returned(1, 1, 0, 1);
+    later->returned.ranges[0].attempt = 2;
+    script_say_last(bed.script, bed.worker, later);
+    const struct message *lost = script_take(bed.script, bed.client, MSG_LOST);
+    assert_true(lost->lost.lane);
+    assert_int_equal(lost->lost.ranges_count, 1);
+    assert_int_equal(lost->lost.ranges[0].attempt, 2);
+    assert_int_equal(assigned(&bed), 1);
+}
+
 /* It is ended at the worker, and known here no more. */
 static void test_what_its_client_cancels(void **state)
 {
@@ -299,6 +315,7 @@ int main(void)
         TEST(test_of_a_job_that_is_closed),
         TEST(test_the_worker_goes),
         TEST(test_what_is_given_back),
+        TEST(test_what_is_given_back_of_a_later_attempt),
         TEST(test_what_its_client_cancels),
         TEST(test_a_busy_worker_is_granted_less),
         TEST(test_others_are_seen_behind_its_own),
