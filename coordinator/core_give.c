@@ -232,6 +232,7 @@ static int give_span(struct coordinator_core *core, struct placement *placement,
     core->waiting -= count;
     core->assigned += count;
     kplacement_add(core, placement, count, size);
+    kplacement_given(core, placement, count);
     *ret_tasks = count;
     return 0;
 }

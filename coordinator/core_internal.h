@@ -258,6 +258,10 @@ void kplacement_load(struct coordinator_core *core, struct placement *placement,
  * is still assigned, but for cancelled tasks, which run on. */
 void kplacement_results(struct coordinator_core *core, struct placement *placement,
                         uint64_t count);
+/* So many tasks go there: they run in the place of those whose results have come, and the
+ * worker tells nothing, for as many run as before. */
+void kplacement_given(struct coordinator_core *core, struct placement *placement,
+                      uint64_t count);
 /* Chunks of the job that are taken for ended by now, at slots that are at work, and not
  * told yet: results come many at a time. Never more than are assigned. */
 uint64_t kplacement_unheard(const struct coordinator_core *core, const struct job *job);

@@ -483,7 +483,8 @@ struct placement {
     uint32_t busy_slots; /* what it may have of the worker's while it has tasks */
     uint64_t tasks, bytes, units, work_ns;
     uint64_t running, blocked, share_ppm; /* by the worker's last LOAD */
-    uint64_t mark;                        /* core->mark: it was seen in this step */
+    uint64_t told_running; /* there; and running is that, and results since */
+    uint64_t mark;         /* core->mark: it was seen in this step */
     /* The TASKS message of this FLUSH that takes more spans. */
     struct message *batch;
     uint64_t batch_bytes;

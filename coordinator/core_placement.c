@@ -193,7 +193,7 @@ void kplacement_load(struct coordinator_core *core, struct placement *placement,
     const bool changed = load->blocked != placement->blocked;
     job->running += load->running - placement->running;
     job->share_ppm += load->share_ppm - placement->share_ppm;
-    placement->running = load->running;
+    placement->running = placement->told_running = load->running;
     placement->share_ppm = load->share_ppm;
     placement->blocked = load->blocked;
     if (changed)
@@ -215,6 +215,17 @@ void kplacement_results(struct coordinator_core *core, struct placement *placeme
     worker->running -= ended;
     hear(core, placement);
     if (ended)
+        kstate_touch_job(core, placement->job);
+}
+
+void kplacement_given(struct coordinator_core *core, struct placement *placement,
+                      uint64_t count)
+{
+    const uint64_t begun = smaller(placement->told_running - placement->running, count);
+    placement->running += begun;
+    placement->job->running += begun;
+    placement->worker->running += begun;
+    if (begun)
         kstate_touch_job(core, placement->job);
 }
 

@@ -314,6 +314,32 @@ static void test_attach_to_nothing(void **state)
 
 /* ------------------------------------------------------------ states, files */
 
+static void expect_running(struct script *script, uint64_t client, uint64_t running)
+{
+    script_pass(script, 200);
+    assert_int_equal(script_take(script, client, MSG_JOB_STATE)->job_state.running,
+                     running);
+    script_forget(script);
+}
+
+/* The worker tells nothing more: it runs as many as before. */
+static void test_one_that_ends_makes_room_for_the_next(void **state)
+{
+    struct script *script = *state;
+    const uint64_t worker = add_worker(script, 10, 1);
+    const uint64_t client = add_pool(script, 1, 1);
+    script_say_last(script, client, tasks(1, 1, 0, 1));
+    assert_int_equal(script_given(script, worker), 1);
+    script_say_last(script, worker, load(1, 1, 1, 1, 1, 0));
+    expect_running(script, client, 1);
+    script_say_last(script, worker, done(script, 10, 1, 1, 0, 1, 1000000));
+    script_take(script, client, MSG_DONE);
+    expect_running(script, client, 0);
+    script_say_last(script, client, tasks(1, 1, 1, 1));
+    assert_int_equal(script_given(script, worker), 1);
+    expect_running(script, client, 1);
+}
+
 static void test_job_state(void **state)
 {
     struct script *script = *state;
@@ -416,6 +442,7 @@ int main(void)
         SCRIPT_TEST(test_nested_crimes),
         SCRIPT_TEST(test_attach_to_nothing),
         SCRIPT_TEST(test_job_state),
+        SCRIPT_TEST(test_one_that_ends_makes_room_for_the_next),
         SCRIPT_TEST(test_files),
         SCRIPT_TEST(test_results_are_moved),
     };
