@@ -315,7 +315,8 @@ static void deliver_host(void *user, struct worker_event *event)
     struct embedded *embedded = user;
 
     if (event->kind == WORKER_PROCESS_GONE)
-        embedded_relay_note(embedded, event->process, NULL);
+        if (!embedded_relay_note(embedded, event->process, NULL))
+            embedded->broken = FARPOOL_ENOMEM;
     step_worker(embedded, event);
 }
 

@@ -77,7 +77,7 @@ void embedded_send(struct embedded *embedded, struct queue *queue, uint64_t link
 
 /* Clients inside processes. embedded_relay.c */
 /* Called by the host, which must not be called from there: only notes. */
-void embedded_relay_note(struct embedded *embedded, uint64_t process,
+bool embedded_relay_note(struct embedded *embedded, uint64_t process,
                          struct frames *frames);
 /* Then this carries out what was noted. */
 void embedded_relay_run(struct embedded *embedded);

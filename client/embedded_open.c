@@ -16,9 +16,9 @@
 #define HEARTBEAT_MS 600000   /* memory does not fail; the cores want one all the same */
 #define SILENCE_MS 3600000
 
-static void deliver_relay(void *user, uint64_t process, struct frames *frames)
+static bool deliver_relay(void *user, uint64_t process, struct frames *frames)
 {
-    embedded_relay_note(user, process, frames);
+    return embedded_relay_note(user, process, frames);
 }
 
 void embedded_end(struct embedded *embedded)

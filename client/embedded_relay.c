@@ -137,22 +137,21 @@ bool embedded_relay_drop(struct embedded *embedded, uint64_t link)
     return true;
 }
 
-void embedded_relay_note(struct embedded *embedded, uint64_t process,
+bool embedded_relay_note(struct embedded *embedded, uint64_t process,
                          struct frames *frames)
 {
     struct arrival *arrival;
 
     if (!mem_reserve(&embedded->arrivals, &embedded->arrivals_capacity,
-                     embedded->arrivals_count + 1, sizeof *embedded->arrivals)) {
-        embedded->broken = FARPOOL_ENOMEM;
-        return;
-    }
+                     embedded->arrivals_count + 1, sizeof *embedded->arrivals))
+        return false;
     arrival = &embedded->arrivals[embedded->arrivals_count++];
     *arrival = (struct arrival){.process = process};
     if (frames != NULL) {
         arrival->frames = *frames;
         *frames = (struct frames){0};
     }
+    return true;
 }
 
 void embedded_relay_run(struct embedded *embedded)

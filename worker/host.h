@@ -32,8 +32,8 @@ struct host_config {
     bool capture_output; /* stdout and stderr of processes go through pipes, and come as
                             WORKER_PROCESS_OUTPUT; else they are inherited */
     /* A message of a client inside a process (nested pools): frames to pass on to the
-     * coordinator; references are the callee's. */
-    void (*on_relay)(void *user, uint64_t process, struct frames *frames);
+     * coordinator, which are taken over. false: no memory; it comes again. */
+    bool (*on_relay)(void *user, uint64_t process, struct frames *frames);
     void *user;
     uint64_t payload_max; /* largest input or output; sizes the shared memory (which only
                              takes the memory that is touched) */

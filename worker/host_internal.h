@@ -88,6 +88,7 @@ STAILQ_HEAD(relay_list, relay_item);
 /* A message that is coming from a process, in pieces. */
 struct relay_in {
     bool open;
+    bool whole; /* its last record has been read, and is not taken yet */
     struct frames frames;
     size_t frame;
     uint64_t got; /* bytes of that frame */

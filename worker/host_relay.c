@@ -169,29 +169,42 @@ static void drop(struct relay_in *in)
     *in = (struct relay_in){0};
 }
 
-bool host_relay_record(struct host *host, struct host_process *process,
-                       const struct ring_record *record)
+static bool read_record(struct host *host, struct relay_in *in,
+                        const struct ring_record *record)
 {
-    struct relay_in *in = &process->relay_in;
     bool no_memory = false;
-    bool taken = record->kind == CHANNEL_RELAY ? begin(in, record, &no_memory)
-                                               : add_part(in, record);
+    const bool read = record->kind == CHANNEL_RELAY ? begin(in, record, &no_memory)
+                                                    : add_part(in, record);
     if (no_memory) {
         drop(in);
         host->no_memory = true;
     }
-    if (!taken)
+    if (!read)
         return false;
     skip_full(in);
-    if (in->frame > in->frames.bodies_count) {
-        struct frames whole = in->frames;
-        *in = (struct relay_in){0};
-        if (host->config.on_relay != NULL)
-            host->config.on_relay(host->config.user, process->number, &whole);
-        else
-            frames_fini(&whole);
-    }
+    in->whole = in->frame > in->frames.bodies_count;
     return true;
+}
+
+static bool pass_on(struct host *host, const struct host_process *process,
+                    struct relay_in *in)
+{
+    if (host->config.on_relay != NULL &&
+        !host->config.on_relay(host->config.user, process->number, &in->frames)) {
+        host->no_memory = true;
+        return false;
+    }
+    drop(in);
+    return true;
+}
+
+bool host_relay_record(struct host *host, struct host_process *process,
+                       const struct ring_record *record)
+{
+    struct relay_in *in = &process->relay_in;
+    if (!in->whole && !read_record(host, in, record))
+        return false;
+    return !in->whole || pass_on(host, process, in);
 }
 
 void host_relay_fini(struct host_process *process)

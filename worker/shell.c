@@ -188,6 +188,7 @@ static void run_batch(struct shell *shell)
 {
     net_poll(shell->net, shell->now_ms, on_net, shell);
     shell_lanes_poll(shell);
+    shell_relay_turn(shell);
     host_poll(shell->host, shell->now_ms, on_host, shell);
     shell_reap_orphans(shell);
     shell_work_on_cache(shell);
@@ -235,6 +236,8 @@ static int wait_ms(const struct shell *shell)
         deadline = net_deadline(shell->net);
     if (shell_lanes_deadline(shell) < deadline)
         deadline = shell_lanes_deadline(shell);
+    if (shell_relay_deadline(shell) < deadline)
+        deadline = shell_relay_deadline(shell);
     if (host_deadline(shell->host) < deadline)
         deadline = host_deadline(shell->host);
     if (notify_deadline(&shell->notify) < deadline)

@@ -53,6 +53,7 @@ STAILQ_HEAD(shared_answer_list, shared_answer);
 /* A process in which a client has spoken. */
 struct relayer {
     uint64_t process;
+    bool lost; /* it is to be told so: there was no memory */
     UT_hash_handle hh;
 };
 
@@ -94,6 +95,7 @@ struct shell {
     struct answer_list answers;
     struct shared_answer_list shared_answers;
     struct relayer *relayers;
+    bool relays_lost;  /* some are */
     uint64_t link;     /* to the coordinator; 0: none */
     uint64_t welcomed; /* the last link on which it took this node in */
     uint64_t dialled_ms;
@@ -128,10 +130,12 @@ void shell_step_shared(struct shell *shell);
 void shell_shared_fini(struct shell *shell); /* the store too */
 
 /* shell_relay.c */
-void shell_relay_send(void *user, uint64_t process, struct frames *frames); /* on_relay */
+bool shell_relay_send(void *user, uint64_t process, struct frames *frames); /* on_relay */
 void shell_relay_receive(struct shell *shell, const struct message *message);
 void shell_relay_gone(struct shell *shell, uint64_t process);
 void shell_relay_link_down(struct shell *shell);
+void shell_relay_turn(struct shell *shell);
+uint64_t shell_relay_deadline(const struct shell *shell);
 void shell_relay_fini(struct shell *shell);
 
 /* shell_join.c */

@@ -7,6 +7,8 @@
  * client. */
 #include "worker/shell_internal.h"
 
+#define AGAIN_MS 10
+
 static struct relayer *find(struct shell *shell, uint64_t process)
 {
     struct relayer *relayer;
@@ -31,13 +33,13 @@ static struct relayer *find_or_add(struct shell *shell, uint64_t process)
     return relayer;
 }
 
-/* NULL: out of memory. Moves the references into the message. */
+/* NULL: out of memory. It has references of its own. */
 static struct message *wrap(uint64_t process, struct frames *frames)
 {
     struct message *message = message_create(MSG_RELAY);
     struct msg_relay_body *bodies =
         mem_alloc((frames->bodies_count + 1) * sizeof *bodies);
-    if (message == NULL || bodies == NULL || frames->bodies_count > 2 * SPANS_MAX) {
+    if (message == NULL || bodies == NULL) {
         message_free(&message);
         mem_free(bodies);
         return NULL;
@@ -53,36 +55,56 @@ static struct message *wrap(uint64_t process, struct frames *frames)
 
 /* The client hears that its connection is lost, and dials anew: so a message that cannot
  * be passed on is not missed. */
-static void tell_lost(struct shell *shell, uint64_t process)
+static void tell_lost(struct shell *shell, struct relayer *relayer)
 {
     struct frames frames = {.header = payload_create(0)};
-    if (frames.header != NULL)
-        host_relay(shell->host, process, &frames);
+    relayer->lost = frames.header == NULL ||
+                    host_relay(shell->host, relayer->process, &frames) == FARPOOL_ENOMEM;
+    shell->relays_lost = shell->relays_lost || relayer->lost;
     frames_fini(&frames);
 }
 
-void shell_relay_send(void *user, uint64_t process, struct frames *frames)
+void shell_relay_turn(struct shell *shell)
+{
+    struct relayer *relayer, *next;
+    if (!shell->relays_lost)
+        return;
+    shell->relays_lost = false;
+    HASH_ITER (hh, shell->relayers, relayer, next)
+        if (relayer->lost)
+            tell_lost(shell, relayer);
+}
+
+uint64_t shell_relay_deadline(const struct shell *shell)
+{
+    return shell->relays_lost ? shell->now_ms + AGAIN_MS : UINT64_MAX;
+}
+
+/* Without a link it is dropped: its client has been, or will be, told to dial anew. */
+bool shell_relay_send(void *user, uint64_t process, struct frames *frames)
 {
     struct shell *shell = user;
     struct message *message = NULL;
-    if (shell->link != 0 && find_or_add(shell, process) != NULL)
-        message = wrap(process, frames);
-    frames_fini(frames);
-    if (message != NULL) {
+    if (shell->link != 0) {
+        if (find_or_add(shell, process) != NULL)
+            message = wrap(process, frames);
+        if (message == NULL)
+            return false;
         shell_trace("sent", message);
         net_send(shell->net, shell->link, &message);
     }
-    /* else the client notices by silence: the host may not be called in here */
+    frames_fini(frames);
+    return true;
 }
 
 void shell_relay_receive(struct shell *shell, const struct message *message)
 {
     uint64_t process = message->relay.client;
     struct relayer *relayer = find(shell, process);
-    if (relayer == NULL)
+    if (relayer == NULL || relayer->lost)
         return;
     if (message->relay.end) {
-        tell_lost(shell, process);
+        tell_lost(shell, relayer);
         return;
     }
     uint32_t count = message->relay.bodies_count;
@@ -95,7 +117,7 @@ void shell_relay_receive(struct shell *shell, const struct message *message)
         result = host_relay(shell->host, process, &frames);
     frames_fini(&frames);
     if (result == FARPOOL_ENOMEM || result == FARPOOL_ETOOBIG)
-        tell_lost(shell, process);
+        tell_lost(shell, relayer);
 }
 
 void shell_relay_gone(struct shell *shell, uint64_t process)
@@ -118,7 +140,7 @@ void shell_relay_link_down(struct shell *shell)
 {
     struct relayer *relayer, *next;
     HASH_ITER (hh, shell->relayers, relayer, next)
-        tell_lost(shell, relayer->process);
+        tell_lost(shell, relayer);
 }
 
 void shell_relay_fini(struct shell *shell)

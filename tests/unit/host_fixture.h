@@ -51,6 +51,7 @@ struct fixture {
     uint64_t output_bytes;
     struct frames relayed[16];
     size_t relayed_count;
+    unsigned relays_refused; /* so many that are still to be, as for want of memory */
 };
 
 static const struct hash fixture_program = {{1, 2, 3}};
@@ -77,12 +78,18 @@ static inline void fixture_output(struct fixture *fixture,
     fixture->output_bytes += event->output_bytes;
 }
 
-static inline void fixture_relay(void *user, uint64_t process, struct frames *frames)
+static inline bool fixture_relay(void *user, uint64_t process, struct frames *frames)
 {
     struct fixture *fixture = user;
     (void)process;
+    if (fixture->relays_refused > 0) {
+        fixture->relays_refused--;
+        return false;
+    }
     assert_true(fixture->relayed_count < 16);
     fixture->relayed[fixture->relayed_count++] = *frames;
+    *frames = (struct frames){0};
+    return true;
 }
 
 static inline void fixture_deliver(void *user, struct worker_event *event)

@@ -134,15 +134,16 @@ static void start_conversation(struct fixture *fixture)
     fixture_give(fixture, &giving);
 }
 
-static void a_client_inside_a_process_converses(void **state)
+static void hold_conversation(struct fixture *fixture, unsigned refused)
 {
-    struct fixture *fixture = *state;
+    fixture->relays_refused = refused;
     start_conversation(fixture);
     for (uint64_t give = 2; give < 60; give++) /* fill the ring behind it */
         give_next(fixture, give);
     fixture_expect(fixture, WORKER_PROCESS_BLOCKED);
     assert_int_equal(fixture->relayed_count, 1);
     assert_true(is_message(&fixture->relayed[0], 1));
+    fixture->relays_refused = refused;
     send_message(fixture, 2);
     send_message(fixture, 3);
     send_message(fixture, 0);
@@ -152,6 +153,18 @@ static void a_client_inside_a_process_converses(void **state)
     assert_true(is_message(&fixture->relayed[1], 4));
     for (uint64_t give = 2; give < 60; give++)
         fixture_collect(fixture, give, 0, 1000, NULL, 0);
+}
+
+static void a_client_inside_a_process_converses(void **state)
+{
+    hold_conversation(*state, 0);
+}
+
+static void what_finds_no_memory_comes_again(void **state)
+{
+    struct fixture *fixture = *state;
+    hold_conversation(fixture, 3);
+    assert_int_equal(fixture->relays_refused, 0);
 }
 
 /* What is behind a task that waits can be taken back and run elsewhere. */
@@ -225,6 +238,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(a_client_inside_a_process_converses),
+        FIXTURE_TEST(what_finds_no_memory_comes_again),
         FIXTURE_TEST(work_behind_a_waiting_task_is_taken_back),
         FIXTURE_TEST(typed_tasks_may_wait_too),
         FIXTURE_TEST(messages_for_nobody_are_dropped),
