@@ -153,6 +153,8 @@ static int welcome(struct worker_core *core, const struct message *message)
     core->body_bytes_max = message->welcome.body_bytes_max;
     core->result_window = message->welcome.bytes_max > 0 ? message->welcome.bytes_max
                                                          : core->config.result_bytes_max;
+    core->before_tasks = core->held_tasks;
+    core->before_bytes = core->held_bytes;
     worker_lanes_welcomed(core);
     worker_load_forget(core);
     tell_again(core);

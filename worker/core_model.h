@@ -457,7 +457,9 @@ struct worker_core {
     uint32_t gates;     /* processes with a gate */
     struct slot *slots; /* config.slots of them */
 
-    uint64_t held_tasks, held_bytes; /* queued and given */
+    uint64_t held_tasks, held_bytes;     /* queued and given */
+    uint64_t before_tasks, before_bytes; /* of these, what there was when the coordinator
+                                            that is there now came */
 
     struct outbox outbox;
     uint64_t sent_bytes, unacked_bytes, unacked;

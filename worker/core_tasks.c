@@ -36,14 +36,16 @@ static bool disjoint(const struct msg_span *spans, uint32_t count)
 }
 
 /* How much of a window may be held when more comes. It counts on the other side from
- * sending to the end; while a new coordinator learns what is held, both may add up. Who
- * sends on a lane is granted a part of it, and can leave the coordinator no less. */
-static uint64_t most_held(const struct worker_core *core, uint64_t window)
+ * sending to the end; while a new coordinator learns what is held, that and its own add
+ * up, and of the former one what was held before it came. Who sends on a lane is granted
+ * a part of it, and can leave the coordinator no less. */
+static uint64_t most_held(const struct worker_core *core, uint64_t window,
+                          uint64_t before)
 {
     const uint64_t by_lanes = window + window / 2;
     if (core->speaker != NULL)
         return by_lanes;
-    return 2 * window + (core->carried ? by_lanes : 0);
+    return window + (before > window ? before : window) + (core->carried ? by_lanes : 0);
 }
 
 /* NULL, or what nobody must send. */
@@ -62,11 +64,13 @@ static const char *fault_of(const struct worker_core *core, const struct message
     /* One task of each nested client comes beyond the window, as blocked ones wait for
      * it. */
     if (core->held_tasks + tasks >
-            most_held(core, core->config.tasks_max) + core->jobs_count &&
+            most_held(core, core->config.tasks_max, core->before_tasks) +
+                core->jobs_count &&
         core->held_tasks > 0)
         return "TASKS beyond this worker's window of tasks";
     /* One input of any size may pass the window, when it is alone. */
-    if (core->held_bytes > most_held(core, core->config.bytes_max) + BODY_BYTES_MAX)
+    if (core->held_bytes >
+        most_held(core, core->config.bytes_max, core->before_bytes) + BODY_BYTES_MAX)
         return "TASKS beyond this worker's window of bytes";
     return NULL;
 }

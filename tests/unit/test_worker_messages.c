@@ -162,6 +162,27 @@ static void more_than_the_window(void **state)
     expect_relink(f, "window");
 }
 
+/* One after the other, each gives what it may before it hears of all that is here. */
+static void windows_of_three_coordinators(void **state)
+{
+    struct fake *f = *state;
+    fake_create(f, 1);
+    f->config.tasks_max = 100;
+    join_with_job(f);
+    for (uint8_t coordinator = 2; coordinator <= 4; coordinator++) {
+        fake_tasks(f, 1, 1, 1000u * coordinator, 100);
+        assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
+        fake_event(f, WORKER_LINK_DOWN);
+        fake_welcome(f, coordinator, 0);
+        fake_settle(f);
+    }
+    assert_int_equal(fake_counts(f).held, 300);
+    fake_tasks(f, 1, 1, 0, 100);
+    assert_int_equal(fake_logged(f, WORKER_RELINK), 0);
+    fake_tasks(f, 1, 1, 9000, 2);
+    expect_relink(f, "window");
+}
+
 static void more_bytes_than_the_window(void **state)
 {
     struct fake *f = *state;
@@ -327,6 +348,7 @@ int main(void)
         FAKE_TEST(spans_that_overlap),
         FAKE_TEST(spans_in_any_order_are_taken),
         FAKE_TEST(more_than_the_window),
+        FAKE_TEST(windows_of_three_coordinators),
         FAKE_TEST(more_bytes_than_the_window),
         FAKE_TEST(a_late_answer_for_other_files_is_ignored),
         FAKE_TEST(a_clients_nonsense_concerns_its_pool_alone),
