@@ -17,12 +17,6 @@ static void drop_peer(struct shell *shell, const struct coordinator_effect *effe
     shell_close_link(shell, effect->link, effect->text);
 }
 
-static void drop_for_memory(struct shell *shell, uint64_t link)
-{
-    shell_close_link(shell, link, "out of memory");
-    shell_end_peer(shell, link, "out of memory", false, FARPOOL_ENOMEM);
-}
-
 /* For the keeper of keys. Who asked may be gone by now. */
 static void ask_gate(struct shell *shell, const struct coordinator_effect *effect)
 {
@@ -30,7 +24,7 @@ static void ask_gate(struct shell *shell, const struct coordinator_effect *effec
     if (peer == NULL || gate_ask(shell->gate, effect->link, &peer->holder,
                                  effect->message, shell->now_ms) == 0)
         return;
-    drop_for_memory(shell, effect->link);
+    shell_drop_for_memory(shell, effect->link);
 }
 
 /* For the keeper of detached jobs. */
@@ -49,7 +43,7 @@ static void ask_detached(struct shell *shell, struct coordinator_effect *effect)
         if (refusal != NULL)
             shell_send(shell, effect->link, &refusal);
         else
-            drop_for_memory(shell, effect->link);
+            shell_drop_for_memory(shell, effect->link);
         message_free(&refusal);
     } else if (!detached_ask(shell->detached, effect->link, &peer->holder,
                              &effect->message)) {
@@ -81,7 +75,7 @@ static void on_detached_hang_up(void *user, uint64_t link)
 static void on_detached_drop(void *user, uint64_t link)
 {
     if (shell_find_peer(user, link) != NULL)
-        drop_for_memory(user, link);
+        shell_drop_for_memory(user, link);
 }
 
 void shell_serve_detached(struct shell *shell)
@@ -115,7 +109,7 @@ void shell_on_keys_done(void *user, uint64_t link, const struct coordinator_keys
                                       .link = link,
                                       .keys = keys};
     if (coordinator_core_step(shell->core, &event, &shell->effects) != 0)
-        drop_for_memory(shell, link);
+        shell_drop_for_memory(shell, link);
 }
 
 /* By place, since carrying one out may add others (a relayed client that ends). */

@@ -59,6 +59,8 @@ void shell_remove_peer(struct shell *shell, struct peer *peer);
 void shell_end_peer(struct shell *shell, uint64_t link, const char *text, bool dropped,
                     int code);
 void shell_close_link(struct shell *shell, uint64_t link, const char *text);
+/* Both, where what it said, or is to be told, found no memory: it dials again. */
+void shell_drop_for_memory(struct shell *shell, uint64_t link);
 void shell_send(struct shell *shell, uint64_t link, struct message **message);
 /* A message of a peer, relayed or not. */
 void shell_take_message(struct shell *shell, uint64_t link, const struct holder *holder,

@@ -110,6 +110,12 @@ void shell_close_link(struct shell *shell, uint64_t link, const char *text)
         detached_drop(shell->detached, link);
 }
 
+void shell_drop_for_memory(struct shell *shell, uint64_t link)
+{
+    shell_close_link(shell, link, "out of memory");
+    shell_end_peer(shell, link, "out of memory", false, FARPOOL_ENOMEM);
+}
+
 static void step_message(struct shell *shell, uint64_t link, const struct holder *holder,
                          struct message **message)
 {
@@ -125,8 +131,7 @@ static void step_message(struct shell *shell, uint64_t link, const struct holder
     log_event(LOG_ERROR, "out-of-memory", "while=%s link=%llx",
               *message == NULL ? "a message" : message_name((*message)->kind),
               (unsigned long long)link);
-    shell_close_link(shell, link, "out of memory");
-    shell_end_peer(shell, link, "out of memory", false, FARPOOL_ENOMEM);
+    shell_drop_for_memory(shell, link);
 }
 
 void shell_send(struct shell *shell, uint64_t link, struct message **message)
