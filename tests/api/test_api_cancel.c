@@ -7,12 +7,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static int64_t tell(gate input)
+/* Says which one it is, and waits for its turn to be over. */
+static int64_t turn(gate input)
 {
     sign_post(&input.begun, input.value);
+    sign_wait_in_task(&input.go);
     return input.value;
 }
-FARPOOL_FUNCTION(tell, int64_t, gate)
+FARPOOL_FUNCTION(turn, int64_t, gate)
 
 /* Runs until it is told that it was cancelled. */
 static int64_t notice(gate input)
@@ -152,7 +154,8 @@ static void cancel_a_million_waiting_tasks(void **state)
     fixture_close(pool);
 }
 
-/* 20 tasks of a job wait when one of a job with a higher priority comes. */
+/* 20 tasks of a job wait when one of a job with a higher priority comes. Each of them
+ * takes a turn of this thread, so that they are not through before it has come at all. */
 static void priority_among_jobs_of_a_pool(void **state)
 {
     enum { COUNT = 20 };
@@ -170,13 +173,15 @@ static void priority_among_jobs_of_a_pool(void **state)
         inputs[i] = urgent;
     for (int i = 0; i < COUNT; i++)
         inputs[i].value = 0;
-    low = farpool_map_async(pool, tell, inputs, COUNT, NULL, &error);
+    low = farpool_map_async(pool, turn, inputs, COUNT, NULL, &error);
     options.priority = 5;
-    high = farpool_apply_async(pool, tell, urgent, &options, &error);
+    high = farpool_apply_async(pool, turn, urgent, &options, &error);
     sign_post(&blocker_input.go, 1);
-    while (sign_wait(&urgent.begun) == 0)
-        before++;
+    for (; sign_wait(&urgent.begun) == 0; before++)
+        sign_post(&urgent.go, 1);
     assert_true(before <= COUNT / 2); /* those that were on their way */
+    for (int i = before; i <= COUNT; i++)
+        sign_post(&urgent.go, 1);
     assert_code(farpool_job_get(low, DEADLINE_MS, &error), 0, &error);
     assert_code(farpool_job_get(high, DEADLINE_MS, &error), 0, &error);
     farpool_job_free(low);
