@@ -458,8 +458,7 @@ struct worker_core {
     struct slot *slots; /* config.slots of them */
 
     uint64_t held_tasks, held_bytes;     /* queued and given */
-    uint64_t before_tasks, before_bytes; /* of these, what there was when the coordinator
-                                            that is there now came */
+    uint64_t before_tasks, before_bytes; /* these, as they were when WELCOME came */
 
     struct outbox outbox;
     uint64_t sent_bytes, unacked_bytes, unacked;
