@@ -176,6 +176,7 @@ static struct message *write_account(const struct client_core *core,
     message->account.done = job->lane_done;
     message->account.failed = job->lane_failed;
     message->account.elapsed_ns = job->lane_ns;
+    message->account.unsent = span_set_tasks(job->waiting);
     return message;
 }
 

@@ -243,6 +243,7 @@ int kaccount(struct coordinator_core *core, struct client *client,
     if (!placement || take(core, placement, message))
         return FARPOOL_ENOMEM;
     count_ended(core, job, message);
+    job->unsent = message->account.unsent;
     kjob_refresh(core, job);
     return 0;
 }

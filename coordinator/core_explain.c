@@ -203,7 +203,8 @@ static const char *tell_waiting(const struct coordinator_core *core,
                   "time");
         return "window";
     }
-    add(text, "nothing: the tasks are being dealt out");
+    add(text, "nothing: the tasks are being dealt out%s",
+        span_set_tasks(job->waiting) ? "" : ", by their client");
     return "dealing";
 }
 
@@ -211,7 +212,7 @@ void kexplain_job(const struct coordinator_core *core, struct explain *explain,
                   const struct job *job, struct msg_job_info *info)
 {
     struct text text = {.bytes = info->reason, .size = sizeof info->reason};
-    const bool waits = span_set_tasks(job->waiting) > 0, full = client_is_full(core, job);
+    const bool waits = kjob_waiting(job) > 0, full = client_is_full(core, job);
     const char *why = "";
     if (waits)
         why = tell_waiting(core, explain, job, &text);

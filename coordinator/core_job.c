@@ -254,6 +254,12 @@ int kjob_open(struct coordinator_core *core, struct client *client,
 
 /* -------------------------------------------------- tasks in and out of sets */
 
+uint64_t kjob_waiting(const struct job *job)
+{
+    const uint64_t here = span_set_tasks(job->waiting);
+    return here + smaller(job->unsent, UINT64_MAX - here);
+}
+
 void kjob_refresh(struct coordinator_core *core, struct job *job)
 {
     struct pool *pool = job->pool;

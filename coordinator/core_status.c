@@ -126,7 +126,7 @@ static void describe_pool(struct pool *pool, struct msg_pool_info *info)
     info->jobs = pool->jobs_count;
     info->done = pool->done;
     RB_FOREACH (job, kjob_tree, &pool->jobs) {
-        info->waiting += span_set_tasks(job->waiting);
+        info->waiting += kjob_waiting(job);
         info->running += running_of(job);
     }
 }
@@ -137,7 +137,7 @@ static void describe_job(const struct job *job, struct msg_job_info *info)
     info->job = job->number;
     snprintf(info->function, sizeof info->function, "%s", job->function);
     info->priority = job->priority;
-    info->waiting = span_set_tasks(job->waiting);
+    info->waiting = kjob_waiting(job);
     info->running = running_of(job);
     info->twins = span_set_tasks(job->twins);
     info->done = job->done;

@@ -212,6 +212,7 @@ static void commit(struct coordinator_core *core, struct job *job,
     job->owner->tasks += tasks;
     job->owner->bytes += bytes;
     core->waiting += tasks - filled;
+    job->unsent = subtract_saturated(job->unsent, tasks);
     kjob_refresh(core, job);
 }
 

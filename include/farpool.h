@@ -861,7 +861,9 @@ typedef struct farpool_gone_status {
 
 typedef struct farpool_pool_status {
     char id[33], program[64], client_host[64];
-    uint64_t client_pid, processes, jobs, tasks_waiting, tasks_running, tasks_done;
+    uint64_t client_pid, processes, jobs;
+    uint64_t tasks_waiting; /* for a node, as far as its client has told of them */
+    uint64_t tasks_running, tasks_done;
 } farpool_pool_status;
 
 typedef struct farpool_job_status {

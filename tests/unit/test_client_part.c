@@ -117,6 +117,11 @@ static void test_two_a_slot_at_first(void **state)
     script_input(&bed.script, job, 1000, 10, 4);
     flush(&bed);
     assert_given(&bed, 0, 4, 4);
+    bed.script.now_ms += 100;
+    script_flush(&bed.script);
+    sent_on(&bed.script, 0, MSG_JOB_OPEN);
+    assert_int_equal(sent_on(&bed.script, 0, MSG_ACCOUNT)->account.unsent, 1002);
+    script_forget(&bed.script);
     script_done(&bed.script);
 }
 

@@ -96,6 +96,38 @@ static void test_the_worker_counts_what_ended(void **state)
     script_dropped(bed.script, bed.worker, FARPOOL_EPROTOCOL);
 }
 
+/* What a client has not dealt yet waits, for who asks; until it comes by here. */
+static void test_what_waits_at_its_client(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    struct message *message = account(0, 2, 1);
+    message->account.unsent = 7;
+    script_say_last(bed.script, bed.client, message);
+    script_say_last(bed.script, bed.client, message_create(MSG_STATUS_GET));
+    const struct message *status = script_take(bed.script, bed.client, MSG_STATUS);
+    assert_int_equal(status->status.pools[0].waiting, 7);
+    assert_int_equal(status->status.jobs[0].waiting, 7);
+    assert_string_equal(status->status.jobs[0].why, "busy");
+    script_forget(bed.script);
+    script_say(bed.script, bed.client, tasks(1, 1, 2, 3));
+    script_say(bed.script, bed.client, message_create(MSG_STATUS_GET));
+    status = script_take(bed.script, bed.client, MSG_STATUS);
+    assert_int_equal(status->status.jobs[0].waiting, 7); /* three of them here */
+}
+
+/* More than any number of tasks. */
+static void test_what_nobody_believes(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    struct message *message = account(0, 0, 1);
+    message->account.unsent = UINT64_MAX;
+    script_say(bed.script, bed.client, tasks(1, 1, 2, 3));
+    script_say(bed.script, bed.client, message);
+    script_say(bed.script, bed.client, message_create(MSG_STATUS_GET));
+    const struct message *status = script_take(bed.script, bed.client, MSG_STATUS);
+    assert_true(status->status.jobs[0].waiting == UINT64_MAX);
+}
+
 static void test_what_cannot_be(void **state)
 {
     struct bed bed = make_bed(*state);
@@ -308,6 +340,8 @@ int main(void)
         TEST(test_the_next_account_replaces_the_last),
         TEST(test_it_is_the_workers_load),
         TEST(test_the_worker_counts_what_ended),
+        TEST(test_what_waits_at_its_client),
+        TEST(test_what_nobody_believes),
         TEST(test_what_cannot_be),
         TEST(test_more_than_a_worker_may_have),
         TEST(test_ranges_out_of_order),
