@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define JOBS 4
+#define JOBS_MAX 300
 #define FILES 8
 #define FILE_BYTES_MAX 8192
 
@@ -53,7 +53,8 @@ struct store {
     bool writes;
 };
 
-static struct memory_job jobs[JOBS];
+static struct memory_job jobs[JOBS_MAX];
+static int jobs_count; /* places that were ever in use */
 static struct memory_file files[FILES];
 static int64_t last_id;
 static unsigned fail_in, stop_in;
@@ -211,7 +212,7 @@ static void undo_job(struct memory_job *job)
 
 static struct memory_job *find(int64_t id)
 {
-    for (int i = 0; i < JOBS; i++)
+    for (int i = 0; i < jobs_count; i++)
         if (jobs[i].used && jobs[i].about.id == id)
             return &jobs[i];
     return NULL;
@@ -219,8 +220,9 @@ static struct memory_job *find(int64_t id)
 
 void memory_store_clear(void)
 {
-    for (int i = 0; i < JOBS; i++)
+    for (int i = 0; i < jobs_count; i++)
         free_job(&jobs[i]);
+    jobs_count = 0;
     memset(files, 0, sizeof files);
     last_id = 0;
     fail_in = stop_in = 0;
@@ -231,7 +233,7 @@ void memory_store_clear(void)
 
 static struct memory_job *find_kept(const struct id *submit)
 {
-    for (int i = 0; i < JOBS; i++)
+    for (int i = 0; i < jobs_count; i++)
         if (jobs[i].kept && (submit == NULL || id_equal(&jobs[i].submit, submit)))
             return &jobs[i];
     return NULL;
@@ -306,7 +308,7 @@ int store_commit(struct store *store, farpool_error *error)
     const int code = wants_to_fail(error);
     if (code != 0)
         return code;
-    for (int i = 0; i < JOBS; i++)
+    for (int i = 0; i < jobs_count; i++)
         if (jobs[i].changed)
             commit_job(&jobs[i]);
     for (int i = 0; i < FILES; i++)
@@ -317,7 +319,7 @@ int store_commit(struct store *store, farpool_error *error)
 
 void store_rollback(struct store *store)
 {
-    for (int i = 0; i < JOBS; i++)
+    for (int i = 0; i < jobs_count; i++)
         if (jobs[i].changed)
             undo_job(&jobs[i]);
     for (int i = 0; i < FILES; i++)
@@ -351,7 +353,7 @@ static struct memory_job *change(struct store *store, int64_t id, farpool_error 
 
 static bool is_taken(const struct store_job *job)
 {
-    for (int i = 0; i < JOBS; i++)
+    for (int i = 0; i < jobs_count; i++)
         if (jobs[i].used && hash_equal(&jobs[i].about.owner.key, &job->owner.key) &&
             strcmp(jobs[i].name, job->spec->submit.name) == 0)
             return true;
@@ -366,11 +368,12 @@ int store_job_add(struct store *store, struct store_job *job, farpool_error *err
         return code;
     if (is_taken(job))
         return error_set(error, FARPOOL_EEXISTS, "there is one of that name");
-    while (i < JOBS && (jobs[i].used || jobs[i].kept))
+    while (i < jobs_count && (jobs[i].used || jobs[i].kept))
         i++;
-    assert(i < JOBS);
+    assert(i < JOBS_MAX);
     if ((code = message_encode(job->spec, &spec)) != 0)
         return error_set(error, code, "the message cannot be encoded");
+    jobs_count += i == jobs_count;
     job->id = ++last_id;
     job->is_checked = true;
     jobs[i] = (struct memory_job){.used = true,
@@ -417,7 +420,7 @@ int store_jobs_read(struct store *store, int (*take)(void *user, struct store_jo
                     void *user, farpool_error *error)
 {
     (void)store;
-    for (int i = 0; i < JOBS; i++) {
+    for (int i = 0; i < jobs_count; i++) {
         struct store_job job = jobs[i].about;
         const char *reason;
         if (!jobs[i].used)

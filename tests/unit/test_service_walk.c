@@ -404,6 +404,77 @@ static void test_collects_without_memory(void **state)
     memory_store_clear();
 }
 
+/* ------------------------------------------------------------------- a long list */
+
+#define LISTED (LIST_MAX + 2) /* in two messages */
+
+static void submit_many(struct world *world)
+{
+    for (unsigned i = 0; i < LISTED; i++) {
+        struct message *message = make_submit(world);
+        message->submit.submit = (struct id){{(uint8_t)i, (uint8_t)(i >> 8), 1}};
+        snprintf(message->submit.name, sizeof message->submit.name, "job%u", i);
+        ask(world, message);
+        world_turn(world);
+        assert_int_equal(world->answer->kind, MSG_FETCH);
+    }
+}
+
+/* How many jobs a whole answer tells of; 0: the link was dropped, and it is asked again.
+ */
+static size_t list(struct world *world)
+{
+    struct service_in in = {
+        .kind = SERVICE_REQUEST, .link = 7, .message = message_create(MSG_DETACHED_GET)};
+    size_t jobs = 0, count;
+    bool more = true, dropped = false;
+    world_arm(world);
+    if (service_take(world->service, &in, world->now_ms))
+        service_turn(world->service, world->now_ms);
+    else
+        dropped = true;
+    world_disarm(world);
+    message_free(&in.message);
+    service_turn(world->service,
+                 world->now_ms); /* what had no memory to be handed over */
+    const struct service_out *outs = service_outs(world->service, &count);
+    for (size_t i = 0; i < count; i++) {
+        dropped |= outs[i].kind == SERVICE_DROP;
+        if (outs[i].kind != SERVICE_ANSWER)
+            continue;
+        assert_true(more);
+        more = outs[i].message->detached.more;
+        jobs += outs[i].message->detached.jobs_count;
+    }
+    service_clear(world->service);
+    assert_true(dropped || !more);
+    return dropped ? 0 : jobs;
+}
+
+/* Whole, or not at all: nobody takes a part of it for all, or waits for the rest. */
+static void test_lists_without_memory(void **state)
+{
+    (void)state;
+    static struct world world;
+    size_t at = 1, dropped = 0, whole;
+    world = (struct world){.rng = 1, .now_ms = 1000, .links = 1000};
+    memory_store_clear();
+    start(&world);
+    submit_many(&world);
+    assert_int_equal(list(&world), LISTED);
+    do {
+        world.left = at++;
+        whole = list(&world);
+        assert_true(whole == 0 || whole == LISTED);
+        dropped += whole == 0;
+    } while (world.left == 0);
+    print_message("%zu allocations\n", at - 2);
+    assert_true(dropped >= 3);
+    service_destroy(world.service);
+    message_free(&world.answer);
+    memory_store_clear();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -411,6 +482,7 @@ int main(void)
         cmocka_unit_test(test_walks_without_memory),
         cmocka_unit_test(test_each_allocation),
         cmocka_unit_test(test_collects_without_memory),
+        cmocka_unit_test(test_lists_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
