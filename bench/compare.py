@@ -31,7 +31,8 @@ FIGURES = {
     "async_s": ("apply_async, one by one", "tasks/s", True),
     "apply_p50_us": ("apply, p50", "us", False),
     "apply_p99_us": ("apply, p99", "us", False),
-    "echo_mb_s": ("echo of 1 MiB, one way", "MB/s", True),
+    "echo_mb_s": ("echo of 1 MiB, one way, results kept", "MB/s", True),
+    "echostream_mb_s": ("echo of 1 MiB, one way, each result consumed", "MB/s", True),
     "eff1ms_pct": ("efficiency, 1 ms tasks", "%", True),
     "eff100us_pct": ("efficiency, 100 us tasks", "%", True),
     "eff10us_pct": ("efficiency, 10 us tasks", "%", True),
@@ -41,7 +42,7 @@ FIGURES = {
     "start_ms": ("start to first result", "ms", False),
     "commands_s": ("commands (true), one by one", "commands/s", True),
 }
-WORKS = ["noop1", "noop", "async", "apply", "echo", "eff1ms", "eff100us", "eff10us", "skew",
+WORKS = ["noop1", "noop", "async", "apply", "echo", "echostream", "eff1ms", "eff100us", "eff10us", "skew",
          "skewend", "kill", "start", "commands"]
 ALL = set(WORKS)
 CALLS = ALL - {"commands"}  # of a function: what all but shell tools do
@@ -185,15 +186,16 @@ def peers_of(build):
            "--mca", "mpi_yield_when_idle", "1"]
     ob1 = ["--mca", "pml", "ob1"]
     queues = CALLS - {"async"}
+    lists = CALLS - {"echostream"}  # all results at once, always
     folder = f"{build}/bench/peers"
     return [
         Farpool("Farpool, embedded", build),
         FarpoolCluster("Farpool, cluster", build),
         Peer("multiprocessing.Pool", [*python, "multiprocessing"]),
         Peer("ProcessPoolExecutor", [*python, "executor"]),
-        Peer("joblib", [*python, "joblib"]),
+        Peer("joblib", [*python, "joblib"], lists),
         Peer("mpi4py.futures", [*mpi, PYTHON, "-m", "mpi4py.futures", python[1], "mpi4py"]),
-        Peer("dask.distributed", [*python, "dask"]),
+        Peer("dask.distributed", [*python, "dask"], lists),
         Peer("MPI, shared memory", [*mpi, *ob1, "--mca", "btl", "self,vader",
                                     f"{folder}/peer-mpi"], queues),
         Peer("MPI, TCP", [*mpi, *ob1, "--mca", "btl", "self,tcp",

@@ -14,13 +14,14 @@ import sys
 import tempfile
 import time
 
-WORKLOADS = ["noop1", "noop", "apply", "echo", "eff100us", "eff1ms", "start"]
+WORKLOADS = ["noop1", "noop", "apply", "echo", "echostream", "eff100us", "eff1ms", "start"]
 TITLES = {
     "noop1_s": ("no-op on one int, chunk size 1", "tasks/s", True),
     "noop_s": ("no-op on one int, automatic chunks", "tasks/s", True),
     "apply_p50_us": ("apply, p50", "us", False),
     "apply_p99_us": ("apply, p99", "us", False),
-    "echo_mb_s": ("echo of 1 MiB, one way", "MB/s", True),
+    "echo_mb_s": ("echo of 1 MiB, one way, results kept", "MB/s", True),
+    "echostream_mb_s": ("the same, each result consumed", "MB/s", True),
     "eff100us_pct": ("efficiency, 100 us tasks", "%", True),
     "eff1ms_pct": ("efficiency, 1 ms tasks", "%", True),
     "start_ms": ("start to first result", "ms", False),

@@ -39,6 +39,9 @@ class Multiprocessing:
     def best(self, function, items):
         return self.pool.map(function, items)
 
+    def stream(self, function, items):
+        return self.pool.imap(function, items, 1)
+
     def call(self, function, item):
         return self.pool.apply(function, (item,))
 
@@ -67,6 +70,9 @@ class Executor:
     def best(self, function, items):
         chunk = max(1, min(CHUNK, len(items) // 8))
         return list(self.pool.map(function, items, chunksize=chunk))
+
+    def stream(self, function, items):
+        return self.pool.map(function, items)
 
     def call(self, function, item):
         return self.pool.submit(function, item).result()
@@ -193,6 +199,21 @@ def run_echo(peer):
     print(f"echo_mb_s {len(items) * MIB / 1e6 / seconds:.0f}")
 
 
+def run_echostream(peer):
+    """Each result is consumed as it comes; so are those before, whose time is not taken."""
+
+    def stream(count):
+        taken = 0
+        for block in peer.stream(functions.echo, [b"x" * MIB] * count):
+            taken += len(block)
+        return taken
+
+    stream(50)
+    seconds, taken = timed(lambda: stream(400))
+    assert taken == 400 * MIB
+    print(f"echostream_mb_s {taken / 1e6 / seconds:.0f}")
+
+
 def run_efficiency(peer, name, duration_us):
     items = [duration_us] * (2000000 // duration_us)
     shares = []
@@ -230,6 +251,7 @@ def run(peer, work):
         "async": lambda: run_noops(peer, "async_s", peer.submit_each, peer.noop1),
         "apply": lambda: run_apply(peer),
         "echo": lambda: run_echo(peer),
+        "echostream": lambda: run_echostream(peer),
         "eff1ms": lambda: run_efficiency(peer, "eff1ms_pct", 1000),
         "eff100us": lambda: run_efficiency(peer, "eff100us_pct", 100),
         "eff10us": lambda: run_efficiency(peer, "eff10us_pct", 10),
