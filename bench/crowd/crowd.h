@@ -105,6 +105,7 @@ struct hub {
     struct coordinator_core *core;
     struct coordinator_effects effects;
     struct list coming, leaving; /* struct packet, of hub.c */
+    size_t read;                 /* of coming */
     bool woken;
     uint64_t free_at_us;                /* when it has done its last turn */
     uint64_t core_ns, wire_ns, busy_ns; /* busy: all of it, and the sockets */

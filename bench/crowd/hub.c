@@ -4,12 +4,15 @@
  * its steps (core_ns), and that of decoding and encoding its messages (wire_ns), which
  * cross the link as frames. If costs count, a turn lasts as long as it took, and as
  * message_ns says for the sockets; what comes meanwhile waits for the next one, as at a
- * daemon: so a coordinator that has too much to do is late. */
+ * daemon, and so does what is more than a daemon reads at a time: a coordinator that has
+ * too much to do is late. */
 #include "crowd.h"
 
 #include "common/base/mem.h"
 
 #include <time.h>
+
+#define TURN_MESSAGES 256 /* that are read at a time; as common/net/receive.c */
 
 struct packet {
     uint64_t link;
@@ -100,15 +103,22 @@ static void step(struct crowd *crowd, struct coordinator_event *event)
     message_free(&event->message);
 }
 
+static size_t turn_messages(const struct hub *hub)
+{
+    const size_t waiting = hub->coming.count - hub->read;
+    return waiting < TURN_MESSAGES ? waiting : TURN_MESSAGES;
+}
+
 static void serve(struct crowd *crowd)
 {
     struct hub *hub = &crowd->hub;
     struct packet *packets = hub->coming.items;
+    const size_t first = hub->read, end = first + turn_messages(hub);
     const uint64_t began_ns = processor_ns(crowd);
-    for (size_t i = 0; i < hub->coming.count; i++)
+    for (size_t i = first; i < end; i++)
         packets[i].message = decode(&packets[i].frames);
     const uint64_t decoded_ns = processor_ns(crowd);
-    for (size_t i = 0; i < hub->coming.count; i++) {
+    for (size_t i = first; i < end; i++) {
         struct coordinator_event event = {.kind = COORDINATOR_MESSAGE,
                                           .link = packets[i].link,
                                           .message = packets[i].message};
@@ -120,8 +130,10 @@ static void serve(struct crowd *crowd)
     encode_effects(hub);
     hub->core_ns += stepped_ns - decoded_ns;
     hub->wire_ns += decoded_ns - began_ns + processor_ns(crowd) - stepped_ns;
-    hub->received += hub->coming.count;
-    hub->coming.count = 0;
+    hub->received += end - first;
+    hub->read = end;
+    if (hub->read == hub->coming.count)
+        hub->read = hub->coming.count = 0;
 }
 
 /* number 1: for a deadline, void when there was a turn since. */
@@ -131,7 +143,7 @@ static void turn(struct crowd *crowd, void *object, uint64_t number, uint64_t ep
     (void)object;
     if (number == 1 && (epoch != hub->turns || hub->woken))
         return;
-    const uint64_t spent_ns = hub->core_ns + hub->wire_ns, messages = hub->coming.count;
+    const uint64_t spent_ns = hub->core_ns + hub->wire_ns, messages = turn_messages(hub);
     hub->woken = false;
     hub->turns++;
     serve(crowd);
@@ -142,6 +154,8 @@ static void turn(struct crowd *crowd, void *object, uint64_t number, uint64_t ep
     if (crowd->options.costs)
         hub->free_at_us += (hub->core_ns + hub->wire_ns - spent_ns + sockets_ns) / 1000;
     send_all(crowd);
+    if (hub->coming.count)
+        wake(crowd, crowd->now_us);
     const uint64_t deadline_ms = coordinator_core_deadline(hub->core);
     if (deadline_ms != UINT64_MAX)
         crowd_at(crowd, deadline_ms * 1000, turn, NULL, 1, hub->turns);
