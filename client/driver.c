@@ -326,6 +326,7 @@ static void serve_once(farpool_pool *pool)
         pool->thread_drives = false;
     } else if (now_ns >= turn_ns) {
         pool->driving = true;
+        driver_sleep(pool, 0); /* what has come meanwhile is heard of by that alone */
         driver_take_turn(pool, NULL, NULL);
         stop_driving(pool);
     } else {

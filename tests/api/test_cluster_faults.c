@@ -227,6 +227,42 @@ static void coordinator_restarted_while_idle(void **state)
     fixture_close(pool);
 }
 
+/* A task's process, which may end it at once. */
+static int run_pass(farpool_pool *pool)
+{
+    gate input;
+    int64_t output = 0;
+    farpool_error error;
+
+    memset(&input, 0, sizeof input);
+    input.begun = sign_create();
+    input.go = sign_create();
+    sign_post(&input.go, 1);
+    assert_code(farpool_apply(pool, pass, input, &output, &error), 0, &error);
+    return (int)sign_wait(&input.begun);
+}
+
+/* Who does nothing with his pool for several times the silence is heard of all the same:
+ * or its processes would end. */
+static void idle_client_keeps_its_processes(void **state)
+{
+    const char *const silence[] = {"--silence-ms", "1000", NULL};
+    struct cluster *cluster;
+    farpool_error error;
+    farpool_pool *pool;
+    int pid;
+
+    (void)state;
+    assert_int_equal(cluster_start_with(1, 1, silence, NULL, &cluster), 0);
+    pool = farpool_open(cluster_address(cluster), NULL, &error);
+    assert_non_null(pool);
+    pid = run_pass(pool);
+    assert_false(process_wait_gone(pid, 2500));
+    assert_int_equal(run_pass(pool), pid);
+    fixture_close(pool);
+    cluster_stop(&cluster);
+}
+
 /* In a child: a client whose two tasks have begun, and which then waits for its end. */
 static void be_client(const gate *input)
 {
@@ -266,6 +302,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(pool_waits_for_the_first_worker),
     cmocka_unit_test(coordinator_killed_and_restarted_in_mid_map),
     cmocka_unit_test(coordinator_restarted_while_idle),
+    cmocka_unit_test(idle_client_keeps_its_processes),
     cmocka_unit_test(processes_of_a_killed_client_end),
     cmocka_unit_test(worker_joins_in_mid_map),
 };
