@@ -42,8 +42,8 @@ FIGURES = {
     "start_ms": ("start to first result", "ms", False),
     "commands_s": ("commands (true), one by one", "commands/s", True),
 }
-WORKS = ["noop1", "noop", "async", "apply", "echo", "echostream", "eff1ms", "eff100us", "eff10us", "skew",
-         "skewend", "kill", "start", "commands"]
+WORKS = ["noop1", "noop", "async", "apply", "echo", "echostream", "eff1ms", "eff100us", "eff10us",
+         "skew", "skewend", "kill", "start", "commands"]
 ALL = set(WORKS)
 CALLS = ALL - {"commands"}  # of a function: what all but shell tools do
 

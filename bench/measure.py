@@ -105,7 +105,7 @@ def run(command, environment):
 
 
 def number(value):
-    return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def spread(values):

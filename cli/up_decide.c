@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * up_decide.c: what `farpool up --auto` decides, from numbers alone. It is too much when
- * more tasks run or wait than there are slots. How much more, the coordinator does not
- * know: clients hold back what is beyond their window. So what counts is that it lasts:
+ * more tasks run or wait than there are slots. How much more, the coordinator knows in
+ * part: clients hold back what is beyond their window. So what counts is that it lasts:
  * STEADY_S, or DEEP_S where even those that are known to wait would take BACKLOG_S at the
  * pace of the last second. Then jobs are doubled, and what is queued is waited for: a job
  * that waits for a free node says nothing about how many more would help.

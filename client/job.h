@@ -58,7 +58,10 @@ struct job_inputs {
     bool borrow; /* what is submitted may point into his memory */
 };
 
+/* inputs.c */
 farpool_bytes job_input(const struct job_inputs *inputs, uint64_t index);
+/* All of them as spans, to the core. With the mutex; on failure some may be there. */
+int job_submit_inputs(farpool_job *job, const struct job_inputs *inputs);
 
 /* outputs: the caller's memory for typed ones; NULL: the job's own. */
 int job_create(farpool_pool *pool, const char *call, const farpool_function *function,

@@ -231,8 +231,7 @@ int kjob_tell_abandon(struct coordinator_core *core, struct job *job);
 void kjob_destroy(struct coordinator_core *core, struct job *job);
 void kjob_refresh(struct coordinator_core *core, struct job *job); /* pool->ready */
 void kjob_measure(struct job *job, uint64_t tasks, uint64_t elapsed_ns);
-/* Tasks that no worker has, here or at the client, as far as that is known. */
-uint64_t kjob_waiting(const struct job *job);
+uint64_t kjob_waiting(const struct job *job); /* with what is known to be at its client */
 bool kjob_is_measured(const struct job *job); /* by tasks of its own */
 uint64_t kjob_unit_ns(const struct job *job);
 uint64_t kjob_work_ns(const struct job *job, uint64_t tasks);

@@ -420,8 +420,7 @@ struct job {
     struct span_set *twins; /* second holders: each of one task that is a span of its own
                                in `assigned`, of the same attempt, at another worker */
     uint64_t held;          /* assigned tasks without their input */
-    uint64_t unsent;        /* tasks that wait at its client, which deals on lanes, by its
-                               last ACCOUNT; for status alone */
+    uint64_t unsent;        /* at its client, by the last ACCOUNT; for status alone */
     struct measure measure;
     struct recent *recent;
     uint64_t recent_stamp;

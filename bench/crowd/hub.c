@@ -10,6 +10,7 @@
 
 #include "common/base/mem.h"
 
+#include <string.h>
 #include <time.h>
 
 #define TURN_MESSAGES 256 /* that are read at a time; as common/net/receive.c */
@@ -109,6 +110,15 @@ static size_t turn_messages(const struct hub *hub)
     return waiting < TURN_MESSAGES ? waiting : TURN_MESSAGES;
 }
 
+static void drop_read(struct hub *hub)
+{
+    struct packet *packets = hub->coming.items;
+    hub->coming.count -= hub->read;
+    if (hub->coming.count > 0)
+        memmove(packets, packets + hub->read, hub->coming.count * sizeof *packets);
+    hub->read = 0;
+}
+
 static void serve(struct crowd *crowd)
 {
     struct hub *hub = &crowd->hub;
@@ -132,8 +142,8 @@ static void serve(struct crowd *crowd)
     hub->wire_ns += decoded_ns - began_ns + processor_ns(crowd) - stepped_ns;
     hub->received += end - first;
     hub->read = end;
-    if (hub->read == hub->coming.count)
-        hub->read = hub->coming.count = 0;
+    if (hub->read >= hub->coming.count / 2)
+        drop_read(hub);
 }
 
 /* number 1: for a deadline, void when there was a turn since. */

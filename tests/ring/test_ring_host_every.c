@@ -309,6 +309,7 @@ int main(int argc, char **argv)
     };
     if (farpool_init(&argc, &argv) != 0)
         return 1;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* of a run of hours, into a file */
     for (uint64_t i = 0; i < COUNT; i++)
         numbers[i] = i;
     setenv("LD_BIND_NOW", "1",

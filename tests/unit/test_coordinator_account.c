@@ -115,6 +115,19 @@ static void test_what_waits_at_its_client(void **state)
     assert_int_equal(status->status.jobs[0].waiting, 7); /* three of them here */
 }
 
+/* Slots are idle: its client is dealing. */
+static void test_what_its_client_deals(void **state)
+{
+    const struct bed bed = make_bed(*state);
+    struct message *message = account(0, 0, 1);
+    message->account.unsent = 7;
+    script_say_last(bed.script, bed.client, message);
+    script_say_last(bed.script, bed.client, message_create(MSG_STATUS_GET));
+    const struct message *status = script_take(bed.script, bed.client, MSG_STATUS);
+    assert_string_equal(status->status.jobs[0].why, "dealing");
+    assert_non_null(strstr(status->status.jobs[0].reason, "by their client"));
+}
+
 /* More than any number of tasks. */
 static void test_what_nobody_believes(void **state)
 {
@@ -341,6 +354,7 @@ int main(void)
         TEST(test_it_is_the_workers_load),
         TEST(test_the_worker_counts_what_ended),
         TEST(test_what_waits_at_its_client),
+        TEST(test_what_its_client_deals),
         TEST(test_what_nobody_believes),
         TEST(test_what_cannot_be),
         TEST(test_more_than_a_worker_may_have),

@@ -358,6 +358,21 @@ static void test_each_allocation(void **state)
     }
 }
 
+static void open_world(struct world *world)
+{
+    *world = (struct world){.rng = 1, .now_ms = 1000, .links = 1000};
+    memory_store_clear();
+    start(world);
+}
+
+static void close_world(struct world *world)
+{
+    world->left = 0;
+    service_destroy(world->service);
+    message_free(&world->answer);
+    memory_store_clear();
+}
+
 /* A job that is cancelled when some of its tasks have ended. */
 static void cancel_some(struct world *world)
 {
@@ -377,9 +392,7 @@ static void test_collects_without_memory(void **state)
     (void)state;
     static struct world world;
     size_t at = 1;
-    world = (struct world){.rng = 1, .now_ms = 1000, .links = 1000};
-    memory_store_clear();
-    start(&world);
+    open_world(&world);
     cancel_some(&world);
     do {
         world.left = 0;
@@ -398,10 +411,7 @@ static void test_collects_without_memory(void **state)
         }
     } while (world.left == 0);
     assert_true(at > 10);
-    world.left = 0;
-    service_destroy(world.service);
-    message_free(&world.answer);
-    memory_store_clear();
+    close_world(&world);
 }
 
 /* ------------------------------------------------------------------- a long list */
@@ -420,8 +430,7 @@ static void submit_many(struct world *world)
     }
 }
 
-/* How many jobs a whole answer tells of; 0: the link was dropped, and it is asked again.
- */
+/* How many jobs a whole answer tells of; 0: the link was dropped. */
 static size_t list(struct world *world)
 {
     struct service_in in = {
@@ -435,8 +444,8 @@ static size_t list(struct world *world)
         dropped = true;
     world_disarm(world);
     message_free(&in.message);
-    service_turn(world->service,
-                 world->now_ms); /* what had no memory to be handed over */
+    /* What had no memory to be handed over is, by the next turn. */
+    service_turn(world->service, world->now_ms);
     const struct service_out *outs = service_outs(world->service, &count);
     for (size_t i = 0; i < count; i++) {
         dropped |= outs[i].kind == SERVICE_DROP;
@@ -457,9 +466,7 @@ static void test_lists_without_memory(void **state)
     (void)state;
     static struct world world;
     size_t at = 1, dropped = 0, whole;
-    world = (struct world){.rng = 1, .now_ms = 1000, .links = 1000};
-    memory_store_clear();
-    start(&world);
+    open_world(&world);
     submit_many(&world);
     assert_int_equal(list(&world), LISTED);
     do {
@@ -470,9 +477,7 @@ static void test_lists_without_memory(void **state)
     } while (world.left == 0);
     print_message("%zu allocations\n", at - 2);
     assert_true(dropped >= 3);
-    service_destroy(world.service);
-    message_free(&world.answer);
-    memory_store_clear();
+    close_world(&world);
 }
 
 int main(void)
